@@ -1,0 +1,11 @@
+//! Pictures and sound: the vocabulary (formats, frames), the codecs and the kernels.
+//!
+//! No sockets, no clock, no threads: time comes in as an argument ([`clock::Instant`]) and
+//! memory comes from pools ([`frame::Pool`]). Nothing here knows RTP, SDP, a leg or a conference.
+
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod codec;
+pub mod format;
+pub mod frame;

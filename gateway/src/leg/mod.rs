@@ -1,0 +1,172 @@
+//! The whole seam for a new kind of leg: a [`Protocol`] makes [`Leg`]s, a leg takes commands and
+//! tells events. Legs never know each other; what they have in common is this file.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crosspoint_codecs::format::{Capabilities, MediaKind, Stream};
+use tokio::sync::mpsc;
+
+use crate::cause::Cause;
+use crate::media::port::{StreamEvent, StreamPort};
+
+/// One party on one protocol. Never used twice in one gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegId(pub u64);
+
+impl fmt::Display for LegId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "leg-{}", self.0)
+    }
+}
+
+/// Which side began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The far end called us.
+    Incoming,
+    /// We called it.
+    Outgoing,
+}
+
+/// Who is on the leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// The protocol's word: "sip", "h323", "webrtc", "rtmp".
+    pub protocol: &'static str,
+    /// Who began.
+    pub origin: Origin,
+    /// Alias or address of the far end; the authenticated one where it authenticated itself.
+    pub address: String,
+    /// Its display name, cleaned of control characters; may be empty.
+    pub name: String,
+    /// What an incoming leg called; what an outgoing leg was told to call.
+    pub called: String,
+    /// The device alias that it proved to be, if it did.
+    pub device: Option<String>,
+    /// Address of its signalling, for rules and records.
+    pub signalling: Option<std::net::SocketAddr>,
+    /// "udp", "tcp", "tls".
+    pub transport: &'static str,
+}
+
+/// Commands that wait for one leg. Overflow: the sender waits, for nobody sends in bursts.
+pub const COMMANDS: usize = 16;
+
+/// Events that wait for the conference. Overflow: the leg waits; a peer that floods is limited
+/// before (DTMF and keyframe requests are merged where they arise).
+pub const EVENTS: usize = 64;
+
+/// A leg in the hands of its conference.
+#[derive(Debug)]
+pub struct Leg {
+    /// Its number.
+    pub id: LegId,
+    /// Who it is.
+    pub party: Party,
+    /// What it is told. Dropping it hangs up.
+    pub commands: mpsc::Sender<LegCommand>,
+    /// What it tells. `Ended` is always the last.
+    pub events: mpsc::Receiver<LegEvent>,
+}
+
+/// An agreed stream and its port.
+#[derive(Clone, Debug)]
+pub struct LegStream {
+    /// What was agreed.
+    pub agreed: Stream,
+    /// Where its media is.
+    pub port: Arc<dyn StreamPort>,
+}
+
+/// What a leg is told.
+#[derive(Clone, Debug)]
+pub enum LegCommand {
+    /// Tell the caller that it rings.
+    Ring,
+    /// Open media before the answer, limited to `Capabilities` when given.
+    Progress(Capabilities),
+    /// Answer. The capabilities say what we want to receive from this leg, most wanted first;
+    /// the leg cuts them with what its peer offered.
+    Answer(Capabilities),
+    /// Offer anew within the call (codec change, hold, resume).
+    Reoffer(Capabilities),
+    /// Answer a [`LegEvent::Reoffered`].
+    AcceptReoffer(Capabilities),
+    /// Refuse a [`LegEvent::Reoffered`]: everything stays as it was.
+    RefuseReoffer,
+    /// Send a key by the leg's negotiated method.
+    SendDtmf(char),
+    /// Ask the peer for a keyframe by whatever road it has.
+    RequestKeyframe(MediaKind),
+    /// End it.
+    Hangup(Cause),
+}
+
+/// What a leg tells.
+#[derive(Clone, Debug)]
+pub enum LegEvent {
+    /// Incoming: what the caller can receive. `None`: it made no offer and expects ours.
+    Offered(Option<Capabilities>),
+    /// Outgoing: the far end rings.
+    Ringing,
+    /// Outgoing: media flows before the answer. Incoming: [`LegCommand::Progress`] took effect.
+    Progress(Vec<LegStream>),
+    /// The call stands with these streams.
+    Answered(Vec<LegStream>),
+    /// The peer offers anew (hold, resume, codec change); answer it with
+    /// [`LegCommand::AcceptReoffer`] or refuse it. `held` when it asks for silence.
+    Reoffered {
+        /// What the peer can receive from now on; `None` when it wants our offer.
+        offer: Option<Capabilities>,
+    },
+    /// The streams changed: the end of a re-offer of either side.
+    Changed(Vec<LegStream>),
+    /// Our re-offer was refused; the streams stay as they were.
+    ReofferRefused,
+    /// A key, by whatever method, once.
+    Dtmf(char),
+    /// The media side of one of its streams.
+    Stream {
+        /// Which one.
+        role: MediaKind,
+        /// What happened.
+        event: StreamEvent,
+    },
+    /// It is over; nothing follows.
+    Ended(Cause),
+}
+
+/// Where an outgoing leg shall go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// What to call, in the protocol's own spelling ("sip:bob@192.0.2.7:5062;transport=tcp").
+    pub uri: String,
+    /// The registered flow to use instead of opening one, in the protocol's own spelling.
+    pub flow: Option<String>,
+}
+
+/// Who calls, as the called party shall see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Alias or address.
+    pub address: String,
+    /// Display name; may be empty.
+    pub name: String,
+}
+
+/// A kind of leg.
+pub trait Protocol: Send + Sync {
+    /// The URI schemes that it dials: "sip", "sips".
+    fn schemes(&self) -> &'static [&'static str];
+
+    /// Begins an outgoing leg; its events tell the rest. `thread` is the media thread of the leg
+    /// that it shall be joined with, so that the two can relay.
+    fn dial(
+        &self,
+        to: &Address,
+        from: &Caller,
+        offer: Capabilities,
+        thread: Option<usize>,
+    ) -> Result<Leg, Cause>;
+}

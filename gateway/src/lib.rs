@@ -1,0 +1,5 @@
+//! Everything of Crosspoint that waits, owns sockets or threads.
+
+pub mod cause;
+pub mod leg;
+pub mod media;
