@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all the set-up they need on a Debian machine with Rust.
+# `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test build demo test gate bench fmt lint
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## system packages that the build needs
+	@./tests/setup build
+
+setup-test: ## and the real programs that the tests talk to
+	@./tests/setup build peers fuzz
+
+build: setup ## the program, as target/debug/crosspoint
+	cargo build --locked
+
+demo: setup ## two endpoints call each other through the gateway; prints the proof
+	cargo run --locked --quiet -- demo
+
+test: setup-test ## every test of CI, with the time of each stage
+	@./tests/stages ci
+
+gate: setup-test ## the release gate: slow and real-time promises
+	@./tests/stages gate
+
+bench: setup ## criterion benchmarks of codecs and kernels
+	cargo bench --locked
+
+fmt:
+	cargo fmt --all
+
+lint: setup
+	cargo clippy --locked --workspace --all-targets -- -D warnings
