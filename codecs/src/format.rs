@@ -6,6 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
+mod level;
+mod relay;
+
+pub use level::{H264_LEVELS, H264Level, LEVEL_1B, compare_levels, macroblocks};
+pub use relay::{Relay, RelayForm, RelayRefusal, VideoSeen, can_relay, can_relay_seen};
+
 /// The role of a stream in a call. Roles are data: streams come as lists, never as named fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {
@@ -212,6 +218,39 @@ pub struct VideoFormat {
     pub max_mbps: Option<u32>,
 }
 
+impl VideoFormat {
+    /// Macroblocks of the largest picture: the level's, or `max-fs` where that is more.
+    pub fn max_fs(&self) -> u32 {
+        H264Level::of(self.level).max_fs.max(self.max_fs.unwrap_or(0))
+    }
+
+    /// Macroblocks a second at most: the level's, or `max-mbps` where that is more.
+    pub fn max_mbps(&self) -> u32 {
+        H264Level::of(self.level).max_mbps.max(self.max_mbps.unwrap_or(0))
+    }
+
+    /// Bit/s at most: what the receiver said, else the level's.
+    pub fn max_bitrate(&self) -> u32 {
+        self.max_bitrate.unwrap_or_else(|| H264Level::of(self.level).max_bitrate)
+    }
+
+    fn narrowed(&self, other: &Self) -> Self {
+        let weaker = |a: u8, b: u8| if compare_levels(a, b).is_gt() { b } else { a };
+        let (fs, mbps) = (self.max_fs().min(other.max_fs()), self.max_mbps().min(other.max_mbps()));
+        let level = H264Level::of(weaker(self.level, other.level));
+        Self {
+            codec: self.codec,
+            profile: self.profile.shared(other.profile),
+            level: level.idc,
+            // Mode 0 is what every receiver takes (RFC 6184 section 6.2).
+            mode: if self.mode == other.mode { self.mode } else { PacketizationMode::SingleNal },
+            max_bitrate: Some(self.max_bitrate().min(other.max_bitrate())),
+            max_fs: Some(fs).filter(|fs| *fs > level.max_fs),
+            max_mbps: Some(mbps).filter(|mbps| *mbps > level.max_mbps),
+        }
+    }
+}
+
 /// One format of either kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaFormat {
@@ -229,6 +268,41 @@ impl MediaFormat {
             Self::Video(video) => video.codec,
         }
     }
+
+    /// What fits both: the same codec within the lower of all limits. `None` when the codecs
+    /// differ. The packet time is the longer one, since it is a wish of the receiver whose
+    /// link pays for each packet; options that only one asks for are off.
+    #[must_use]
+    pub fn narrowed(&self, other: &Self) -> Option<Self> {
+        if self.codec() != other.codec() {
+            return None;
+        }
+        match (self, other) {
+            (Self::Audio(a), Self::Audio(b)) => Some(Self::Audio(AudioFormat {
+                codec: a.codec,
+                ptime: a.ptime.max(b.ptime),
+                channels: a.channels.min(b.channels),
+                fec: a.fec && b.fec,
+                dtx: a.dtx && b.dtx,
+                max_bitrate: lowest(a.max_bitrate, b.max_bitrate),
+            })),
+            (Self::Video(a), Self::Video(b)) => Some(Self::Video(a.narrowed(b))),
+            _ => None,
+        }
+    }
+}
+
+fn lowest(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The formats of `theirs` that can be sent within one of `ours`, in their order, each within
+/// the lower limits. At most one entry for each of theirs.
+pub fn negotiate(theirs: &[MediaFormat], ours: &[MediaFormat]) -> Vec<MediaFormat> {
+    theirs.iter().filter_map(|theirs| ours.iter().find_map(|ours| theirs.narrowed(ours))).collect()
 }
 
 impl fmt::Display for MediaFormat {
@@ -284,4 +358,33 @@ pub struct Stream {
 pub struct Streams {
     /// The streams.
     pub streams: Vec<Stream>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negotiation_keeps_their_order_and_the_lower_limits() {
+        let mut opus = AudioFormat::new(Codec::Opus);
+        opus.fec = true;
+        opus.max_bitrate = Some(32_000);
+        let theirs = [Codec::G722, Codec::Opus, Codec::Pcmu].map(AudioFormat::new).map(MediaFormat::Audio);
+        let ours = [MediaFormat::Audio(AudioFormat::new(Codec::Pcmu)), MediaFormat::Audio(opus)];
+        let agreed = negotiate(&theirs, &ours);
+        let mut narrow = AudioFormat::new(Codec::Opus);
+        narrow.max_bitrate = Some(32_000);
+        assert_eq!(agreed, [MediaFormat::Audio(narrow), MediaFormat::Audio(AudioFormat::new(Codec::Pcmu))]);
+    }
+
+    #[test]
+    fn direction_seen_from_the_other_end() {
+        for direction in [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive]
+        {
+            assert_eq!(direction.reversed().reversed(), direction);
+            assert_eq!(direction.and(Direction::SendRecv), direction);
+            assert_eq!(direction.and(Direction::Inactive), Direction::Inactive);
+        }
+        assert_eq!(Direction::SendOnly.reversed(), Direction::RecvOnly);
+    }
 }
