@@ -1,0 +1,202 @@
+//! Sound: the tone in a recording, its purity, its gaps, its onsets.
+
+use std::f64::consts::PI;
+use std::time::Duration;
+
+/// The strongest tone of a recording.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tone {
+    /// Hz, between the bins of the spectrum by the phase of two halves.
+    pub frequency: f64,
+    /// Power of the tone over the power of all the rest, in dB.
+    pub snr: f64,
+    /// Level of the tone in dB below a full-scale sine.
+    pub level: f64,
+}
+
+/// What a recording of one tone shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SoundReport {
+    /// The tone.
+    pub tone: Tone,
+    /// 20 ms windows that are silent although the tone should be there.
+    pub silent_windows: usize,
+    /// How long the recording is.
+    pub length: Duration,
+}
+
+impl SoundReport {
+    /// Of `samples` at `rate`, which should hold one tone from `skip` on.
+    pub fn new(samples: &[i16], rate: u32, skip: Duration) -> Self {
+        let from = (skip.as_secs_f64() * f64::from(rate)) as usize;
+        let body = samples.get(from..).unwrap_or(&[]);
+        Self {
+            tone: tone(body, rate),
+            silent_windows: gaps(body, rate, -50.0),
+            length: Duration::from_secs_f64(samples.len() as f64 / f64::from(rate)),
+        }
+    }
+}
+
+/// Finds the strongest tone between 80 Hz and 0.45 of the rate, and how pure it is.
+///
+/// The frequency is found on a grid, then sharpened until the fit of a sine by least squares is
+/// best; the residue of that fit is the noise. Slow drift of phase (a playout that slips samples)
+/// therefore counts as noise, as a listener would count it: the fit is done over windows of
+/// 200 ms and their powers are added.
+pub fn tone(samples: &[i16], rate: u32) -> Tone {
+    let rate = f64::from(rate);
+    let window = (rate / 5.0) as usize;
+    if samples.len() < window {
+        return Tone { frequency: 0.0, snr: f64::NEG_INFINITY, level: f64::NEG_INFINITY };
+    }
+    // The grid is as wide as the main lobe of a window of 200 ms: no tone falls between.
+    let probe: Vec<f64> = middle(samples, window).iter().map(|s| f64::from(*s)).collect();
+    let mut best = (0.0, 80.0);
+    let mut frequency = 80.0;
+    while frequency < rate * 0.45 {
+        let power = fit(&probe, frequency, rate).0;
+        if power > best.0 {
+            best = (power, frequency);
+        }
+        frequency += 2.0;
+    }
+    let mut step = 1.0;
+    while step > 0.001 {
+        for candidate in [best.1 - step, best.1 + step] {
+            let power = fit(&probe, candidate, rate).0;
+            if power > best.0 {
+                best = (power, candidate);
+            }
+        }
+        step /= 1.5;
+    }
+    let (mut signal, mut noise) = (0.0, 0.0);
+    let mut windows = 0;
+    for chunk in samples.chunks_exact(window) {
+        let chunk: Vec<f64> = chunk.iter().map(|s| f64::from(*s)).collect();
+        let (power, total) = fit(&chunk, best.1, rate);
+        signal += power;
+        noise += (total - power).max(0.0);
+        windows += 1;
+    }
+    let full = 32767.0_f64.powi(2) / 2.0;
+    let per_sample = signal / (windows * window).max(1) as f64;
+    Tone {
+        frequency: best.1,
+        snr: 10.0 * (signal / noise.max(1e-9)).log10(),
+        level: 10.0 * (per_sample / full).max(1e-12).log10(),
+    }
+}
+
+/// Windows of 20 ms whose level lies below `floor` (dB of a full-scale sine).
+pub fn gaps(samples: &[i16], rate: u32, floor: f64) -> usize {
+    let window = rate as usize / 50;
+    samples.chunks_exact(window.max(1)).filter(|chunk| level(chunk) < floor).count()
+}
+
+/// Moments at which a tone of `frequency` begins: a window of 10 ms holds it, the one before did
+/// not. Used to find the beeps that belong to the flashes of a clip.
+pub fn onsets(samples: &[i16], rate: u32, frequency: f64, floor: f64) -> Vec<Duration> {
+    let window = rate as usize / 100;
+    let mut found = Vec::new();
+    let mut on = false;
+    for (index, chunk) in samples.chunks_exact(window.max(1)).enumerate() {
+        let chunk: Vec<f64> = chunk.iter().map(|s| f64::from(*s)).collect();
+        let (power, total) = fit(&chunk, frequency, f64::from(rate));
+        let level = 10.0 * (power / window as f64 / (32767.0_f64.powi(2) / 2.0)).max(1e-12).log10();
+        let now = level > floor && power > 0.5 * total;
+        if now && !on {
+            found.push(Duration::from_millis(10 * index as u64));
+        }
+        on = now;
+    }
+    found
+}
+
+fn middle(samples: &[i16], window: usize) -> &[i16] {
+    let from = (samples.len() - window) / 2;
+    &samples[from..from + window]
+}
+
+fn level(samples: &[i16]) -> f64 {
+    let power: f64 = samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len().max(1) as f64;
+    10.0 * (power / (32767.0_f64.powi(2) / 2.0)).max(1e-12).log10()
+}
+
+/// Energy of the best sine of `frequency` in `samples` by least squares, and the energy of all.
+fn fit(samples: &[f64], frequency: f64, rate: f64) -> (f64, f64) {
+    let (mut ss, mut cc, mut sc, mut xs, mut xc, mut total) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    let turn = 2.0 * PI * frequency / rate;
+    for (index, sample) in samples.iter().enumerate() {
+        let (s, c) = (turn * index as f64).sin_cos();
+        ss += s * s;
+        cc += c * c;
+        sc += s * c;
+        xs += sample * s;
+        xc += sample * c;
+        total += sample * sample;
+    }
+    let det = ss * cc - sc * sc;
+    if det.abs() < 1e-9 {
+        return (0.0, total);
+    }
+    let a = (xs * cc - xc * sc) / det;
+    let b = (xc * ss - xs * sc) / det;
+    (a * xs + b * xc, total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sine(frequency: f64, amplitude: f64, rate: u32, seconds: f64) -> Vec<i16> {
+        (0..(f64::from(rate) * seconds) as usize)
+            .map(|n| (amplitude * (2.0 * PI * frequency * n as f64 / f64::from(rate)).sin()).round() as i16)
+            .collect()
+    }
+
+    #[test]
+    fn a_pure_tone_is_found_to_a_hundredth_of_a_hertz() {
+        let found = tone(&sine(997.0, 16000.0, 48000, 2.0), 48000);
+        assert!((found.frequency - 997.0).abs() < 0.05, "{found:?}");
+        assert!(found.snr > 80.0, "{found:?}");
+        assert!((found.level + 6.2).abs() < 0.1, "{found:?}");
+    }
+
+    #[test]
+    fn noise_lowers_the_ratio_as_it_should() {
+        let mut samples = sine(440.0, 10000.0, 8000, 2.0);
+        let mut state = 1u32;
+        for sample in &mut samples {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *sample += ((state >> 16) as i32 % 1000 - 500) as i16;
+        }
+        // The noise is even over 1000 steps: 288.7 RMS against 7071: 27.8 dB.
+        let found = tone(&samples, 8000);
+        assert!((found.snr - 27.8).abs() < 0.7, "{found:?}");
+    }
+
+    #[test]
+    fn silence_and_gaps_are_seen() {
+        let mut samples = sine(440.0, 10000.0, 8000, 1.0);
+        samples[1600..1920].fill(0);
+        assert_eq!(gaps(&samples, 8000, -50.0), 2);
+        assert!(tone(&vec![0; 8000], 8000).snr < 0.0 || tone(&vec![0; 8000], 8000).level < -100.0);
+        assert!(tone(&[], 8000).snr.is_infinite());
+    }
+
+    #[test]
+    fn beeps_are_found_where_they_begin() {
+        let mut samples = vec![0i16; 24000];
+        for start in [4000, 14000] {
+            for (to, from) in samples[start..].iter_mut().zip(sine(1000.0, 12000.0, 8000, 0.1)) {
+                *to = from;
+            }
+        }
+        assert_eq!(
+            onsets(&samples, 8000, 1000.0, -30.0),
+            [Duration::from_millis(500), Duration::from_millis(1750)]
+        );
+    }
+}
