@@ -1,0 +1,168 @@
+//! What one side of a call is offered because of what the other side can do: pure functions.
+//!
+//! The rule is one: what would allow a relay stands first, what we can transcode stands behind it.
+//! A leg is never left without a codec that we can decode.
+
+use crosspoint_codecs::format::{
+    AudioFormat, Capabilities, Codec, Direction, H264Profile, MediaCapability, MediaFormat, MediaKind,
+    PacketizationMode, VideoFormat,
+};
+
+use crate::leg::LegStream;
+
+/// Level that we offer for our own decoder when nobody asks for another: 3.1 holds 1280x720 at 30
+/// pictures a second, which every endpoint of the last fifteen years takes.
+const OWN_LEVEL: u8 = 31;
+
+/// Audio codecs that we transcode, best first.
+const OWN_AUDIO: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma];
+
+/// What we can receive and decode in `role`, most wanted first.
+pub fn own_formats(role: MediaKind) -> Vec<MediaFormat> {
+    if !role.is_video() {
+        return OWN_AUDIO
+            .into_iter()
+            .map(|codec| {
+                // Forward error correction costs the sender little and saves us what is lost.
+                MediaFormat::Audio(AudioFormat { fec: codec == Codec::Opus, ..AudioFormat::new(codec) })
+            })
+            .collect();
+    }
+    [PacketizationMode::NonInterleaved, PacketizationMode::SingleNal]
+        .into_iter()
+        .map(|mode| {
+            MediaFormat::Video(VideoFormat {
+                codec: Codec::H264,
+                profile: H264Profile::ConstrainedBaseline,
+                level: OWN_LEVEL,
+                mode,
+                max_bitrate: None,
+                max_fs: None,
+                max_mbps: None,
+            })
+        })
+        .collect()
+}
+
+/// What we offer a called party for a caller that can receive `caller`. `None`: the caller made no
+/// offer, so everything that we can do is offered.
+pub fn offer_for(caller: Option<&Capabilities>) -> Capabilities {
+    let Some(caller) = caller else {
+        let media = [MediaKind::Audio, MediaKind::Main].map(|role| MediaCapability {
+            role,
+            direction: Direction::SendRecv,
+            formats: own_formats(role),
+        });
+        return Capabilities { media: media.into(), max_bitrate: None };
+    };
+    let media = caller
+        .media
+        .iter()
+        .map(|line| MediaCapability {
+            role: line.role,
+            // We act for the caller: what it would like to do is what we would like to do.
+            direction: line.direction,
+            formats: with_own(line.formats.clone(), line.role),
+        })
+        .collect();
+    Capabilities { media, max_bitrate: caller.max_bitrate }
+}
+
+/// What we answer (or offer anew to) a leg when the other side's streams are `other`. Roles that
+/// the other side refused are left out.
+pub fn answer_for(other: &[LegStream]) -> Capabilities {
+    let media = other
+        .iter()
+        .map(|stream| {
+            let agreed = &stream.agreed;
+            MediaCapability {
+                role: agreed.role,
+                // What the other side lets us send to it is what we want to receive here.
+                direction: agreed.direction.reversed(),
+                formats: with_own(vec![agreed.send.clone()], agreed.role),
+            }
+        })
+        .collect();
+    Capabilities { media, max_bitrate: None }
+}
+
+/// `capabilities` with the directions that `leader` wants: how hold crosses a call.
+#[must_use]
+pub fn with_directions(mut capabilities: Capabilities, leader: &Capabilities) -> Capabilities {
+    for (index, line) in capabilities.media.iter_mut().enumerate() {
+        let same_place = leader.media.get(index).filter(|other| other.role == line.role);
+        let other = same_place.or_else(|| leader.media.iter().find(|other| other.role == line.role));
+        line.direction = other.map_or(Direction::Inactive, |other| other.direction);
+    }
+    capabilities
+}
+
+fn with_own(mut formats: Vec<MediaFormat>, role: MediaKind) -> Vec<MediaFormat> {
+    for own in own_formats(role) {
+        if !formats.iter().any(|format| same_payload(format, &own)) {
+            formats.push(own);
+        }
+    }
+    formats
+}
+
+/// Whether two formats would be one payload type of an offer.
+fn same_payload(a: &MediaFormat, b: &MediaFormat) -> bool {
+    match (a, b) {
+        (MediaFormat::Audio(a), MediaFormat::Audio(b)) => a.codec == b.codec,
+        (MediaFormat::Video(a), MediaFormat::Video(b)) => {
+            a.codec == b.codec && a.mode == b.mode && a.profile == b.profile
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(role: MediaKind, direction: Direction, formats: Vec<MediaFormat>) -> Capabilities {
+        Capabilities { media: vec![MediaCapability { role, direction, formats }], max_bitrate: Some(500_000) }
+    }
+
+    fn codecs(capabilities: &Capabilities) -> Vec<Codec> {
+        capabilities.media[0].formats.iter().map(MediaFormat::codec).collect()
+    }
+
+    #[test]
+    fn the_callers_codecs_come_first_and_ours_follow_once() {
+        let pcma = MediaFormat::Audio(AudioFormat::new(Codec::Pcma));
+        let offer = offer_for(Some(&line(MediaKind::Audio, Direction::SendOnly, vec![pcma])));
+        assert_eq!(codecs(&offer), [Codec::Pcma, Codec::Opus, Codec::G722, Codec::Pcmu]);
+        assert_eq!(offer.media[0].direction, Direction::SendOnly);
+        assert_eq!(offer.max_bitrate, Some(500_000));
+    }
+
+    #[test]
+    fn a_caller_without_an_offer_is_given_all_that_we_can_do() {
+        let offer = offer_for(None);
+        assert_eq!(offer.media.len(), 2);
+        assert_eq!(codecs(&offer)[0], Codec::Opus);
+        assert_eq!(offer.media[1].formats.len(), 2);
+    }
+
+    #[test]
+    fn a_video_caller_of_mode_0_is_offered_onwards_with_both_modes() {
+        let mut mode0 = own_formats(MediaKind::Main).remove(1);
+        if let MediaFormat::Video(video) = &mut mode0 {
+            video.level = 13;
+        }
+        let offer = offer_for(Some(&line(MediaKind::Main, Direction::SendRecv, vec![mode0.clone()])));
+        assert_eq!(offer.media[0].formats.len(), 2);
+        assert_eq!(offer.media[0].formats[0], mode0);
+    }
+
+    #[test]
+    fn directions_of_the_leader_cross_by_role() {
+        let base = offer_for(None);
+        let hold = line(MediaKind::Audio, Direction::SendOnly, own_formats(MediaKind::Audio));
+        let crossed = with_directions(base, &hold);
+        assert_eq!(crossed.media[0].direction, Direction::SendOnly);
+        assert_eq!(crossed.media[1].direction, Direction::Inactive);
+    }
+}
