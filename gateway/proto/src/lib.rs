@@ -6,6 +6,17 @@
 //! [`SansIo::handle_input`] or [`SansIo::command`] is followed by [`SansIo::poll_output`] until
 //! it answers [`Output::Timeout`].
 
+// The library build of the same sources keeps all three; only test code is let off.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::string_slice,
+        reason = "an overflow in a test fails the test"
+    )
+)]
+
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
