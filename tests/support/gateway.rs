@@ -1,0 +1,129 @@
+//! The gateway as users run it: its binary, a configuration file, a data folder.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::{Scratch, free_port, wait_for};
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub sip: u16,
+    pub tls: u16,
+    pub http: u16,
+    child: Child,
+    pub scratch: Scratch,
+}
+
+impl Gateway {
+    /// With these devices (password: the name and "-secret") and more lines of configuration.
+    pub fn start(devices: &[&str], more: &str) -> Self {
+        let scratch = Scratch::new("gateway");
+        let (sip, http) = (free_port(), free_port());
+        let tls = free_port();
+        let first = 30_000 + u32::from(sip) % 300 * 30;
+        let mut text = format!(
+            "data = \"{data}\"\n{more}\n\
+             [sip]\nlisten = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
+             [media]\naddress = \"127.0.0.1\"\nports = \"{first}-{last}\"\n\
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\n",
+            data = scratch.path().join("data").display(),
+            last = first + 1_999,
+        );
+        for device in devices {
+            text.push_str(&format!(
+                "[[devices]]\nalias = \"{device}\"\nusername = \"{device}\"\npassword = \"{device}-secret\"\n"
+            ));
+        }
+        std::fs::write(scratch.path().join("crosspoint.toml"), text).unwrap();
+        let child = run(&scratch);
+        let this = Self { sip, tls, http, child, scratch };
+        this.wait();
+        this
+    }
+
+    /// Kills it without a word, as a power cut does, and starts it again on the same data.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = run(&self.scratch);
+        self.wait();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The status document.
+    pub fn status(&self) -> Value {
+        serde_json::from_slice(&self.get("/status")).unwrap()
+    }
+
+    /// The body of a page of the management port.
+    pub fn get(&self, path: &str) -> Vec<u8> {
+        use std::io::{Read, Write};
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(line.contains(" 200 "), "{path}: {line}");
+        let mut length = None;
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = Some(value.trim().parse::<usize>().unwrap());
+            }
+        }
+        let mut body = vec![0; length.expect("the length of the body")];
+        reader.read_exact(&mut body).unwrap();
+        body
+    }
+
+    /// Runs a subcommand on the same configuration.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_crosspoint"))
+            .arg("--config")
+            .arg(self.scratch.path().join("crosspoint.toml"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    fn wait(&self) {
+        wait_for("the gateway's management port", || TcpStream::connect(("127.0.0.1", self.http)).ok());
+    }
+}
+
+fn run(scratch: &Scratch) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(scratch.path().join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_crosspoint"))
+        .arg("--config")
+        .arg(scratch.path().join("crosspoint.toml"))
+        .arg("run")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("the gateway's log ends:\n{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+        }
+    }
+}
