@@ -1,6 +1,10 @@
 //! Everything of Crosspoint that waits, owns sockets or threads.
+#![forbid(unsafe_code)]
 
+pub mod alias;
 pub mod cause;
 pub mod conference;
+pub mod config;
 pub mod leg;
 pub mod media;
+pub mod net;

@@ -1,0 +1,253 @@
+//! One TOML file, parsed once into types that cannot be invalid.
+//!
+//! Without a file everything has its default, so [`Config::default`] is a gateway that works. A
+//! file is read as a whole and *all* its faults are reported at once, each with line, field and
+//! remedy; unknown fields are faults. [`Config::to_toml`] shows the effective configuration, which
+//! reads back as the same configuration (but for secrets, which are shown as `[redacted]`).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crosspoint_proto::Transport;
+use serde::Serialize;
+
+mod parse;
+mod read;
+mod types;
+
+pub use parse::{ConfigError, Fault};
+pub use types::{
+    Choice, Credentials, DeviceEntry, Encryption, HostPort, Latching, LogFormat, LogLevel, Network, Pattern,
+    PortRange, Protocol, Proxy, Redacted, Rule, SipListen, Strangers, Template,
+};
+
+/// The folder that is used when neither the command line nor the file names one, if it exists: the
+/// system service's own. Otherwise [`DATA_FOLDER`].
+pub const SERVICE_DATA_FOLDER: &str = "/var/lib/crosspoint";
+
+/// The data folder of a gateway that is started by hand: below the working directory.
+pub const DATA_FOLDER: &str = "crosspoint-data";
+
+/// The management listener (metrics, health, status). Not 8080, which is taken on many machines;
+/// 5060 + 4000 is easy to keep in mind.
+pub const HTTP_PORT: u16 = 9060;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Config {
+    /// Where registrations, certificates and call records are kept. `None`: whoever starts the
+    /// gateway decides ([`Config::data_folder`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// SIP signalling.
+    pub sip: Sip,
+    /// Media addresses, ports, threads, policy.
+    pub media: Media,
+    /// The management listener.
+    pub http: Http,
+    /// What is refused before it costs anything.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Devices that may register, beside those of `crosspoint device add`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceEntry>,
+    /// Where calls to other than devices may go. None: nowhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+impl Config {
+    /// The data folder: the configured one, else [`DATA_FOLDER`].
+    pub fn data_folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_FOLDER))
+    }
+
+    /// Reads a configuration from its text. `name` is what errors call the file.
+    pub fn from_toml(text: &str, name: &str) -> Result<Self, ConfigError> {
+        parse::config(text, name)
+    }
+
+    /// The effective configuration as TOML, secrets redacted.
+    pub fn to_toml(&self) -> String {
+        // All types serialise to strings, numbers, lists and tables, which TOML has.
+        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+    }
+}
+
+/// `[sip]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sip {
+    /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port.
+    pub listen: Vec<SipListen>,
+    /// What peers shall reach us at when it is not the address that we listen on (NAT, wildcard).
+    /// `None`: the local address that leads to each peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<IpAddr>,
+    /// The domains that are ours: `alice@domain` is `alice`. Empty: every domain is. An address
+    /// in place of a domain is always ours.
+    pub domains: Vec<String>,
+    /// The digest realm. Stored passwords are bound to it.
+    pub realm: String,
+    /// PEM certificate chain for TLS. `None`: a self-signed one is made in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// PEM private key of the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// PEM certificates that outgoing TLS trusts. `None`: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_certificates: Option<PathBuf>,
+    /// Whether outgoing TLS checks the far end's certificate and name.
+    pub verify_certificates: bool,
+    /// Shorter registrations are refused with 423 (RFC 3261 section 10.3).
+    #[serde(serialize_with = "types::show_duration")]
+    pub min_expires: Duration,
+    /// When a device names no expiry.
+    #[serde(serialize_with = "types::show_duration")]
+    pub default_expires: Duration,
+    /// Longer registrations are shortened to this.
+    #[serde(serialize_with = "types::show_duration")]
+    pub max_expires: Duration,
+    /// How long a device may ring before the call ends as not answered.
+    #[serde(serialize_with = "types::show_duration")]
+    pub ring_timeout: Duration,
+    /// Whom callers that did not authenticate as a device may call.
+    pub strangers: Strangers,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        let listen = |transport, port| SipListen {
+            transport,
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+        };
+        Self {
+            listen: vec![
+                listen(Transport::Udp, 5060),
+                listen(Transport::Tcp, 5060),
+                listen(Transport::Tls, 5061),
+            ],
+            public_address: None,
+            domains: Vec::new(),
+            realm: "crosspoint".into(),
+            certificate: None,
+            key: None,
+            trusted_certificates: None,
+            verify_certificates: true,
+            // RFC 3261 lets a registrar refuse less than an hour; a minute serves NAT keep-alive.
+            min_expires: Duration::from_secs(60),
+            default_expires: Duration::from_secs(3600),
+            max_expires: Duration::from_secs(7200),
+            // Below RFC 3261 Timer C (more than 3 min) and about ten rings.
+            ring_timeout: Duration::from_secs(60),
+            strangers: Strangers::Devices,
+        }
+    }
+}
+
+/// `[media]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Media {
+    /// The local address of media sockets.
+    pub address: IpAddr,
+    /// What SDP shows in its place. `None`: `sip.public_address`, else the local address that
+    /// leads to each peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<IpAddr>,
+    /// The ports of media sockets: RTP on even ones, RTCP above.
+    pub ports: PortRange,
+    /// Socket threads. `None`: one for two processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_threads: Option<NonZeroUsize>,
+    /// Engine workers. `None`: one for each processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_threads: Option<NonZeroUsize>,
+    /// A call whose peer sends nothing for so long ends (unless it is on hold).
+    #[serde(serialize_with = "types::show_duration")]
+    pub timeout: Duration,
+    /// Media addresses that are allowed beside the one that signalling came from.
+    pub allow: Vec<Network>,
+    /// Whether media must, may or must not be encrypted.
+    pub encryption: Encryption,
+    /// Whether SDES keys are taken and offered over signalling without TLS.
+    pub insecure_keys: bool,
+    /// Whether media of a registered device behind NAT is answered to where it comes from.
+    pub latching: Latching,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            public_address: None,
+            ports: PortRange::DEFAULT,
+            socket_threads: None,
+            engine_threads: None,
+            timeout: Duration::from_secs(30),
+            allow: Vec::new(),
+            encryption: Encryption::BestEffort,
+            insecure_keys: false,
+            latching: Latching::Auto,
+        }
+    }
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Http {
+    /// Where `/metrics`, `/healthz` and `/status` are served, without authentication: keep it on
+    /// loopback or behind a proxy. Empty: nowhere.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HTTP_PORT)] }
+    }
+}
+
+/// `[limits]`. Each is a ceiling on memory as well: see `docs/limits.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Calls at once; further ones get 503.
+    pub calls: usize,
+    /// SIP transactions at once; further requests get 503 without state. A UDP transaction stays
+    /// 32 s after its answer, so that 300 digest registrations a second need 19200.
+    pub transactions: usize,
+    /// Signalling connections (TCP and TLS) at once; further ones are closed when accepted.
+    pub connections: usize,
+    /// Of one source address (IPv6: /64). A company's phones behind NAT share one.
+    pub connections_per_source: usize,
+    /// Registered contacts of all devices together; further ones get 503.
+    pub registrations: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls: 1000,
+            transactions: 65_536,
+            connections: 8192,
+            connections_per_source: 512,
+            registrations: 100_000,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// How much.
+    pub level: LogLevel,
+    /// For people, or one JSON object a line.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Human }
+    }
+}

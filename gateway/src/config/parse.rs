@@ -1,0 +1,462 @@
+//! From TOML text to [`Config`], section by section.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use crosspoint_proto::Transport;
+use toml::de::DeTable;
+
+use super::read::{Faults, Section};
+use super::types::{self, Choice, Credentials, DeviceEntry, Protocol, Proxy, Rule, SipListen, Template};
+use super::{Config, Http, Limits, Log, Media, Sip};
+use crate::alias::{Alias, Domains};
+
+/// One fault of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Counted from one.
+    pub line: usize,
+    /// The field with its section: "sip.listen". Empty when the text is no TOML there.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Everything that is wrong with a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What the file is called.
+    pub file: String,
+    /// At least one fault, from the top of the file down.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Fault { line, field, message }) in self.faults.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}, line {line}", self.file)?;
+            if !field.is_empty() {
+                write!(f, ", {field}")?;
+            }
+            write!(f, ": {message}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+pub(super) fn config(text: &str, name: &str) -> Result<Config, ConfigError> {
+    let faults = Faults::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        faults.add(&span, "", format!("is not TOML: {}", error.message().replace('\n', ", ")));
+    }
+    let mut root = Section::new(&faults, String::new(), 0..0, document.into_inner());
+    let mut config = Config {
+        data: root.path("data"),
+        sip: sip(root.section("sip")),
+        media: media(root.section("media")),
+        http: http(root.section("http")),
+        limits: limits(root.section("limits")),
+        log: log(root.section("log")),
+        ..Config::default()
+    };
+    let ours = Domains::new(config.sip.domains.iter().cloned());
+    for section in root.sections("devices") {
+        config.devices.extend(device(section, &ours, &config.devices));
+    }
+    for section in root.sections("rules") {
+        config.rules.extend(rule(section, &config.rules));
+    }
+    config.rules.sort_by_key(|rule| rule.priority);
+    drop(root);
+    let faults = faults.into_list();
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError { file: name.into(), faults }) }
+}
+
+fn sip(mut from: Section<'_, '_>) -> Sip {
+    let defaults = Sip::default();
+    let sip = Sip {
+        listen: from.texts("listen").unwrap_or(defaults.listen),
+        public_address: from.text("public_address"),
+        domains: from.texts("domains").unwrap_or(defaults.domains),
+        realm: from.label("realm").unwrap_or(defaults.realm),
+        certificate: from.path("certificate"),
+        key: from.path("key"),
+        trusted_certificates: from.path("trusted_certificates"),
+        verify_certificates: from.flag("verify_certificates").unwrap_or(defaults.verify_certificates),
+        min_expires: from.duration("min_expires").unwrap_or(defaults.min_expires),
+        default_expires: from.duration("default_expires").unwrap_or(defaults.default_expires),
+        max_expires: from.duration("max_expires").unwrap_or(defaults.max_expires),
+        ring_timeout: from.duration("ring_timeout").unwrap_or(defaults.ring_timeout),
+        strangers: from.choice("strangers").unwrap_or(defaults.strangers),
+    };
+    if sip.listen.is_empty() {
+        from.fault("listen", "is empty: name at least one listener, as \"udp:0.0.0.0:5060\"");
+    }
+    for (index, listen) in sip.listen.iter().enumerate() {
+        let clash = |other: &SipListen| {
+            other.address == listen.address
+                && listen.address.port() != 0
+                && other.transport.is_stream() == listen.transport.is_stream()
+        };
+        if sip.listen.iter().take(index).any(clash) {
+            from.fault(
+                "listen",
+                format!("{listen} shares its port with another listener: take another port"),
+            );
+        }
+    }
+    for domain in &sip.domains {
+        if !types::is_host_name(domain) {
+            from.fault("domains", format!("\"{domain}\" is not a domain: write \"example.com\""));
+        }
+    }
+    if sip.realm.contains(['"', '\\']) {
+        from.fault("realm", "must not contain quotes or backslashes");
+    }
+    for (one, other) in [("certificate", "key"), ("key", "certificate")] {
+        if from.has(one) && !from.has(other) {
+            from.fault(one, format!("needs {other} beside it: name both files or neither"));
+        }
+    }
+    if sip.public_address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+        from.fault("public_address", "is not an address that peers can reach: name one host's address");
+    }
+    let order = [sip.min_expires, sip.default_expires, sip.max_expires];
+    if !order.is_sorted() {
+        let key = ["min_expires", "max_expires", "default_expires"].into_iter().find(|key| from.has(key));
+        from.fault(key.unwrap_or("min_expires"), "must be min_expires <= default_expires <= max_expires");
+    }
+    if sip.min_expires.as_secs() == 0 {
+        from.fault("min_expires", "must be at least \"1s\"");
+    }
+    if !(1..=180).contains(&sip.ring_timeout.as_secs()) {
+        from.fault(
+            "ring_timeout",
+            "is out of range: \"1s\" to \"3m\", before peers give up (RFC 3261 Timer C)",
+        );
+    }
+    sip
+}
+
+fn media(mut from: Section<'_, '_>) -> Media {
+    let defaults = Media::default();
+    let mut threads =
+        |key| from.number(key, 1, 64).and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new);
+    let (socket_threads, engine_threads) = (threads("socket_threads"), threads("engine_threads"));
+    let media = Media {
+        address: from.text("address").unwrap_or(defaults.address),
+        public_address: from.text("public_address"),
+        ports: from.text("ports").unwrap_or(defaults.ports),
+        socket_threads,
+        engine_threads,
+        timeout: from.duration("timeout").unwrap_or(defaults.timeout),
+        allow: from.texts("allow").unwrap_or(defaults.allow),
+        encryption: from.choice("encryption").unwrap_or(defaults.encryption),
+        insecure_keys: from.flag("insecure_keys").unwrap_or(defaults.insecure_keys),
+        latching: from.choice("latching").unwrap_or(defaults.latching),
+    };
+    if media.public_address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+        from.fault("public_address", "is not an address that peers can reach: name one host's address");
+    }
+    if media.timeout.as_secs() < 5 {
+        from.fault("timeout", "is too short: at least \"5s\", for RTCP comes every few seconds");
+    }
+    media
+}
+
+fn http(mut from: Section<'_, '_>) -> Http {
+    Http { listen: from.texts("listen").unwrap_or_else(|| Http::default().listen) }
+}
+
+fn limits(mut from: Section<'_, '_>) -> Limits {
+    let defaults = Limits::default();
+    let mut limit = |key, default, most| {
+        from.number(key, 1, most).and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+    };
+    Limits {
+        calls: limit("calls", defaults.calls, 100_000),
+        transactions: limit("transactions", defaults.transactions, 10_000_000),
+        connections: limit("connections", defaults.connections, 1_000_000),
+        connections_per_source: limit("connections_per_source", defaults.connections_per_source, 1_000_000),
+        registrations: limit("registrations", defaults.registrations, 10_000_000),
+    }
+}
+
+fn log(mut from: Section<'_, '_>) -> Log {
+    let defaults = Log::default();
+    Log {
+        level: from.choice("level").unwrap_or(defaults.level),
+        format: from.choice("format").unwrap_or(defaults.format),
+    }
+}
+
+fn device(mut from: Section<'_, '_>, ours: &Domains, earlier: &[DeviceEntry]) -> Option<DeviceEntry> {
+    let alias = from.label("alias");
+    let username = from.label("username");
+    let password = from.secret("password");
+    let alias = from.require("alias", alias, "\"alice\"")?;
+    let password = from.require("password", password, "\"...\"");
+    let alias = Alias::parse(&alias, ours).map_err(|error| from.fault("alias", error.to_string())).ok()?;
+    if earlier.iter().any(|other| other.alias == alias) {
+        from.fault("alias", format!("{alias} is there twice: remove one of the two"));
+    }
+    let username = username.unwrap_or_else(|| alias.to_string());
+    if username.contains([':', '"', '\\']) {
+        from.fault("username", "must not contain colons, quotes or backslashes");
+    }
+    Some(DeviceEntry { alias, username, password: password? })
+}
+
+fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
+    let name = from.label("name");
+    let priority = from.number("priority", 1, 200).and_then(|number| u8::try_from(number).ok());
+    let enable = from.flag("enable").unwrap_or(true);
+    let pattern = from.text::<types::Pattern>("match");
+    let match_uri = from.flag("match_uri").unwrap_or(false);
+    let replace = from.text::<String>("replace");
+    let caller = from.text("from");
+    let incoming =
+        from.choices("incoming").unwrap_or_else(|| Protocol::WORDS.iter().map(|it| it.1).collect());
+    // Deny is the default: a call that costs money needs a caller who proved who he is.
+    let only_if_registered = from.flag("only_if_registered").unwrap_or(true);
+    let outgoing = from.choice("outgoing").unwrap_or(Protocol::Sip);
+    let proxy = from.maybe_section("proxy").and_then(proxy);
+    let name = from.require("name", name, "\"...\"");
+    let priority = from.require("priority", priority, "100");
+    let pattern = from.require("match", pattern, "'\\+49.*'");
+    let (name, priority, pattern) = (name?, priority?, pattern?);
+    if let Some(other) = earlier.iter().find(|other| other.priority == priority) {
+        from.fault(
+            "priority",
+            format!("{priority} is that of \"{}\" too: give each rule its own", other.name),
+        );
+    }
+    if earlier.iter().any(|other| other.name == name) {
+        from.fault("name", format!("\"{name}\" is there twice: give each rule its own"));
+    }
+    if incoming.is_empty() {
+        from.fault("incoming", "is empty: name a protocol, or leave the line out for all");
+    }
+    if outgoing != Protocol::Sip {
+        from.fault("outgoing", format!("{outgoing} legs cannot be dialled yet: use sip"));
+    }
+    let replace = match replace.map(|text| Template::new(&text, &pattern)) {
+        Some(Err(message)) => {
+            from.fault("replace", message);
+            None
+        }
+        Some(Ok(template)) => Some(template),
+        None => None,
+    };
+    let from = caller;
+    Some(Rule {
+        name,
+        priority,
+        enable,
+        pattern,
+        match_uri,
+        replace,
+        from,
+        incoming,
+        only_if_registered,
+        outgoing,
+        proxy,
+    })
+}
+
+fn proxy(mut from: Section<'_, '_>) -> Option<Proxy> {
+    let host = from.text("host");
+    let transport = from.choice("transport").unwrap_or(Transport::Udp);
+    let credentials = from.maybe_section("credentials").and_then(|mut from| {
+        let (realm, username) = (from.label("realm"), from.label("username"));
+        let password = from.secret("password");
+        let realm = from.require("realm", realm, "\"...\"");
+        let username = from.require("username", username, "\"...\"");
+        let password = from.require("password", password, "\"...\"");
+        Some(Credentials { realm: realm?, username: username?, password: password? })
+    });
+    let host = from.require("host", host, "\"proxy.example.com\"")?;
+    Some(Proxy { host, transport, credentials })
+}
+
+impl Choice for Transport {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("udp", Self::Udp), ("tcp", Self::Tcp), ("tls", Self::Tls)];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Encryption, LogFormat, Strangers};
+
+    fn faults(text: &str) -> Vec<String> {
+        match config(text, "x.toml") {
+            Ok(config) => panic!("accepted: {config:?}"),
+            Err(error) => error.to_string().lines().map(Into::into).collect(),
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(config("", "x.toml").unwrap(), Config::default());
+        assert_eq!(config("# nothing\n[sip]\n", "x.toml").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back() {
+        let default = Config::default();
+        assert_eq!(config(&default.to_toml(), "shown").unwrap(), default);
+    }
+
+    const FULL: &str = r#"
+        data = "/srv/crosspoint"
+        [sip]
+        listen = ["udp:192.0.2.1:5060", "tls:[2001:db8::1]:5061"]
+        public_address = "203.0.113.7"
+        domains = ["example.com"]
+        realm = "example.com"
+        certificate = "/etc/crosspoint/cert.pem"
+        key = "/etc/crosspoint/key.pem"
+        min_expires = "90s"
+        default_expires = "10m"
+        max_expires = "1h"
+        ring_timeout = "45s"
+        strangers = "refused"
+        [media]
+        address = "192.0.2.1"
+        ports = "20000-20099"
+        socket_threads = 2
+        timeout = "1m"
+        allow = ["198.51.100.0/24", "2001:db8:1::/48"]
+        encryption = "required"
+        [http]
+        listen = ["127.0.0.1:9000", "[::1]:9000"]
+        [limits]
+        calls = 10
+        [log]
+        level = "debug"
+        format = "json"
+        [[devices]]
+        alias = "Alice@example.com"
+        password = "s3cret-one"
+        [[rules]]
+        name = "germany"
+        priority = 20
+        match = '\+49(\d+)'
+        replace = "0${1}"
+        from = "alice"
+        incoming = ["sip"]
+        [rules.proxy]
+        host = "trunk.example.net:5061"
+        transport = "tls"
+        credentials = { realm = "trunk", username = "me", password = "s3cret-two" }
+        [[rules]]
+        name = "partner"
+        priority = 10
+        match = '.*@partner\.example'
+        only_if_registered = false
+    "#;
+
+    #[test]
+    fn a_full_file_is_read() {
+        let config = config(FULL, "x.toml").unwrap();
+        assert_eq!(config.sip.max_expires, Duration::from_secs(3600));
+        assert_eq!(config.sip.strangers, Strangers::Refused);
+        assert_eq!(config.media.encryption, Encryption::Required);
+        assert_eq!(config.media.ports.pairs(), 50);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.limits.calls, 10);
+        assert_eq!(config.devices[0].alias.as_str(), "alice");
+        assert_eq!(config.devices[0].username, "alice");
+        let rules: Vec<_> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
+        assert_eq!(rules, ["partner", "germany"], "by priority");
+        assert!(config.rules[1].only_if_registered, "deny is the default");
+        let proxy = config.rules[1].proxy.as_ref().unwrap();
+        assert_eq!(proxy.host.to_string(), "trunk.example.net:5061");
+        assert_eq!(proxy.credentials.as_ref().unwrap().password.expose(), "s3cret-two");
+    }
+
+    #[test]
+    fn secrets_are_shown_nowhere_and_the_rest_reads_back() {
+        let full = config(FULL, "x.toml").unwrap();
+        let shown = full.to_toml();
+        for text in [shown.as_str(), &format!("{full:?}")] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        let again = config(&shown.replacen("[redacted]", "a", 3), "x.toml").unwrap();
+        assert_eq!(again.to_toml(), shown);
+    }
+
+    #[test]
+    fn a_placeholder_is_no_password() {
+        let text = "[[devices]]\nalias = \"a\"\npassword = \"[redacted]\"";
+        assert_eq!(faults(text).len(), 1);
+    }
+
+    #[test]
+    fn every_fault_is_told_with_line_field_and_remedy() {
+        let text = "[sip]\nlsiten = []\nrealm = 5\nmin_expires = 60\nstrangers = \"all\"\n[sipp]\n[media]\nports = \"9-5\"\n";
+        assert_eq!(
+            faults(text),
+            [
+                "x.toml, line 2, sip.lsiten: is not known: did you mean listen?",
+                "x.toml, line 3, sip.realm: is a number but must be a string: put it in quotes",
+                "x.toml, line 4, sip.min_expires: has no unit: write \"60s\" for seconds",
+                "x.toml, line 5, sip.strangers: \"all\" is not known: use one of devices, refused",
+                "x.toml, line 6, sipp: is not known: did you mean sip?",
+                "x.toml, line 8, media.ports: 9 is odd: begin with an even port, RTP takes even ones",
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_of_syntax_name_their_line() {
+        let told = faults("[sip]\nrealm = \"x\nstrangers = \"refused\"\n");
+        assert!(told[0].starts_with("x.toml, line 2: is not TOML: "), "{told:?}");
+        assert!(!faults("= 5").is_empty());
+        assert!(!faults("[sip]\n[sip]\n").is_empty());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (text, expected) in [
+            ("[sip]\nlisten = []", "sip.listen: is empty"),
+            ("[sip]\nlisten = [\"tcp:0.0.0.0:5060\", \"tls:0.0.0.0:5060\"]", "shares its port"),
+            ("[sip]\ncertificate = \"c.pem\"", "needs key beside it"),
+            ("[sip]\nmin_expires = \"2h\"", "min_expires <= default_expires"),
+            ("[sip]\nring_timeout = \"1h\"", "out of range"),
+            ("[sip]\npublic_address = \"0.0.0.0\"", "peers can reach"),
+            ("[sip]\npublic_address = \"example.com\"", "is not an IP address"),
+            ("[http]\nlisten = [\"9060\"]", "is not an address with port"),
+            ("[limits]\ncalls = 0", "out of range: 1 to 100000"),
+            ("[limits]\ncalls = -1", "out of range"),
+            ("[[devices]]\nalias = \"a\"", "devices[1].password: is missing"),
+            ("[devices]\nalias = \"a\"", "list of tables: write [[devices]]"),
+            ("[[rules]]\nname = \"r\"\npriority = 201\nmatch = \"a\"", "out of range: 1 to 200"),
+            ("[[rules]]\nname = \"r\"\npriority = 1", "rules[1].match: is missing"),
+            ("[[rules]]\nname = \"r\"\npriority = 1\nmatch = \"(\"", "is not a regular expression"),
+            (
+                "[[rules]]\nname = \"r\"\npriority = 1\nmatch = \"a\"\nreplace = \"$1\"",
+                "group $1 is not in match",
+            ),
+        ] {
+            let told = faults(text);
+            assert!(told.iter().any(|fault| fault.contains(expected)), "{text}: {told:?}");
+        }
+        let twice =
+            "[[devices]]\nalias='a'\npassword='1'\n[[devices]]\nalias='sip:A@192.0.2.1'\npassword='2'";
+        assert_eq!(
+            faults(twice),
+            ["x.toml, line 5, devices[2].alias: a is there twice: remove one of the two"]
+        );
+    }
+}
