@@ -1,0 +1,8 @@
+//! RTP, RTCP and SRTP: the building blocks of a media session, without sockets or clocks.
+//!
+//! [`packet`] reads and rewrites packets, [`srtp`] protects them in place, [`reception`] counts
+//! what came (RFC 3550 appendix A).
+
+pub mod packet;
+pub mod reception;
+pub mod srtp;
