@@ -4,7 +4,16 @@
 //! memory comes from pools ([`frame::Pool`]). Nothing here knows RTP, SDP, a leg or a conference.
 
 #![deny(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "tests make signals of numbers that they chose themselves"
+    )
+)]
 
+pub mod audio;
 pub mod clock;
 pub mod codec;
 pub mod format;
