@@ -1,0 +1,459 @@
+//! How the rest of the process speaks with an engine: everything is built here, on the caller's
+//! thread, and what the lanes hand back is dropped here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::codec::CodecError;
+use crosspoint_codecs::format::{MediaFormat, MediaKind};
+
+use super::audio::{self, AudioCommand};
+use super::lane::{Desk, Scrap};
+use super::parts::Codecs;
+use super::port::{Inlet, Outlet, StreamId};
+use super::route::Route;
+use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
+use super::timeline::Timeline;
+use super::video::{self, VideoCommand};
+use super::worker::Workers;
+
+/// How an engine is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Sources of each sort (sound, pictures) at most, and as many sinks. A slot costs 16 bytes
+    /// until it is used.
+    pub streams: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { streams: 1024 }
+    }
+}
+
+/// Why an engine refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// As many streams as [`EngineConfig::streams`] are there.
+    #[error("the engine has no room for another stream")]
+    Full,
+    /// The lane has not taken earlier commands: it does not keep up.
+    #[error("the engine does not keep up")]
+    Overloaded,
+    /// The engine does not know the stream.
+    #[error("stream {0:?} is unknown to the engine")]
+    Unknown(StreamId),
+    /// Sound was to become pictures, or the other way about.
+    #[error("stream {0:?} is of another sort")]
+    Sort(StreamId),
+    /// No codec for the format.
+    #[error("no codec: {0}")]
+    Codec(#[from] CodecError),
+    /// [`EngineHandle::stop`] was called.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// A worker thread could not be started.
+    #[error("a media worker cannot start: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Commands to one engine. Clones share it; the engine stops with the last of them.
+///
+/// No call waits for a tick: what it says takes effect at the next one. Calls that make a video
+/// codec take some milliseconds.
+#[derive(Clone)]
+pub struct EngineHandle(Arc<Shared>);
+
+struct Shared {
+    codecs: Arc<dyn Codecs>,
+    registers: Mutex<Registers>,
+    workers: Mutex<Option<Workers>>,
+    stopping: Arc<AtomicBool>,
+    audio: Arc<LaneCounters>,
+    video: Arc<LaneCounters>,
+}
+
+/// What the callers know of the lanes' members, and the rings to them.
+struct Registers {
+    audio: Desk<AudioCommand>,
+    video: Desk<VideoCommand>,
+    sources: HashMap<StreamId, SourceEntry>,
+    sinks: HashMap<StreamId, SinkEntry>,
+    streams: usize,
+}
+
+struct SourceEntry {
+    format: MediaFormat,
+    counters: Arc<SourceCounters>,
+}
+
+struct SinkEntry {
+    kind: MediaKind,
+    format: MediaFormat,
+    route: Route,
+    counters: Arc<SinkCounters>,
+}
+
+/// The moment on the gateway's clock, the same that [`super::port::Arrival::at`] is of.
+pub type ClockFn = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+impl EngineHandle {
+    /// Starts an engine with its two worker threads, which sleep until the first stream comes.
+    pub fn start(
+        config: &EngineConfig,
+        codecs: Arc<dyn Codecs>,
+        clock: ClockFn,
+    ) -> Result<Self, EngineError> {
+        let (engine, handle) = super::Engine::new(config, codecs);
+        let workers = Workers::start(engine, clock, &handle.0.stopping)?;
+        *lock(&handle.0.workers) = Some(workers);
+        Ok(handle)
+    }
+
+    pub(super) fn new(
+        config: &EngineConfig,
+        codecs: Arc<dyn Codecs>,
+        audio: (Desk<AudioCommand>, Arc<LaneCounters>),
+        video: (Desk<VideoCommand>, Arc<LaneCounters>),
+    ) -> Self {
+        let registers = Registers {
+            audio: audio.0,
+            video: video.0,
+            sources: HashMap::new(),
+            sinks: HashMap::new(),
+            streams: config.streams,
+        };
+        Self(Arc::new(Shared {
+            codecs,
+            registers: Mutex::new(registers),
+            workers: Mutex::new(None),
+            stopping: Arc::new(AtomicBool::new(false)),
+            audio: audio.1,
+            video: video.1,
+        }))
+    }
+
+    /// Takes `id` as a source: what it receives can be routed to sinks from now on. A source of
+    /// that number that is there already is replaced, and sinks that hear it go on with the new
+    /// one. `timeline` is the same for all streams of a leg; `format` is what the peer sends.
+    pub fn add_source(
+        &self,
+        id: StreamId,
+        timeline: &Timeline,
+        format: &MediaFormat,
+        inlet: Inlet,
+    ) -> Result<(), EngineError> {
+        let counters = Arc::new(SourceCounters::default());
+        let command = match format {
+            MediaFormat::Audio(format) => {
+                let part = audio::decoding(&*self.0.codecs, format)?;
+                let source = audio::source(id, inlet, timeline.clone(), counters.clone(), part);
+                Command::Audio(AudioCommand::Source(source))
+            }
+            MediaFormat::Video(format) => {
+                let part = video::decoding(&*self.0.codecs, format)?;
+                let source = video::source(id, inlet, timeline.clone(), counters.clone(), part);
+                Command::Video(VideoCommand::Source(source))
+            }
+        };
+        let entry = SourceEntry { format: format.clone(), counters };
+        self.with(|registers| {
+            let room = registers.sources.len() < registers.streams;
+            match registers.sources.get(&id) {
+                Some(old) if !same_sort(&old.format, format) => return Err(EngineError::Sort(id)),
+                None if !room => return Err(EngineError::Full),
+                _ => (),
+            }
+            let mut batch = vec![command];
+            batch.extend(registers.refit(id, Some(format))?);
+            registers.send(batch)?;
+            registers.sources.insert(id, entry);
+            Ok(())
+        })
+    }
+
+    /// The peer of source `id` sends in another format from now on, through the same inlet.
+    pub fn set_source_format(&self, id: StreamId, format: &MediaFormat) -> Result<(), EngineError> {
+        let command = match format {
+            MediaFormat::Audio(format) => {
+                let part = audio::decoding(&*self.0.codecs, format)?;
+                Command::Audio(AudioCommand::Decoding { id, part })
+            }
+            MediaFormat::Video(format) => {
+                let part = video::decoding(&*self.0.codecs, format)?;
+                Command::Video(VideoCommand::Decoding { id, part })
+            }
+        };
+        self.with(|registers| {
+            let old = registers.sources.get(&id).ok_or(EngineError::Unknown(id))?;
+            if !same_sort(&old.format, format) {
+                return Err(EngineError::Sort(id));
+            }
+            let mut batch = vec![command];
+            batch.extend(registers.refit(id, Some(format))?);
+            registers.send(batch)?;
+            if let Some(entry) = registers.sources.get_mut(&id) {
+                entry.format = format.clone();
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes `id` as a sink, in [`Route::Silence`] until [`Self::route`]. A sink of that number
+    /// that is there already is replaced and keeps its route. `format` is how the peer wants it.
+    pub fn add_sink(
+        &self,
+        id: StreamId,
+        kind: MediaKind,
+        format: &MediaFormat,
+        outlet: Outlet,
+    ) -> Result<(), EngineError> {
+        if kind.is_video() != matches!(format, MediaFormat::Video(_)) {
+            return Err(EngineError::Sort(id));
+        }
+        let counters = Arc::new(SinkCounters::default());
+        let command = match format {
+            MediaFormat::Audio(format) => {
+                let part = audio::encoding(&*self.0.codecs, format)?;
+                Command::Audio(AudioCommand::Sink(audio::sink(id, outlet, counters.clone(), part)))
+            }
+            MediaFormat::Video(format) => {
+                let part = video::encoding(&*self.0.codecs, format)?;
+                Command::Video(VideoCommand::Sink(video::sink(id, kind, outlet, counters.clone(), part)))
+            }
+        };
+        self.with(|registers| {
+            let old = registers.sinks.get(&id);
+            match old {
+                Some(old) if !same_sort(&old.format, format) => return Err(EngineError::Sort(id)),
+                None if registers.sinks.len() >= registers.streams => return Err(EngineError::Full),
+                _ => (),
+            }
+            let route = old.map_or(Route::Silence, |old| old.route);
+            let mut batch = vec![command];
+            batch.push(registers.routing(id, format, route)?);
+            registers.send(batch)?;
+            registers.sinks.insert(id, SinkEntry { kind, format: format.clone(), route, counters });
+            Ok(())
+        })
+    }
+
+    /// The peer of sink `id` wants another format from now on, through the same outlet. Stamps
+    /// run on; a picture sink starts anew with a keyframe.
+    pub fn set_sink_format(&self, id: StreamId, format: &MediaFormat) -> Result<(), EngineError> {
+        let command = match format {
+            MediaFormat::Audio(format) => {
+                let part = audio::encoding(&*self.0.codecs, format)?;
+                Command::Audio(AudioCommand::Encoding { id, part })
+            }
+            MediaFormat::Video(format) => {
+                let part = video::encoding(&*self.0.codecs, format)?;
+                Command::Video(VideoCommand::Encoding { id, part })
+            }
+        };
+        self.with(|registers| {
+            let old = registers.sinks.get(&id).ok_or(EngineError::Unknown(id))?;
+            if !same_sort(&old.format, format) {
+                return Err(EngineError::Sort(id));
+            }
+            let route = registers.routing(id, format, old.route)?;
+            registers.send(vec![command, route])?;
+            if let Some(entry) = registers.sinks.get_mut(&id) {
+                entry.format = format.clone();
+            }
+            Ok(())
+        })
+    }
+
+    /// What sink `id` sends from the next tick on. A source may be named before it is added.
+    pub fn route(&self, id: StreamId, route: Route) -> Result<(), EngineError> {
+        self.with(|registers| {
+            let sink = registers.sinks.get(&id).ok_or(EngineError::Unknown(id))?;
+            if sink.kind.is_video() && matches!(route, Route::Play(_)) {
+                return Err(EngineError::Sort(id));
+            }
+            if sink.route == route {
+                return Ok(());
+            }
+            let command = registers.routing(id, &sink.format, route)?;
+            registers.send(vec![command])?;
+            if let Some(entry) = registers.sinks.get_mut(&id) {
+                entry.route = route;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes `id` out, as a source and as a sink. Nothing happens when it is neither.
+    pub fn remove(&self, id: StreamId) -> Result<(), EngineError> {
+        self.with(|registers| {
+            let mut batch = Vec::new();
+            if let Some(source) = registers.sources.get(&id) {
+                batch.push(match source.format {
+                    MediaFormat::Audio(_) => Command::Audio(AudioCommand::RemoveSource(id)),
+                    MediaFormat::Video(_) => Command::Video(VideoCommand::RemoveSource(id)),
+                });
+            }
+            if let Some(sink) = registers.sinks.get(&id) {
+                batch.push(match sink.format {
+                    MediaFormat::Audio(_) => Command::Audio(AudioCommand::RemoveSink(id)),
+                    MediaFormat::Video(_) => Command::Video(VideoCommand::RemoveSink(id)),
+                });
+            }
+            registers.send(batch)?;
+            registers.sources.remove(&id);
+            registers.sinks.remove(&id);
+            Ok(())
+        })
+    }
+
+    /// What the engine knows of `id`.
+    pub fn stats(&self, id: StreamId) -> StreamFigures {
+        let registers = lock(&self.0.registers);
+        StreamFigures {
+            source: registers.sources.get(&id).map(|entry| entry.counters.snapshot()),
+            sink: registers.sinks.get(&id).map(|entry| entry.counters.snapshot()),
+        }
+    }
+
+    /// How well the engine keeps its time.
+    pub fn worker_stats(&self) -> WorkerStats {
+        WorkerStats { audio: self.0.audio.snapshot(), video: self.0.video.snapshot() }
+    }
+
+    /// Ends the worker threads and waits for that, a tick at most. Later calls answer
+    /// [`EngineError::Stopped`]. Once is enough; more does no harm.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// Runs `change` with the registers, wakes the lanes if it sent something, and drops what
+    /// they have handed back.
+    fn with(
+        &self,
+        change: impl FnOnce(&mut Registers) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        if self.0.stopping.load(Ordering::Acquire) {
+            return Err(EngineError::Stopped);
+        }
+        self.reap();
+        let done = change(&mut lock(&self.0.registers));
+        if let Some(workers) = &*lock(&self.0.workers) {
+            workers.wake();
+        }
+        done
+    }
+
+    /// Drops what the lanes have handed back, without holding the lock meanwhile.
+    fn reap(&self) {
+        loop {
+            let scrap: Option<Box<dyn Scrap>> = {
+                let mut registers = lock(&self.0.registers);
+                registers.audio.scrap().or_else(|| registers.video.scrap())
+            };
+            if scrap.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").field("stats", &self.worker_stats()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(workers) = lock(&self.workers).take() {
+            workers.join();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+enum Command {
+    Audio(AudioCommand),
+    Video(VideoCommand),
+}
+
+impl Registers {
+    /// All of `batch` or nothing: a lane takes its share within one step.
+    fn send(&mut self, batch: Vec<Command>) -> Result<(), EngineError> {
+        let (mut audio, mut video) = (Vec::new(), Vec::new());
+        for command in batch {
+            match command {
+                Command::Audio(command) => audio.push(command),
+                Command::Video(command) => video.push(command),
+            }
+        }
+        if !self.audio.fits(audio.len()) || !self.video.fits(video.len()) {
+            return Err(EngineError::Overloaded);
+        }
+        self.audio.send(audio);
+        self.video.send(video);
+        Ok(())
+    }
+
+    /// What brings sink `id`, which wants `format`, to `route`.
+    fn routing(&self, id: StreamId, format: &MediaFormat, route: Route) -> Result<Command, EngineError> {
+        let from = match route {
+            Route::Transcode { source } => self.sources.get(&source).map(|entry| &entry.format),
+            Route::Silence | Route::Play(_) => None,
+        };
+        routing(id, format, route, from)
+    }
+
+    /// The routes of all sinks that hear `source`, which now sends `format`.
+    fn refit(&self, source: StreamId, format: Option<&MediaFormat>) -> Result<Vec<Command>, EngineError> {
+        let heard = |sink: &SinkEntry| sink.route == Route::Transcode { source };
+        self.sinks
+            .iter()
+            .filter(|(_, sink)| heard(sink))
+            .map(|(id, sink)| routing(*id, &sink.format, sink.route, format))
+            .collect()
+    }
+}
+
+fn routing(
+    id: StreamId,
+    format: &MediaFormat,
+    route: Route,
+    from: Option<&MediaFormat>,
+) -> Result<Command, EngineError> {
+    Ok(match (format, from) {
+        (MediaFormat::Audio(to), None) => {
+            Command::Audio(AudioCommand::Route { sink: id, part: audio::routing(route, None, to)? })
+        }
+        (MediaFormat::Audio(to), Some(MediaFormat::Audio(from))) => {
+            Command::Audio(AudioCommand::Route { sink: id, part: audio::routing(route, Some(from), to)? })
+        }
+        (MediaFormat::Video(_), None | Some(MediaFormat::Video(_))) => {
+            Command::Video(VideoCommand::Route { sink: id, route })
+        }
+        _ => return Err(EngineError::Sort(id)),
+    })
+}
+
+const fn same_sort(one: &MediaFormat, other: &MediaFormat) -> bool {
+    matches!(
+        (one, other),
+        (MediaFormat::Audio(_), MediaFormat::Audio(_)) | (MediaFormat::Video(_), MediaFormat::Video(_))
+    )
+}
+
+/// A panic elsewhere leaves the registers whole: every change to them is a single insert.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,188 @@
+//! What both lanes have in common: commands in, old parts out, wakes at the end of a step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crosspoint_codecs::clock::Instant;
+
+use super::port::{Outlet, StreamId};
+use super::stats::LaneCounters;
+
+/// Commands that wait for a lane's next step. A step takes them all; 50 new calls a second are
+/// about ten commands a tick. Overflow: the caller is told ([`super::EngineError::Overloaded`]).
+pub(super) const COMMANDS: usize = 256;
+
+/// One of the two: sound or pictures. `step` allocates nothing, locks nothing, logs nothing and
+/// waits for nothing.
+pub(super) trait Lane: Send {
+    /// Time between two steps.
+    const PERIOD: Duration;
+
+    /// Takes the commands that have come, then does what is due at `now`: for a worker the moment
+    /// at which the step should have been, not the one at which it woke.
+    fn step(&mut self, now: Instant);
+
+    /// Takes the commands that have come; true when there is no stream to serve afterwards. Then
+    /// no step is needed until the next command.
+    fn idle(&mut self) -> bool;
+
+    /// Its figures.
+    fn counters(&self) -> &Arc<LaneCounters>;
+}
+
+/// What a lane no longer needs, on its way to a thread that may free memory.
+pub(super) trait Scrap: Send {}
+
+impl<T: Send> Scrap for T {}
+
+/// The lane's end.
+pub(super) struct Mailbox<C> {
+    commands: rtrb::Consumer<C>,
+    scrap: rtrb::Producer<Box<dyn Scrap>>,
+}
+
+/// The callers' end.
+pub(super) struct Desk<C> {
+    commands: rtrb::Producer<C>,
+    scrap: rtrb::Consumer<Box<dyn Scrap>>,
+}
+
+/// Both ends. The ring for old parts has room for every part that a lane of `streams` sources and
+/// as many sinks can hold (two each), twice, and for those in commands: it cannot overflow, for
+/// each command empties it first.
+pub(super) fn mail<C>(streams: usize) -> (Desk<C>, Mailbox<C>) {
+    let (to_lane, commands) = rtrb::RingBuffer::new(COMMANDS);
+    let (scrap, from_lane) = rtrb::RingBuffer::new(8 * streams + 4 * COMMANDS);
+    (Desk { commands: to_lane, scrap: from_lane }, Mailbox { commands, scrap })
+}
+
+impl<C> Mailbox<C> {
+    pub(super) fn command(&mut self) -> Option<C> {
+        self.commands.pop().ok()
+    }
+
+    /// Sends `part` to where it is freed.
+    pub(super) fn discard<T: Send + 'static>(&mut self, part: Box<T>) {
+        // Cannot be full, see `mail`; if it were, freeing here is the lesser evil.
+        let _ = self.scrap.push(part);
+    }
+}
+
+impl<C> Desk<C> {
+    /// Whether `count` commands fit.
+    pub(super) fn fits(&self, count: usize) -> bool {
+        self.commands.slots() >= count
+    }
+
+    /// Sends `commands`; ask [`Self::fits`] before. The lane sees all of them or none.
+    pub(super) fn send(&mut self, commands: Vec<C>) {
+        if let Ok(chunk) = self.commands.write_chunk_uninit(commands.len()) {
+            chunk.fill_from_iter(commands);
+        }
+    }
+
+    /// Old parts, for the caller to drop.
+    pub(super) fn scrap(&mut self) -> Option<Box<dyn Scrap>> {
+        self.scrap.pop().ok()
+    }
+}
+
+/// Threads to wake once a step is through; more than this many are woken at once.
+const THREADS: usize = 64;
+
+/// Which socket threads have something to send.
+pub(super) struct Wakes {
+    /// Thread and the slot of a sink that lives on it.
+    due: [(usize, usize); THREADS],
+    len: usize,
+}
+
+impl Wakes {
+    pub(super) const fn new() -> Self {
+        Self { due: [(0, 0); THREADS], len: 0 }
+    }
+
+    /// The sink in `slot` has pushed something.
+    pub(super) fn note(&mut self, slot: usize, outlet: &Outlet) {
+        let thread = outlet.wake.thread();
+        let (due, free) = self.due.split_at_mut(self.len);
+        if due.iter().any(|(known, _)| *known == thread) {
+            return;
+        }
+        match free.first_mut() {
+            Some(entry) => {
+                *entry = (thread, slot);
+                self.len += 1;
+            }
+            None => outlet.wake.wake(),
+        }
+    }
+
+    /// Wakes each thread once. `outlet` finds a sink by its slot.
+    pub(super) fn send<'a>(&mut self, outlet: impl Fn(usize) -> Option<&'a Outlet>) {
+        for (_, slot) in &self.due[..self.len] {
+            if let Some(outlet) = outlet(*slot) {
+                outlet.wake.wake();
+            }
+        }
+        self.len = 0;
+    }
+}
+
+/// A slot's content by number, for lists whose entries know theirs.
+pub(super) trait Numbered {
+    fn id(&self) -> StreamId;
+}
+
+/// Members in slots that stay where they are while others come and go.
+pub(super) struct Slots<T> {
+    slots: Vec<Option<Box<T>>>,
+    used: usize,
+}
+
+impl<T: Numbered> Slots<T> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { slots: (0..capacity).map(|_| None).collect(), used: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn find(&self, wanted: impl Fn(&T) -> bool) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.as_deref().is_some_and(&wanted))
+    }
+
+    pub(super) fn by_id(&mut self, id: StreamId) -> Option<&mut T> {
+        self.slots.iter_mut().flatten().map(|entry| &mut **entry).find(|entry| entry.id() == id)
+    }
+
+    pub(super) fn at(&self, slot: usize) -> Option<&T> {
+        self.slots.get(slot)?.as_deref()
+    }
+
+    pub(super) fn at_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// `Err` gives it back when every slot is taken.
+    pub(super) fn insert(&mut self, entry: Box<T>) -> Result<usize, Box<T>> {
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            return Err(entry);
+        };
+        self.slots[slot] = Some(entry);
+        self.used += 1;
+        Ok(slot)
+    }
+
+    pub(super) fn take(&mut self, slot: usize) -> Option<Box<T>> {
+        let taken = self.slots.get_mut(slot)?.take();
+        self.used -= usize::from(taken.is_some());
+        taken
+    }
+
+    /// Everything with its slot.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_deref_mut()?)))
+    }
+}
