@@ -18,3 +18,4 @@ pub mod clock;
 pub mod codec;
 pub mod format;
 pub mod frame;
+pub mod kernels;
