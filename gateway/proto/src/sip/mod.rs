@@ -1,0 +1,32 @@
+//! SIP (RFC 3261): the wire layer, and the machines on top of it.
+//!
+//! Bytes become a [`Message`] in one of two ways: [`Message::parse`] takes a whole datagram,
+//! the stream framer cuts messages out of a stream. A message that parsed has the headers that
+//! every machine needs (Via, From, To, Call-ID, CSeq), and their typed readers on [`Headers`]
+//! answer; all other headers are text until somebody asks for them. A request that did not parse
+//! leaves a [`ParseError`] that can still answer it without state. Whatever the peer sent is
+//! bounded by the constants of [`limits`], and printing cannot make a line that the caller did
+//! not mean: carriage returns and line feeds never reach the wire from a value.
+
+mod headers;
+pub mod limits;
+mod message;
+mod name_addr;
+mod params;
+mod parse;
+mod rsip_model;
+#[cfg(test)]
+mod torture;
+mod typed;
+mod uri;
+mod via;
+
+pub use headers::{Headers, Name};
+pub use message::{Message, Method, Request, Response, Token, reason_phrase};
+pub use name_addr::{Contacts, NameAddr};
+pub use params::Params;
+pub use parse::{ParseError, ParseErrorKind, is_keep_alive};
+pub use rsip_model::NotModelled;
+pub use typed::{CSeq, ContentType, Reason, ValueError};
+pub use uri::{DEFAULT_PORT, DEFAULT_TLS_PORT, Host, OpaqueUri, SipUri, Uri, UriError};
+pub use via::{MAGIC_COOKIE, Via};
