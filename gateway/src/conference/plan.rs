@@ -6,6 +6,7 @@ use std::fmt;
 use crosspoint_codecs::format::{MediaFormat, MediaKind, RelayForm, can_relay};
 
 use crate::leg::LegId;
+use crate::media::Playback;
 use crate::media::port::{StreamId, Unfit};
 
 /// One member as the plan sees it.
@@ -39,7 +40,7 @@ pub struct MemberStream {
 }
 
 /// Where a sink's media comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Route {
     /// Nowhere.
     Silence,
@@ -57,14 +58,6 @@ pub enum Route {
     },
     /// From the engine itself.
     Play(Playback),
-}
-
-/// What the engine plays by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Playback {
-    /// The tone of a phone that rings far away.
-    Ringback,
 }
 
 impl Route {

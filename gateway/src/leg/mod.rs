@@ -64,6 +64,8 @@ pub struct Leg {
     pub id: LegId,
     /// Who it is.
     pub party: Party,
+    /// The media thread that its streams live on: legs that shall relay to each other share one.
+    pub thread: usize,
     /// What it is told. Dropping it hangs up.
     pub commands: mpsc::Sender<LegCommand>,
     /// What it tells. `Ended` is always the last.

@@ -1,0 +1,553 @@
+//! A point-to-point call: one caller, the devices that ring for it, and the one that answers.
+//!
+//! The actor owns its legs. It is told by their events and by a deadline, it answers with commands
+//! and with a new plan; it never waits for a peer.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use crosspoint_codecs::format::{Capabilities, MediaKind};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::graph::Graph;
+use super::offer::{answer_for, offer_for, with_directions};
+use super::plan::{Member, MemberStream};
+use crate::cause::{Cause, Reason, Side};
+use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream};
+use crate::media::port::{StreamEvent, StreamId, Unfit};
+
+/// How long legs may take to say goodbye once a call is over: SIP's timer F (RFC 3261 section
+/// 17.1.2.2) is 32 s, after which a leg gives up by itself.
+const GOODBYE: Duration = Duration::from_secs(35);
+
+/// What the caller hears while the called party rings without sending a tone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ringback {
+    /// Its own phone's tone: we send "ringing" and no media.
+    Phone,
+    /// Ours: media is opened early and the engine plays the tone.
+    #[default]
+    Gateway,
+}
+
+/// What a call is given from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct CallRules {
+    /// How long it may ring.
+    pub ring_timeout: Duration,
+    /// Who makes the ringback tone.
+    pub ringback: Ringback,
+}
+
+/// What a call tells whoever watches: status, records.
+#[derive(Clone, Debug, Default)]
+pub struct CallView {
+    /// Every leg that is there, the caller first.
+    pub legs: Vec<LegView>,
+    /// The call stands.
+    pub answered: bool,
+}
+
+/// One leg of a [`CallView`].
+#[derive(Clone, Debug)]
+pub struct LegView {
+    /// Its number.
+    pub id: LegId,
+    /// Who it is.
+    pub party: crate::leg::Party,
+    /// It answered (or called).
+    pub answered: bool,
+    /// Its streams, with the route that feeds each.
+    pub streams: Vec<StreamView>,
+}
+
+/// One stream of a [`LegView`].
+#[derive(Clone, Debug)]
+pub struct StreamView {
+    /// The stream and its port (for figures).
+    pub stream: LegStream,
+    /// What feeds it: "relay", "transcode", "play", "silence".
+    pub route: &'static str,
+    /// Why.
+    pub why: String,
+}
+
+/// A call in progress.
+#[derive(Debug)]
+pub struct Call {
+    rules: CallRules,
+    offered: Option<Capabilities>,
+    caller: Participant,
+    callees: Vec<Participant>,
+    connected: Option<LegId>,
+    /// The callee whose early media the caller hears.
+    early: Option<LegId>,
+    /// A re-offer that was carried across and whose answer is awaited: who began it, its offer.
+    crossing: Option<(LegId, Option<Capabilities>)>,
+    unfit: HashMap<StreamId, Unfit>,
+    graph: Graph,
+    worst: Option<Cause>,
+    view: watch::Sender<CallView>,
+}
+
+#[derive(Debug)]
+struct Participant {
+    leg: Leg,
+    streams: Vec<LegStream>,
+    answered: bool,
+    ringing: bool,
+    hung_up: bool,
+    ended: Option<Cause>,
+}
+
+/// How a call went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why it ended, as the caller's leg has it.
+    pub cause: Cause,
+    /// The leg that answered, if one did.
+    pub answered_by: Option<LegId>,
+    /// Routes that it had, each once, with the role: what a record shows.
+    pub routes: Vec<(LegId, MediaKind, &'static str)>,
+}
+
+impl Call {
+    /// A call of `caller`, who offered `offered`, to all of `callees`, which ring already with
+    /// [`Call::offer`]. The first to answer wins.
+    pub fn new(
+        rules: CallRules,
+        caller: Leg,
+        offered: Option<Capabilities>,
+        callees: Vec<Leg>,
+        graph: Graph,
+        view: watch::Sender<CallView>,
+    ) -> Self {
+        Self {
+            rules,
+            offered,
+            caller: Participant { answered: false, ..Participant::new(caller) },
+            callees: callees.into_iter().map(Participant::new).collect(),
+            connected: None,
+            early: None,
+            crossing: None,
+            unfit: HashMap::new(),
+            graph,
+            worst: None,
+            view,
+        }
+    }
+
+    /// What the called parties shall be offered.
+    pub fn offer(offered: Option<&Capabilities>) -> Capabilities {
+        offer_for(offered)
+    }
+
+    /// Runs the call to its end. `stop` ends it from outside with that reason.
+    pub async fn run(mut self, mut stop: watch::Receiver<Option<Reason>>) -> Outcome {
+        self.show();
+        let ring_until = Instant::now() + self.rules.ring_timeout;
+        let mut goodbye: Option<Instant> = None;
+        while !self.over() {
+            let deadline = match goodbye {
+                Some(at) => Some(at),
+                None if self.connected.is_none() => Some(ring_until),
+                None => None,
+            };
+            tokio::select! {
+                (leg, event) = next_event(&mut self.caller, &mut self.callees) => self.told(leg, event).await,
+                () = until(deadline) => {
+                    if goodbye.is_some() {
+                        break;
+                    }
+                    self.end(Cause::local(Reason::NoAnswer)).await;
+                }
+                reason = stopped(&mut stop), if goodbye.is_none() => {
+                    self.end(Cause::local(reason)).await;
+                }
+            }
+            if goodbye.is_none() && self.ending() {
+                goodbye = Some(Instant::now() + GOODBYE);
+            }
+        }
+        let routes = self.graph.history().to_vec();
+        self.graph.clear();
+        let cause = self.caller.ended.or(self.worst).unwrap_or(Cause::local(Reason::Internal));
+        Outcome { cause, answered_by: self.connected, routes }
+    }
+
+    async fn told(&mut self, leg: LegId, event: LegEvent) {
+        let from_caller = leg == self.caller.leg.id;
+        match event {
+            LegEvent::Ended(cause) => self.ended(leg, cause).await,
+            LegEvent::Ringing if !from_caller => self.rings(leg).await,
+            LegEvent::Progress(streams) => self.progress(leg, streams).await,
+            LegEvent::Answered(streams) => self.answered(leg, streams).await,
+            LegEvent::Changed(streams) => self.changed(leg, streams).await,
+            LegEvent::Reoffered { offer } => self.reoffered(leg, offer).await,
+            LegEvent::ReofferRefused => self.crossed(leg).await,
+            LegEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
+            LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
+            LegEvent::Offered(_) | LegEvent::Ringing => {}
+        }
+    }
+
+    async fn rings(&mut self, leg: LegId) {
+        if let Some(callee) = self.participant(leg) {
+            callee.ringing = true;
+        }
+        if self.connected.is_some() || self.caller.ringing {
+            return;
+        }
+        self.caller.ringing = true;
+        self.caller.tell(LegCommand::Ring).await;
+        // A caller without an offer cannot hear us yet: our offer is the answer's business.
+        if self.rules.ringback == Ringback::Gateway
+            && self.early.is_none()
+            && let Some(offered) = &self.offered
+        {
+            let audio_only = Capabilities {
+                media: offer_for(Some(offered))
+                    .media
+                    .into_iter()
+                    .filter(|line| !line.role.is_video())
+                    .collect(),
+                max_bitrate: None,
+            };
+            self.caller.tell(LegCommand::Progress(audio_only)).await;
+        }
+    }
+
+    async fn progress(&mut self, leg: LegId, streams: Vec<LegStream>) {
+        if leg == self.caller.leg.id {
+            self.caller.streams = streams;
+        } else if let Some(callee) = self.participant(leg) {
+            callee.streams = streams;
+            if self.connected.is_none() && self.early.is_none() {
+                self.early = Some(leg);
+                if self.offered.is_some() {
+                    let wanted =
+                        self.callee(leg).map(|callee| answer_for(&callee.streams)).unwrap_or_default();
+                    self.caller.tell(LegCommand::Progress(wanted)).await;
+                }
+            }
+        }
+        self.replan();
+    }
+
+    async fn answered(&mut self, leg: LegId, streams: Vec<LegStream>) {
+        if leg == self.caller.leg.id {
+            self.caller.streams = streams;
+            self.caller.answered = true;
+            self.replan();
+            return;
+        }
+        if self.connected.is_some() {
+            // Two picked up at once: the later one is told that it was too late.
+            if let Some(late) = self.participant(leg) {
+                late.hang_up(Cause::local(Reason::AnsweredElsewhere)).await;
+            }
+            return;
+        }
+        self.connected = Some(leg);
+        for other in self.callees.iter_mut().filter(|other| other.leg.id != leg) {
+            other.hang_up(Cause::local(Reason::AnsweredElsewhere)).await;
+        }
+        let Some(callee) = self.participant(leg) else { return };
+        callee.streams = streams;
+        callee.answered = true;
+        let wanted = answer_for(&callee.streams);
+        self.caller.tell(LegCommand::Answer(wanted)).await;
+        self.replan();
+    }
+
+    async fn changed(&mut self, leg: LegId, streams: Vec<LegStream>) {
+        if let Some(participant) = self.participant(leg) {
+            participant.streams = streams;
+        }
+        self.crossed(leg).await;
+        self.replan();
+    }
+
+    /// Hold and resume are carried across, everything else is answered here: a leg keeps what it
+    /// negotiated and the engine adapts.
+    async fn reoffered(&mut self, leg: LegId, offer: Option<Capabilities>) {
+        let other = self.other(leg).map(|other| (other.leg.id, answer_for(&other.streams)));
+        let Some((other, standing)) = other else {
+            if let Some(participant) = self.participant(leg) {
+                participant.tell(LegCommand::RefuseReoffer).await;
+            }
+            return;
+        };
+        let crosses = match (&offer, self.participant(leg)) {
+            (Some(offer), Some(participant)) => {
+                let before: Vec<_> = participant
+                    .streams
+                    .iter()
+                    .map(|s| (s.agreed.role, s.agreed.direction.reversed()))
+                    .collect();
+                let now: Vec<_> = offer.media.iter().map(|line| (line.role, line.direction)).collect();
+                before != now
+            }
+            _ => false,
+        };
+        if !crosses || self.crossing.is_some() {
+            if let Some(participant) = self.participant(leg) {
+                participant.tell(LegCommand::AcceptReoffer(standing)).await;
+            }
+            return;
+        }
+        // The other leg is offered what it has, in the directions that this one wants.
+        let own = self.participant(leg).map(|this| answer_for(&this.streams)).unwrap_or_default();
+        if let Some(offer) = &offer {
+            let onwards = with_directions(own, offer);
+            self.crossing = Some((leg, Some(offer.clone())));
+            if let Some(other) = self.participant(other) {
+                other.tell(LegCommand::Reoffer(onwards)).await;
+            }
+        }
+    }
+
+    /// The leg that was offered a hold or resume has answered or refused: answer who began it.
+    async fn crossed(&mut self, answered: LegId) {
+        let Some((began, _)) = self.crossing.take_if(|(began, _)| *began != answered) else {
+            if self.crossing.as_ref().is_some_and(|(began, _)| *began == answered) {
+                self.crossing = None;
+            }
+            return;
+        };
+        let standing = self.other(began).map(|other| answer_for(&other.streams)).unwrap_or_default();
+        if let Some(participant) = self.participant(began) {
+            participant.tell(LegCommand::AcceptReoffer(standing)).await;
+        }
+    }
+
+    async fn dtmf(&mut self, leg: LegId, digit: char) {
+        if let Some(other) = self.other(leg).map(|other| other.leg.id)
+            && let Some(other) = self.participant(other)
+        {
+            other.tell(LegCommand::SendDtmf(digit)).await;
+        }
+    }
+
+    async fn stream(&mut self, leg: LegId, role: MediaKind, event: StreamEvent) {
+        match event {
+            StreamEvent::KeyframeRequested => {
+                // A relay asks the source; an encoder of ours was told by its own wish already.
+                if self.streams_of(leg, role).into_iter().any(|id| self.graph.relays(id))
+                    && let Some(other) = self.other(leg).map(|other| other.leg.id)
+                    && let Some(other) = self.participant(other)
+                {
+                    other.tell(LegCommand::RequestKeyframe(role)).await;
+                }
+            }
+            StreamEvent::RelayUnfit(unfit) => {
+                for id in self.streams_of(leg, role) {
+                    self.unfit.insert(id, unfit);
+                }
+                self.replan();
+            }
+            StreamEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
+            StreamEvent::MediaTimeout => self.end(Cause::local(Reason::MediaTimeout)).await,
+            StreamEvent::MediaStarted => {}
+        }
+    }
+
+    async fn ended(&mut self, leg: LegId, cause: Cause) {
+        let Some(participant) = self.participant(leg) else { return };
+        participant.ended = Some(cause);
+        participant.streams.clear();
+        if leg == self.caller.leg.id {
+            self.hang_up_callees(cause.across()).await;
+        } else if self.connected == Some(leg) {
+            self.caller.hang_up(cause.across()).await;
+        } else if self.connected.is_none() {
+            self.worst = Some(self.worst.map_or(cause, |worst| more_telling(worst, cause)));
+            if self.callees.iter().all(|callee| callee.ended.is_some()) {
+                let cause = self.worst.unwrap_or(cause);
+                self.caller.hang_up(cause.across()).await;
+            } else if self.early == Some(leg) {
+                self.early = None;
+            }
+        }
+        self.replan();
+    }
+
+    async fn end(&mut self, cause: Cause) {
+        self.caller.hang_up(cause).await;
+        let told =
+            if self.connected.is_some() { cause } else { Cause { reason: Reason::Cancelled, ..cause } };
+        self.hang_up_callees(told).await;
+    }
+
+    async fn hang_up_callees(&mut self, cause: Cause) {
+        for callee in &mut self.callees {
+            callee.hang_up(cause).await;
+        }
+    }
+
+    fn replan(&mut self) {
+        let speaking = self.connected.or(self.early);
+        let mut members = vec![self.caller.member(&self.unfit)];
+        members[0].wants_ringback = self.connected.is_none() && self.caller.ringing;
+        let callee = speaking.and_then(|id| self.callee(id)).filter(|callee| callee.ended.is_none());
+        members.extend(callee.map(|callee| callee.member(&self.unfit)));
+        let streams: Vec<LegStream> = std::iter::once(&self.caller)
+            .chain(callee)
+            .flat_map(|participant| participant.streams.iter().cloned())
+            .collect();
+        self.graph.apply(&members, &streams);
+        self.show();
+    }
+
+    fn show(&self) {
+        let legs = std::iter::once(&self.caller)
+            .chain(&self.callees)
+            .filter(|participant| participant.ended.is_none())
+            .map(|participant| LegView {
+                id: participant.leg.id,
+                party: participant.leg.party.clone(),
+                answered: participant.answered,
+                streams: participant
+                    .streams
+                    .iter()
+                    .map(|stream| {
+                        let (route, why) = self.graph.route_of(stream.port.id());
+                        StreamView { stream: stream.clone(), route, why: why.to_owned() }
+                    })
+                    .collect(),
+            })
+            .collect();
+        self.view.send_replace(CallView { legs, answered: self.connected.is_some() });
+    }
+
+    fn over(&self) -> bool {
+        self.caller.ended.is_some() && self.callees.iter().all(|callee| callee.ended.is_some())
+    }
+
+    fn ending(&self) -> bool {
+        self.caller.hung_up || self.caller.ended.is_some()
+    }
+
+    fn callee(&self, id: LegId) -> Option<&Participant> {
+        self.callees.iter().find(|callee| callee.leg.id == id)
+    }
+
+    fn participant(&mut self, id: LegId) -> Option<&mut Participant> {
+        std::iter::once(&mut self.caller)
+            .chain(&mut self.callees)
+            .find(|participant| participant.leg.id == id)
+    }
+
+    fn streams_of(&mut self, leg: LegId, role: MediaKind) -> Vec<StreamId> {
+        let streams = self.participant(leg).map_or(&[][..], |participant| &participant.streams);
+        streams.iter().filter(|stream| stream.agreed.role == role).map(|stream| stream.port.id()).collect()
+    }
+
+    /// The far side of `leg` in the standing call.
+    fn other(&self, leg: LegId) -> Option<&Participant> {
+        let connected = self.connected?;
+        if leg == self.caller.leg.id {
+            self.callee(connected)
+        } else {
+            (leg == connected).then_some(&self.caller)
+        }
+    }
+}
+
+impl Participant {
+    fn new(leg: Leg) -> Self {
+        Self { leg, streams: Vec::new(), answered: false, ringing: false, hung_up: false, ended: None }
+    }
+
+    async fn tell(&self, command: LegCommand) {
+        if self.ended.is_none() && !self.hung_up {
+            // A leg that is gone tells so by its own last event.
+            let _ = self.leg.commands.send(command).await;
+        }
+    }
+
+    async fn hang_up(&mut self, cause: Cause) {
+        if self.ended.is_none() && !self.hung_up {
+            self.hung_up = true;
+            let _ = self.leg.commands.send(LegCommand::Hangup(cause)).await;
+        }
+    }
+
+    fn member(&self, unfit: &HashMap<StreamId, Unfit>) -> Member {
+        let streams = self
+            .streams
+            .iter()
+            .map(|stream| MemberStream {
+                id: stream.port.id(),
+                role: stream.agreed.role,
+                thread: stream.port.thread(),
+                send: stream.agreed.direction.sends().then(|| stream.agreed.send.clone()),
+                receive: stream.agreed.direction.receives().then(|| stream.agreed.receive.clone()),
+                unfit: unfit.get(&stream.port.id()).copied(),
+            })
+            .collect();
+        Member { leg: self.leg.id, answered: self.answered, wants_ringback: false, streams }
+    }
+}
+
+/// Of the causes of several devices the one that tells the caller most: a busy line says more than
+/// one that nobody answered.
+fn more_telling(a: Cause, b: Cause) -> Cause {
+    const fn rank(reason: Reason) -> u8 {
+        match reason {
+            Reason::Rejected => 0,
+            Reason::Busy => 1,
+            Reason::NotAcceptable => 2,
+            Reason::NoAnswer => 3,
+            Reason::Unavailable => 4,
+            Reason::Unreachable => 5,
+            _ => 6,
+        }
+    }
+    if rank(b.reason) < rank(a.reason) { b } else { a }
+}
+
+async fn next_event(caller: &mut Participant, callees: &mut [Participant]) -> (LegId, LegEvent) {
+    poll_fn(|cx| {
+        for participant in std::iter::once(&mut *caller).chain(callees.iter_mut()) {
+            if participant.ended.is_some() {
+                continue;
+            }
+            match participant.leg.events.poll_recv(cx) {
+                Poll::Ready(Some(event)) => return Poll::Ready((participant.leg.id, event)),
+                // A leg that vanished without a word is a fault of ours.
+                Poll::Ready(None) => {
+                    let cause = Cause { reason: Reason::Internal, side: Side::Local };
+                    return Poll::Ready((participant.leg.id, LegEvent::Ended(cause)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<Reason>>) -> Reason {
+    loop {
+        if let Some(reason) = *stop.borrow_and_update() {
+            return reason;
+        }
+        if stop.changed().await.is_err() {
+            return Reason::Shutdown;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! The call actor with legs of cardboard: what it tells each of them, in paused time.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use crosspoint_codecs::codec::{
+    AudioDecoder, AudioEncoder, CodecError, VideoDecoder, VideoEncoder, VideoEncoding,
+};
+use crosspoint_codecs::format::{
+    AudioFormat, Capabilities, Codec, Direction, MediaCapability, MediaFormat, MediaKind, Stream, VideoFormat,
+};
+use crosspoint_codecs::frame::Pool;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::leg::{Origin, Party};
+use crate::media::port::{Feed, Inlet, Outlet, PortError, StreamPort, StreamStats};
+use crate::media::{Codecs, Engine, EngineConfig};
+
+/// The other ends of one leg's queues.
+struct Far {
+    commands: mpsc::Receiver<LegCommand>,
+    events: mpsc::Sender<LegEvent>,
+}
+
+#[derive(Debug)]
+struct Port {
+    id: StreamId,
+    feeds: Arc<Mutex<Vec<Feed>>>,
+}
+
+impl StreamPort for Port {
+    fn id(&self) -> StreamId {
+        self.id
+    }
+    fn kind(&self) -> MediaKind {
+        MediaKind::Audio
+    }
+    fn thread(&self) -> usize {
+        0
+    }
+    fn feed(&self, feed: Feed) -> Result<(), PortError> {
+        self.feeds.lock().unwrap().push(feed);
+        Ok(())
+    }
+    fn engage(&self) -> Result<(Inlet, Outlet), PortError> {
+        Err(PortError::Closed)
+    }
+    fn disengage(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+    fn request_keyframe(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+    fn send_dtmf(&self, _: char, _: Duration) -> Result<(), PortError> {
+        Ok(())
+    }
+    fn stats(&self) -> StreamStats {
+        StreamStats { remote: None::<SocketAddr>, ..StreamStats::default() }
+    }
+}
+
+/// Calls of cardboard are relayed only.
+struct NoCodecs;
+
+impl Codecs for NoCodecs {
+    fn audio_decoder(&self, _: &AudioFormat) -> Result<Box<dyn AudioDecoder>, CodecError> {
+        Err(CodecError::Unsupported("none"))
+    }
+    fn audio_encoder(&self, _: &AudioFormat) -> Result<Box<dyn AudioEncoder>, CodecError> {
+        Err(CodecError::Unsupported("none"))
+    }
+    fn video_decoder(&self, _: &VideoFormat, _: Pool) -> Result<Box<dyn VideoDecoder>, CodecError> {
+        Err(CodecError::Unsupported("none"))
+    }
+    fn video_encoder(&self, _: &VideoFormat, _: VideoEncoding) -> Result<Box<dyn VideoEncoder>, CodecError> {
+        Err(CodecError::Unsupported("none"))
+    }
+}
+
+struct Scene {
+    caller: Far,
+    callees: Vec<Far>,
+    stop: watch::Sender<Option<Reason>>,
+    outcome: JoinHandle<Outcome>,
+}
+
+fn leg(number: u64) -> (Leg, Far) {
+    let (commands, far_commands) = mpsc::channel(16);
+    let (far_events, events) = mpsc::channel(16);
+    let party = Party {
+        protocol: "sip",
+        origin: Origin::Incoming,
+        address: String::new(),
+        name: String::new(),
+        called: String::new(),
+        device: None,
+        signalling: None,
+        transport: "udp",
+    };
+    (
+        Leg { id: LegId(number), party, thread: 0, commands, events },
+        Far { commands: far_commands, events: far_events },
+    )
+}
+
+fn scene(callees: u64) -> Scene {
+    let (caller, far_caller) = leg(1);
+    let (legs, fars) = (2..2 + callees).map(leg).unzip();
+    let (_, engine) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
+    let (stop, stopped) = watch::channel(None);
+    let rules = CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone };
+    let view = watch::channel(CallView::default()).0;
+    let call = Call::new(rules, caller, Some(offer()), legs, Graph::new(engine), view);
+    Scene { caller: far_caller, callees: fars, stop, outcome: tokio::spawn(call.run(stopped)) }
+}
+
+fn pcma() -> MediaFormat {
+    MediaFormat::Audio(AudioFormat::new(Codec::Pcma))
+}
+
+fn offer() -> Capabilities {
+    let line =
+        MediaCapability { role: MediaKind::Audio, direction: Direction::SendRecv, formats: vec![pcma()] };
+    Capabilities { media: vec![line], max_bitrate: None }
+}
+
+fn streams(number: u64, direction: Direction) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
+    let feeds = Arc::default();
+    let port = Port { id: StreamId(number), feeds: Arc::clone(&feeds) };
+    let agreed = Stream { role: MediaKind::Audio, direction, send: pcma(), receive: pcma() };
+    (vec![LegStream { agreed, port: Arc::new(port) }], feeds)
+}
+
+impl Far {
+    async fn tells(&self, event: LegEvent) {
+        self.events.send(event).await.unwrap();
+    }
+
+    async fn told(&mut self) -> LegCommand {
+        tokio::time::timeout(Duration::from_secs(5), self.commands.recv()).await.expect("a command").unwrap()
+    }
+
+    async fn told_to_hang_up(&mut self) -> Cause {
+        match self.told().await {
+            LegCommand::Hangup(cause) => cause,
+            other => panic!("not a hang-up: {other:?}"),
+        }
+    }
+
+    async fn ends(&self, cause: Cause) {
+        self.tells(LegEvent::Ended(cause)).await;
+    }
+}
+
+/// Brings a call of two up; both hear each other by relay.
+async fn answered(scene: &mut Scene) {
+    scene.callees[0].tells(LegEvent::Ringing).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Ring));
+    let (callee, callee_feeds) = streams(20, Direction::SendRecv);
+    scene.callees[0].tells(LegEvent::Answered(callee)).await;
+    let LegCommand::Answer(wanted) = scene.caller.told().await else { panic!("no answer") };
+    assert_eq!(wanted.media[0].formats[0], pcma());
+    let (caller, caller_feeds) = streams(10, Direction::SendRecv);
+    scene.caller.tells(LegEvent::Answered(caller)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(caller_feeds.lock().unwrap().last(), Some(&Feed::Relay(StreamId(20))));
+    assert_eq!(callee_feeds.lock().unwrap().last(), Some(&Feed::Relay(StreamId(10))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callee_hangs_up_and_the_cause_crosses() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    scene.callees[0].ends(Cause::remote(Reason::Hangup)).await;
+    let cause = scene.caller.told_to_hang_up().await;
+    assert_eq!(cause, Cause { reason: Reason::Hangup, side: Side::Peer });
+    scene.caller.ends(cause).await;
+    let outcome = scene.outcome.await.unwrap();
+    assert_eq!((outcome.cause, outcome.answered_by), (cause, Some(LegId(2))));
+    assert_eq!(outcome.routes.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_of_two_devices_wins_and_the_other_is_told_why() {
+    let mut scene = scene(2);
+    for callee in &scene.callees {
+        callee.tells(LegEvent::Ringing).await;
+    }
+    assert!(matches!(scene.caller.told().await, LegCommand::Ring));
+    scene.callees[1].tells(LegEvent::Answered(streams(30, Direction::SendRecv).0)).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Answer(_)));
+    assert_eq!(scene.callees[0].told_to_hang_up().await.reason, Reason::AnsweredElsewhere);
+    // It had picked up at the same moment: no second answer, and its end ends nothing.
+    scene.callees[0].tells(LegEvent::Answered(streams(20, Direction::SendRecv).0)).await;
+    scene.callees[0].ends(Cause::local(Reason::AnsweredElsewhere)).await;
+    scene.caller.ends(Cause::remote(Reason::Hangup)).await;
+    assert_eq!(scene.callees[1].told_to_hang_up().await.side, Side::Peer);
+    scene.callees[1].ends(Cause::local(Reason::Hangup)).await;
+    assert_eq!(scene.outcome.await.unwrap().answered_by, Some(LegId(3)));
+    assert!(scene.caller.commands.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_gives_up_stops_every_phone() {
+    let mut scene = scene(2);
+    scene.caller.ends(Cause::remote(Reason::Cancelled)).await;
+    for callee in &mut scene.callees {
+        assert_eq!(callee.told_to_hang_up().await, Cause { reason: Reason::Cancelled, side: Side::Peer });
+        callee.ends(Cause::local(Reason::Cancelled)).await;
+    }
+    assert_eq!(scene.outcome.await.unwrap().cause, Cause::remote(Reason::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_refusals_the_most_telling_crosses() {
+    let mut scene = scene(3);
+    for (callee, reason) in scene.callees.iter().zip([Reason::Unreachable, Reason::Busy, Reason::NoAnswer]) {
+        callee.ends(Cause::remote(reason)).await;
+    }
+    assert_eq!(scene.caller.told_to_hang_up().await.reason, Reason::Busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_answers_in_time() {
+    let mut scene = scene(1);
+    scene.callees[0].tells(LegEvent::Ringing).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Ring));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(scene.caller.told_to_hang_up().await, Cause::local(Reason::NoAnswer));
+    assert_eq!(scene.callees[0].told_to_hang_up().await.reason, Reason::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn early_media_is_relayed_before_the_answer() {
+    let mut scene = scene(1);
+    scene.callees[0].tells(LegEvent::Progress(streams(20, Direction::SendRecv).0)).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Progress(_)));
+    let (caller, feeds) = streams(10, Direction::SendRecv);
+    scene.caller.tells(LegEvent::Progress(caller)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(feeds.lock().unwrap().last(), Some(&Feed::Relay(StreamId(20))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hold_crosses_and_who_held_is_answered_when_the_other_has_agreed() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    let mut held = offer();
+    held.media[0].direction = Direction::SendOnly;
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(held) }).await;
+    let LegCommand::Reoffer(onwards) = scene.callees[0].told().await else { panic!("hold did not cross") };
+    assert_eq!(onwards.media[0].direction, Direction::SendOnly);
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendOnly).0)).await;
+    let LegCommand::AcceptReoffer(standing) = scene.caller.told().await else { panic!("hold not accepted") };
+    assert_eq!(standing.media[0].direction, Direction::RecvOnly);
+    let (caller, feeds) = streams(10, Direction::RecvOnly);
+    scene.caller.tells(LegEvent::Changed(caller)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(feeds.lock().unwrap().iter().all(|feed| *feed == Feed::Silence), "a held caller hears nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_codec_change_is_answered_here_and_does_not_cross() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(offer()) }).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::AcceptReoffer(_)));
+    assert!(scene.callees[0].commands.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_cross_and_the_end_of_the_gateway_ends_both() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    scene.callees[0].tells(LegEvent::Dtmf('5')).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::SendDtmf('5')));
+    scene.stop.send(Some(Reason::Shutdown)).unwrap();
+    assert_eq!(scene.caller.told_to_hang_up().await.reason, Reason::Shutdown);
+    assert_eq!(scene.callees[0].told_to_hang_up().await.reason, Reason::Shutdown);
+    // Legs that never say goodbye do not keep the call for ever.
+    tokio::time::advance(GOODBYE).await;
+    assert!(scene.outcome.await.is_ok());
+}
