@@ -8,6 +8,10 @@
 //! bounded by the constants of [`limits`], and printing cannot make a line that the caller did
 //! not mean: carriage returns and line feeds never reach the wire from a value.
 
+mod command;
+mod config;
+mod event;
+mod flow;
 mod headers;
 pub mod limits;
 mod message;
@@ -21,6 +25,13 @@ mod typed;
 mod uri;
 mod via;
 
+pub use command::{
+    Body, CallId, Command, Credentials, Destination, Invite, MAX_FORWARDS, PingId, Registration, RegistrationId,
+    RequestId,
+};
+pub use config::{Config, Limits, Listen, Timing};
+pub use event::{By, Ending, Event, How, Incoming, Source};
+pub use flow::{Flow, FlowError};
 pub use headers::{Headers, Name};
 pub use message::{Message, Method, Request, Response, Token, reason_phrase};
 pub use name_addr::{Contacts, NameAddr};

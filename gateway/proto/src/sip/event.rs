@@ -1,0 +1,220 @@
+//! What a SIP endpoint tells its owner.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Body, CallId, Flow, NameAddr, PingId, Reason, RegistrationId, Request, RequestId};
+use crate::Transport;
+
+/// Where a request came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// How.
+    pub transport: Transport,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The far end, as the network sees it.
+    pub remote: SocketAddr,
+    /// The way back, for as long as it stands.
+    pub flow: Flow,
+    /// Whether the sender's own view of its address differs from ours: it is behind a NAT.
+    pub translated: bool,
+}
+
+/// A call that comes in.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Its number.
+    pub call: CallId,
+    /// The whole request: Request-URI, From, To, Max-Forwards, Authorization and the rest.
+    pub request: Request,
+    /// Where it came from.
+    pub source: Source,
+    /// Its body; `None`: the caller wants our offer.
+    pub body: Option<Body>,
+}
+
+/// Who brought the end of a call about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    /// The owner.
+    Us,
+    /// The far end.
+    Peer,
+    /// The machine: the far end was not reached, did not answer, or broke the protocol.
+    Network,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum How {
+    /// A call that stood was hung up (BYE).
+    Hangup,
+    /// Cancelled before the answer.
+    Cancelled,
+    /// A final response other than 2xx.
+    Refused,
+    /// Nobody answered within the time of the transaction.
+    NoResponse,
+    /// The message could not be sent: no such flow, connection refused.
+    Unreachable,
+    /// We answered, and the ACK never came.
+    NoAck,
+    /// The far end no longer knows the dialog (481, 408 within it).
+    Gone,
+    /// The far end sent what makes no sense.
+    Protocol,
+}
+
+/// The end of a call.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Who.
+    pub by: By,
+    /// How.
+    pub how: How,
+    /// The final status, where there was one.
+    pub status: Option<u16>,
+    /// Its reason phrase.
+    pub phrase: String,
+    /// The far end's Reason header (RFC 3326), first of them.
+    pub reason: Option<Reason>,
+    /// Where a 3xx points. It is not followed.
+    pub contacts: Vec<NameAddr>,
+}
+
+/// What the owner is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A call comes in.
+    Incoming(Box<Incoming>),
+    /// Outgoing: it rings there (180), or something of that kind without a body.
+    Ringing {
+        /// Which.
+        call: CallId,
+        /// 180 to 199.
+        status: u16,
+    },
+    /// Outgoing: media before the answer.
+    Progress {
+        /// Which.
+        call: CallId,
+        /// 180 to 199.
+        status: u16,
+        /// Its body.
+        body: Body,
+        /// Which of the phones that ring: a proxy may ring several (RFC 3261 section 12.1). They
+        /// count from zero; the last one heard of is the one to listen to.
+        fork: u32,
+    },
+    /// Outgoing: answered. When the INVITE had no offer, `body` is one and [`super::Command::Ack`]
+    /// must follow; else the ACK is sent already.
+    Answered {
+        /// Which.
+        call: CallId,
+        /// `None` when an early answer of the same fork was meant to be the last word.
+        body: Option<Body>,
+        /// Which of those that rang.
+        fork: u32,
+    },
+    /// Incoming, or a re-INVITE that we accepted: the ACK came. The body is the answer to the
+    /// offer in our 200.
+    Acked {
+        /// Which.
+        call: CallId,
+        /// The answer, if one was due.
+        body: Option<Body>,
+    },
+    /// The far end offers anew; [`super::Command::AnswerReinvite`] or
+    /// [`super::Command::RefuseReinvite`] must follow.
+    Reinvite {
+        /// Which.
+        call: CallId,
+        /// Its offer; `None`: it wants ours.
+        body: Option<Body>,
+    },
+    /// It took its re-INVITE back before the answer: everything stays as it was.
+    ReinviteCancelled {
+        /// Which.
+        call: CallId,
+    },
+    /// Ours was accepted. When it had no offer, `body` is one and [`super::Command::Ack`] must
+    /// follow.
+    ReinviteAnswered {
+        /// Which.
+        call: CallId,
+        /// The answer or the offer.
+        body: Option<Body>,
+    },
+    /// Ours was refused: everything stays as it was.
+    ReinviteRefused {
+        /// Which.
+        call: CallId,
+        /// The final status.
+        status: u16,
+    },
+    /// An INFO came within the call; it is answered already.
+    Info {
+        /// Which.
+        call: CallId,
+        /// Its body.
+        body: Body,
+    },
+    /// Our INFO was answered.
+    InfoAnswered {
+        /// Which.
+        call: CallId,
+        /// The final status; 408 when nothing came.
+        status: u16,
+    },
+    /// It is over; nothing follows for this call.
+    Ended {
+        /// Which.
+        call: CallId,
+        /// How and why.
+        ending: Box<Ending>,
+    },
+    /// A REGISTER came; [`super::Command::Respond`] must follow within 32 s.
+    Request {
+        /// Its number.
+        request: RequestId,
+        /// The whole request.
+        message: Box<Request>,
+        /// Where it came from.
+        source: Source,
+    },
+    /// The flow that a device may have registered over is gone.
+    FlowClosed {
+        /// Which.
+        flow: Flow,
+    },
+    /// The registrar has our binding.
+    Registered {
+        /// Which.
+        registration: RegistrationId,
+        /// For how long.
+        expires: Duration,
+    },
+    /// The registrar refused, or is not there. The machine tries again after `retry`; `None`: it
+    /// gave up, and the registration is forgotten.
+    RegistrationFailed {
+        /// Which.
+        registration: RegistrationId,
+        /// The final status; 408 when nothing came, 503 when it could not be sent.
+        status: u16,
+        /// When it is tried again.
+        retry: Option<Duration>,
+    },
+    /// The binding is taken back.
+    Unregistered {
+        /// Which.
+        registration: RegistrationId,
+    },
+    /// A ping was answered.
+    Pong {
+        /// Which.
+        ping: PingId,
+        /// The final status: any of them shows that somebody is there; `None`: nobody.
+        status: Option<u16>,
+    },
+}
