@@ -19,8 +19,8 @@ mod types;
 
 pub use parse::{ConfigError, Fault};
 pub use types::{
-    Choice, Credentials, DeviceEntry, Encryption, HostPort, Latching, LogFormat, LogLevel, Network, Pattern,
-    PortRange, Protocol, Proxy, Redacted, Rule, SipListen, Strangers, Template,
+    Choice, Credentials, DeviceEntry, Encryption, HostPort, Latching, Listen, LogFormat, LogLevel, Network,
+    Pattern, PortRange, Protocol, Proxy, Redacted, Rule, Strangers, Template,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the
@@ -81,7 +81,7 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sip {
     /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port.
-    pub listen: Vec<SipListen>,
+    pub listen: Vec<Listen>,
     /// What peers shall reach us at when it is not the address that we listen on (NAT, wildcard).
     /// `None`: the local address that leads to each peer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ pub struct Sip {
 
 impl Default for Sip {
     fn default() -> Self {
-        let listen = |transport, port| SipListen {
+        let listen = |transport, port| Listen {
             transport,
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
         };

@@ -7,7 +7,7 @@ use crosspoint_proto::Transport;
 use toml::de::DeTable;
 
 use super::read::{Faults, Section};
-use super::types::{self, Choice, Credentials, DeviceEntry, Protocol, Proxy, Rule, SipListen, Template};
+use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
 use super::{Config, Http, Limits, Log, Media, Sip};
 use crate::alias::{Alias, Domains};
 
@@ -100,7 +100,7 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         from.fault("listen", "is empty: name at least one listener, as \"udp:0.0.0.0:5060\"");
     }
     for (index, listen) in sip.listen.iter().enumerate() {
-        let clash = |other: &SipListen| {
+        let clash = |other: &Listen| {
             other.address == listen.address
                 && listen.address.port() != 0
                 && other.transport.is_stream() == listen.transport.is_stream()

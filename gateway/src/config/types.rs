@@ -166,18 +166,18 @@ macro_rules! serialize_as_text {
         }
     )*};
 }
-serialize_as_text!(SipListen, PortRange, Network, Pattern, Template, HostPort);
+serialize_as_text!(Listen, PortRange, Network, Pattern, Template, HostPort);
 
-/// A SIP listener: "udp:0.0.0.0:5060", "tls:[::]:5061".
+/// A listener: "udp:0.0.0.0:5060", "tls:[::]:5061".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SipListen {
+pub struct Listen {
     /// UDP, TCP or TLS.
     pub transport: Transport,
     /// The local address.
     pub address: SocketAddr,
 }
 
-impl FromStr for SipListen {
+impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -196,7 +196,7 @@ impl FromStr for SipListen {
     }
 }
 
-impl fmt::Display for SipListen {
+impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", transport_word(self.transport), self.address)
     }
