@@ -4,5 +4,7 @@
 //! what came (RFC 3550 appendix A).
 
 pub mod packet;
+pub mod payload;
 pub mod reception;
+pub mod rtcp;
 pub mod srtp;
