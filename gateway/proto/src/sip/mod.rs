@@ -1,7 +1,7 @@
 //! SIP (RFC 3261): the wire layer, and the machines on top of it.
 //!
 //! Bytes become a [`Message`] in one of two ways: [`Message::parse`] takes a whole datagram,
-//! the stream framer cuts messages out of a stream. A message that parsed has the headers that
+//! [`StreamFramer`] cuts messages out of a stream. A message that parsed has the headers that
 //! every machine needs (Via, From, To, Call-ID, CSeq), and their typed readers on [`Headers`]
 //! answer; all other headers are text until somebody asks for them. A request that did not parse
 //! leaves a [`ParseError`] that can still answer it without state. Whatever the peer sent is
@@ -12,6 +12,7 @@ mod command;
 mod config;
 mod event;
 mod flow;
+mod framing;
 mod headers;
 pub mod limits;
 mod message;
@@ -32,6 +33,7 @@ pub use command::{
 pub use config::{Config, Limits, Listen, Timing};
 pub use event::{By, Ending, Event, How, Incoming, Source};
 pub use flow::{Flow, FlowError};
+pub use framing::{Frame, PONG, StreamFramer};
 pub use headers::{Headers, Name};
 pub use message::{Message, Method, Request, Response, Token, reason_phrase};
 pub use name_addr::{Contacts, NameAddr};

@@ -175,6 +175,7 @@ pub(super) enum ContentLength {
 
 /// Start line and headers as text, and the first fault. Reading goes on behind a fault, since the
 /// headers that answer the request may still come.
+#[derive(Debug)]
 pub(super) struct Head {
     start: String,
     headers: Headers,
@@ -224,6 +225,11 @@ impl Head {
 
     pub(super) const fn content_length(&self) -> ContentLength {
         self.content_length
+    }
+
+    /// Whether a line could not be read, so that the head may say more than we saw.
+    pub(super) const fn is_ambiguous(&self) -> bool {
+        matches!(self.fault, Some(ParseErrorKind::HeaderLine | ParseErrorKind::HeadTooLarge))
     }
 
     /// Notes a fault, unless there was one before.

@@ -88,7 +88,7 @@ const RFC_5118: [(&str, Outcome); 12] = [
     ("ipv6-correct-abnf-2-colons", Takes),
 ];
 
-fn torture(rfc: &str, name: &str) -> Vec<u8> {
+pub(super) fn torture(rfc: &str, name: &str) -> Vec<u8> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../fixtures/torture")
         .join(rfc)

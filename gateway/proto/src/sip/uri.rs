@@ -569,3 +569,173 @@ const fn is_header_char(c: char) -> bool {
 const fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri {
+        Uri::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn parts_are_read_and_printed_as_they_came() {
+        // RFC 3261 section 19.1.3, and RFC 5118.
+        for text in [
+            "sip:alice@atlanta.com",
+            "sip:alice:secretword@atlanta.com;transport=tcp",
+            "sips:alice@atlanta.com?subject=project%20x&priority=urgent",
+            "sip:+1-212-555-1212:1234@gateway.com;user=phone",
+            "sips:1212@gateway.com",
+            "sip:alice@192.0.2.4",
+            "sip:atlanta.com;method=REGISTER?to=alice%40atlanta.com",
+            "sip:alice;day=tuesday@atlanta.com",
+            "sip:user@[2001:db8::1]:5070;maddr=[2001:db8::2];lr",
+            "tel:+1-201-555-0123;phone-context=example.com",
+            "urn:service:sos",
+        ] {
+            assert_eq!(uri(text).to_string(), text);
+        }
+        let full = uri("sips:alice;day=tuesday:secret%3A@atlanta.com:5071;transport=tcp?subject=x");
+        let full = full.as_sip().unwrap();
+        assert!(full.secure);
+        assert_eq!(full.user.as_deref(), Some("alice;day=tuesday"));
+        assert_eq!(full.password.as_deref(), Some("secret%3A"));
+        assert_eq!((full.port, full.transport()), (Some(5071), Some("tcp")));
+        assert_eq!(full.headers, [("subject".to_owned(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn malformed_ones_are_refused() {
+        for (text, error) in [
+            ("alice@atlanta.com", UriError::Scheme),
+            (":a", UriError::Scheme),
+            ("1sip:a", UriError::Scheme),
+            ("<sip:a@b>", UriError::Scheme),
+            ("sip:", UriError::Host),
+            ("sip:@b", UriError::User),
+            ("sip::p@b", UriError::User),
+            ("sip:a@", UriError::Host),
+            ("sip:a@b@c", UriError::Host),
+            ("sip:a@b c", UriError::Host),
+            ("sip:a@1.2.3.999", UriError::Host),
+            ("sip:a@b..c", UriError::Host),
+            ("sip:a@2001:db8::10", UriError::Host),
+            ("sip:a@[2001:db8:::1]", UriError::Host),
+            ("sip:a@[2001:db8::1", UriError::Host),
+            ("sip:a@[2001:db8::1]x", UriError::Host),
+            ("sip:a@b:", UriError::Port),
+            ("sip:a@b:0", UriError::Port),
+            ("sip:a@b:65536", UriError::Port),
+            ("sip:a@b:+5", UriError::Port),
+            ("sip:a%4@b", UriError::Escape),
+            ("sip:a%zz@b", UriError::Escape),
+            ("sip:a b@c", UriError::Character),
+            ("sip:a\0@c", UriError::Character),
+            ("sip:a@b;", UriError::Param),
+            ("sip:a@b;;lr", UriError::Param),
+            ("sip:a@b;x=<", UriError::Character),
+            ("sip:a@b?", UriError::Param),
+            ("sip:a@b?x", UriError::Param),
+            ("tel:", UriError::Character),
+            ("http://a b", UriError::Character),
+        ] {
+            assert_eq!(Uri::parse(text), Err(error), "{text}");
+        }
+        let many = |count| format!("sip:a@b{}", ";x".repeat(count));
+        assert!(Uri::parse(&many(limits::PARAMS)).is_ok());
+        assert_eq!(Uri::parse(&many(limits::PARAMS + 1)), Err(UriError::TooMany));
+    }
+
+    #[test]
+    fn what_should_have_been_escaped_gets_escaped() {
+        assert_eq!(uri("sip:#31#12@b").to_string(), "sip:%2331%2312@b");
+        assert_eq!(uri("sip:Zoë@b").to_string(), "sip:Zo%C3%AB@b");
+        assert_eq!(uri("sip:Zoë@b").alias(), "zoë@b");
+        let made = SipUri::new(Some("100% a@b:c"), Host::Name("h".into()), None);
+        assert_eq!(made.to_string(), "sip:100%25%20a%40b%3Ac@h");
+        assert_eq!(made.user_text().as_deref(), Some("100% a@b:c"));
+        assert_eq!(Uri::from(made.clone()), uri(&made.to_string()));
+    }
+
+    #[test]
+    fn rfc_3261_19_1_4_says_what_is_equivalent() {
+        for (a, b) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtlanTa.CoM;Transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
+            ("tel:+1-201-555-0123", "TEL:+1(201)5550123"),
+        ] {
+            assert!(uri(a).matches(&uri(b)) && uri(b).matches(&uri(a)), "{a} {b}");
+        }
+        for (a, b) in [
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+            ("sip:a@b", "sips:a@b"),
+            ("sip:a@b", "sip:a:@b"),
+            ("sip:a@b", "sip:b"),
+        ] {
+            assert!(!uri(a).matches(&uri(b)) && !uri(b).matches(&uri(a)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_digest_target_is_user_host_and_port() {
+        for (a, b) in [
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060;transport=udp"),
+            ("sip:b%6Fb@biloxi.com", "sip:bob@BILOXI.com;user=phone"),
+            ("sips:b.com", "sips:b.com:5061"),
+        ] {
+            assert!(uri(a).same_target(&uri(b)), "{a} {b}");
+        }
+        for (a, b) in [
+            ("sip:bob@biloxi.com", "sip:carol@biloxi.com"),
+            ("sip:bob@biloxi.com", "sip:bob@other.com"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;maddr=192.0.2.1"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5070"),
+            ("sip:bob@biloxi.com", "sips:bob@biloxi.com"),
+            ("sip:+44900@gw", "tel:+44900"),
+        ] {
+            assert!(!uri(a).same_target(&uri(b)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_canonical() {
+        // S55, S85.
+        for (text, alias) in [
+            ("sip:Meet.Alice@Example.COM;transport=tcp", "meet.alice@example.com"),
+            ("sips:meet%2Ealice:pw@example.com:5061?x=y", "meet.alice@example.com"),
+            ("sip:meet.alice", "meet.alice"),
+            ("sip:%2B4420@[2001:DB8::1]", "+4420@[2001:db8::1]"),
+            ("tel:+1-201-555-0123;ext=1", "+12015550123"),
+            ("sip:a%FFb@h", "aÿb@h"),
+        ] {
+            assert_eq!(uri(text).alias(), alias);
+        }
+    }
+
+    #[test]
+    fn the_rsip_model_takes_sip_uris() {
+        let ours = uri("sip:alice:pw@[2001:db8::1]:5070;transport=tcp;lr");
+        let model = rsip::Uri::try_from(&ours).unwrap();
+        assert_eq!(model.user(), Some("alice"));
+        assert_eq!(model.port().map(|port| *port.value()), Some(5070));
+        assert_eq!(model.params.len(), 2);
+        assert!(rsip::Uri::try_from(&uri("tel:+1")).is_err());
+    }
+}
