@@ -8,6 +8,7 @@
 //! bounded by the constants of [`limits`], and printing cannot make a line that the caller did
 //! not mean: carriage returns and line feeds never reach the wire from a value.
 
+pub mod auth;
 mod command;
 mod config;
 mod event;
@@ -27,8 +28,8 @@ mod uri;
 mod via;
 
 pub use command::{
-    Body, CallId, Command, Credentials, Destination, Invite, MAX_FORWARDS, PingId, Registration, RegistrationId,
-    RequestId,
+    Body, CallId, Command, Credentials, Destination, Invite, MAX_FORWARDS, PingId, Registration,
+    RegistrationId, RequestId,
 };
 pub use config::{Config, Limits, Listen, Timing};
 pub use event::{By, Ending, Event, How, Incoming, Source};
