@@ -23,6 +23,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 pub use crosspoint_codecs::clock::Instant;
 
+pub mod address;
 #[cfg(any(test, feature = "test-util"))]
 pub mod netem;
 pub mod rtp;

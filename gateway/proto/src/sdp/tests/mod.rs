@@ -1,0 +1,5 @@
+//! Descriptions of RFCs and of real programs, and what no description may do.
+
+use super::*;
+
+mod descriptions;
