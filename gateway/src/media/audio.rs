@@ -5,16 +5,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
-use crosspoint_codecs::codec::{AudioDecoder, AudioEncoder};
-use crosspoint_codecs::format::AudioFormat;
+use crosspoint_codecs::format::Codec;
 
-use super::handle::EngineError;
-use super::lane::{Lane, Mailbox, Numbered, Slots};
-use super::parts::Codecs;
-use super::port::{Inlet, Outlet, StreamId};
-use super::route::Route;
-use super::stats::{LaneCounters, SinkCounters, SourceCounters};
-use super::timeline::Timeline;
+use super::hear::{AudioSource, Decoding};
+use super::lane::{Lane, Mailbox, Slots, Wakes};
+use super::port::StreamId;
+use super::speak::{AudioSink, Encoding, Routing};
+use super::stats::LaneCounters;
+
+/// Sound in one tick.
+pub(super) const TICK: Duration = Duration::from_millis(20);
+
+/// Samples of a tick at the fastest rate.
+pub(super) const LONGEST_TICK: usize = Codec::Opus.sample_rate() as usize / 50;
 
 /// What the lane is told. Everything in it was built on the caller's thread.
 pub(super) enum AudioCommand {
@@ -27,165 +30,155 @@ pub(super) enum AudioCommand {
     RemoveSink(StreamId),
 }
 
-pub(super) struct AudioSource {
-    id: StreamId,
-    inlet: Inlet,
-    timeline: Timeline,
-    counters: Arc<SourceCounters>,
-    decoding: Box<Decoding>,
-}
-
-/// The part of a source that depends on its format.
-pub(super) struct Decoding {
-    decoder: Box<dyn AudioDecoder>,
-}
-
-pub(super) struct AudioSink {
-    id: StreamId,
-    outlet: Outlet,
-    counters: Arc<SinkCounters>,
-    encoding: Box<Encoding>,
-    routing: Option<Box<Routing>>,
-}
-
-/// The part of a sink that depends on its format.
-pub(super) struct Encoding {
-    encoder: Box<dyn AudioEncoder>,
-}
-
-/// The part of a sink that depends on where its sound comes from.
-pub(super) struct Routing {
-    route: Route,
-}
-
-pub(super) fn decoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Decoding>, EngineError> {
-    Ok(Box::new(Decoding { decoder: codecs.audio_decoder(format)? }))
-}
-
-pub(super) fn source(
-    id: StreamId,
-    inlet: Inlet,
-    timeline: Timeline,
-    counters: Arc<SourceCounters>,
-    decoding: Box<Decoding>,
-) -> Box<AudioSource> {
-    Box::new(AudioSource { id, inlet, timeline, counters, decoding })
-}
-
-pub(super) fn encoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Encoding>, EngineError> {
-    Ok(Box::new(Encoding { encoder: codecs.audio_encoder(format)? }))
-}
-
-pub(super) fn sink(
-    id: StreamId,
-    outlet: Outlet,
-    counters: Arc<SinkCounters>,
-    encoding: Box<Encoding>,
-) -> Box<AudioSink> {
-    Box::new(AudioSink { id, outlet, counters, encoding, routing: None })
-}
-
-pub(super) fn routing(
-    route: Route,
-    from: Option<&AudioFormat>,
-    to: &AudioFormat,
-) -> Result<Box<Routing>, EngineError> {
-    let _ = (from, to);
-    Ok(Box::new(Routing { route }))
-}
-
-impl Numbered for AudioSource {
-    fn id(&self) -> StreamId {
-        self.id
-    }
-}
-
-impl Numbered for AudioSink {
-    fn id(&self) -> StreamId {
-        self.id
-    }
-}
-
 /// The lane.
 pub(super) struct AudioLane {
     mailbox: Mailbox<AudioCommand>,
     counters: Arc<LaneCounters>,
     sources: Slots<AudioSource>,
     sinks: Slots<AudioSink>,
+    wakes: Wakes,
+    /// Members came or went: who hears whom is looked up anew.
+    changed: bool,
 }
 
 impl AudioLane {
     pub(super) fn new(streams: usize, mailbox: Mailbox<AudioCommand>) -> Self {
-        Self { mailbox, counters: Arc::default(), sources: Slots::new(streams), sinks: Slots::new(streams) }
+        Self {
+            mailbox,
+            counters: Arc::default(),
+            // Who is replaced stays for a tick to fade out.
+            sources: Slots::new(2 * streams),
+            sinks: Slots::new(streams),
+            wakes: Wakes::new(),
+            changed: false,
+        }
     }
 
     fn take_commands(&mut self) {
         while let Some(command) = self.mailbox.command() {
             match command {
                 AudioCommand::Source(source) => {
-                    self.remove_source(source.id);
+                    self.leave(source.id());
                     if let Err(source) = self.sources.insert(source) {
                         self.mailbox.discard(source);
                     }
                 }
                 AudioCommand::Decoding { id, mut part } => {
-                    if let Some(source) = self.sources.by_id(id) {
-                        std::mem::swap(&mut source.decoding, &mut part);
+                    if let Some(source) = self.sources.by(|source| source.id() == id && !source.leaving) {
+                        source.set_decoding(&mut part);
                     }
                     self.mailbox.discard(part);
                 }
                 AudioCommand::Sink(sink) => {
-                    self.remove_sink(sink.id);
+                    self.remove_sink(sink.id());
                     if let Err(sink) = self.sinks.insert(sink) {
                         self.mailbox.discard(sink);
                     }
                 }
                 AudioCommand::Encoding { id, mut part } => {
-                    if let Some(sink) = self.sinks.by_id(id) {
-                        std::mem::swap(&mut sink.encoding, &mut part);
+                    if let Some(sink) = self.sinks.by(|sink| sink.id() == id) {
+                        sink.set_encoding(&mut part);
                     }
                     self.mailbox.discard(part);
                 }
-                AudioCommand::Route { sink, part } => {
-                    let old = match self.sinks.by_id(sink) {
-                        Some(sink) => sink.routing.replace(part),
+                AudioCommand::Route { sink: id, part } => {
+                    let unused = match self.sinks.by(|sink| sink.id() == id) {
+                        Some(sink) => sink.set_routing(part),
                         None => Some(part),
                     };
-                    if let Some(old) = old {
-                        self.mailbox.discard(old);
+                    if let Some(unused) = unused {
+                        self.mailbox.discard(unused);
                     }
                 }
-                AudioCommand::RemoveSource(id) => self.remove_source(id),
+                AudioCommand::RemoveSource(id) => self.leave(id),
                 AudioCommand::RemoveSink(id) => self.remove_sink(id),
             }
+            self.changed = true;
         }
         let members = self.sources.len() + self.sinks.len();
         self.counters.members.store(u64::try_from(members).unwrap_or(u64::MAX), Relaxed);
     }
 
-    fn remove_source(&mut self, id: StreamId) {
-        if let Some(slot) = self.sources.find(|source| source.id == id)
-            && let Some(source) = self.sources.take(slot)
-        {
-            source.timeline.clear();
-            self.mailbox.discard(source);
+    /// The source is heard for this one tick more, while it fades.
+    fn leave(&mut self, id: StreamId) {
+        let Some(slot) = self.sources.find(|source| source.id() == id && !source.leaving) else {
+            return;
+        };
+        if let Some(source) = self.sources.at_mut(slot) {
+            source.leave();
+        }
+        for (_, sink) in self.sinks.iter_mut() {
+            sink.lose(slot);
         }
     }
 
     fn remove_sink(&mut self, id: StreamId) {
-        if let Some(slot) = self.sinks.find(|sink| sink.id == id)
+        if let Some(slot) = self.sinks.find(|sink| sink.id() == id)
             && let Some(sink) = self.sinks.take(slot)
         {
             self.mailbox.discard(sink);
         }
     }
+
+    /// Who hears whom, after a change: numbers become slots.
+    fn link(&mut self) {
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(wanted) = sink.unlinked() {
+                let slot = self.sources.find(|source| source.id() == wanted && !source.leaving);
+                sink.link(slot);
+            }
+        }
+    }
+
+    /// Lets go of what has faded out.
+    fn retire(&mut self) {
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(old) = sink.turn() {
+                self.mailbox.discard(old);
+            }
+        }
+        while let Some(slot) = self.sources.find(|source| source.leaving)
+            && let Some(source) = self.sources.take(slot)
+        {
+            // With nobody left to serve there is no tick to disturb, and nobody who will soon
+            // send a command and free it.
+            if self.sources.len() + self.sinks.len() == 0 {
+                drop(source);
+            } else {
+                self.mailbox.discard(source);
+            }
+        }
+        self.link();
+    }
 }
 
 impl Lane for AudioLane {
-    const PERIOD: Duration = Duration::from_millis(20);
+    const PERIOD: Duration = TICK;
 
-    fn step(&mut self, _now: Instant) {
+    fn step(&mut self, now: Instant) {
         self.take_commands();
+        if self.changed {
+            self.link();
+        }
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(source) = sink.heard().and_then(|slot| self.sources.at_mut(slot)) {
+                source.listened = true;
+            }
+        }
+        for (_, source) in self.sources.iter_mut() {
+            source.pull(now);
+        }
+        for (slot, sink) in self.sinks.iter_mut() {
+            let source = sink.heard().and_then(|slot| self.sources.at(slot));
+            if sink.feed(now, source) {
+                self.wakes.note(slot, sink.outlet());
+            }
+        }
+        self.wakes.send(|slot| self.sinks.at(slot).map(AudioSink::outlet));
+        if self.changed {
+            self.changed = false;
+            self.retire();
+        }
     }
 
     fn idle(&mut self) -> bool {

@@ -10,11 +10,13 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::CodecError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
-use super::audio::{self, AudioCommand};
+use super::audio::AudioCommand;
+use super::hear;
 use super::lane::{Desk, Scrap};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
 use super::route::Route;
+use super::speak;
 use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
 use super::timeline::Timeline;
 use super::video::{self, VideoCommand};
@@ -150,8 +152,8 @@ impl EngineHandle {
         let counters = Arc::new(SourceCounters::default());
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = audio::decoding(&*self.0.codecs, format)?;
-                let source = audio::source(id, inlet, timeline.clone(), counters.clone(), part);
+                let part = hear::decoding(&*self.0.codecs, format)?;
+                let source = hear::source(id, inlet, timeline.clone(), counters.clone(), part);
                 Command::Audio(AudioCommand::Source(source))
             }
             MediaFormat::Video(format) => {
@@ -180,7 +182,7 @@ impl EngineHandle {
     pub fn set_source_format(&self, id: StreamId, format: &MediaFormat) -> Result<(), EngineError> {
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = audio::decoding(&*self.0.codecs, format)?;
+                let part = hear::decoding(&*self.0.codecs, format)?;
                 Command::Audio(AudioCommand::Decoding { id, part })
             }
             MediaFormat::Video(format) => {
@@ -218,8 +220,8 @@ impl EngineHandle {
         let counters = Arc::new(SinkCounters::default());
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = audio::encoding(&*self.0.codecs, format)?;
-                Command::Audio(AudioCommand::Sink(audio::sink(id, outlet, counters.clone(), part)))
+                let part = speak::encoding(&*self.0.codecs, format)?;
+                Command::Audio(AudioCommand::Sink(speak::sink(id, outlet, counters.clone(), part)))
             }
             MediaFormat::Video(format) => {
                 let part = video::encoding(&*self.0.codecs, format)?;
@@ -247,7 +249,7 @@ impl EngineHandle {
     pub fn set_sink_format(&self, id: StreamId, format: &MediaFormat) -> Result<(), EngineError> {
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = audio::encoding(&*self.0.codecs, format)?;
+                let part = speak::encoding(&*self.0.codecs, format)?;
                 Command::Audio(AudioCommand::Encoding { id, part })
             }
             MediaFormat::Video(format) => {
@@ -434,10 +436,10 @@ fn routing(
 ) -> Result<Command, EngineError> {
     Ok(match (format, from) {
         (MediaFormat::Audio(to), None) => {
-            Command::Audio(AudioCommand::Route { sink: id, part: audio::routing(route, None, to)? })
+            Command::Audio(AudioCommand::Route { sink: id, part: speak::routing(route, None, to)? })
         }
         (MediaFormat::Audio(to), Some(MediaFormat::Audio(from))) => {
-            Command::Audio(AudioCommand::Route { sink: id, part: audio::routing(route, Some(from), to)? })
+            Command::Audio(AudioCommand::Route { sink: id, part: speak::routing(route, Some(from), to)? })
         }
         (MediaFormat::Video(_), None | Some(MediaFormat::Video(_))) => {
             Command::Video(VideoCommand::Route { sink: id, route })

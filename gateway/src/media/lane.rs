@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 
-use super::port::{Outlet, StreamId};
+use super::port::Outlet;
 use super::stats::LaneCounters;
 
 /// Commands that wait for a lane's next step. A step takes them all; 50 new calls a second are
@@ -129,18 +129,13 @@ impl Wakes {
     }
 }
 
-/// A slot's content by number, for lists whose entries know theirs.
-pub(super) trait Numbered {
-    fn id(&self) -> StreamId;
-}
-
 /// Members in slots that stay where they are while others come and go.
 pub(super) struct Slots<T> {
     slots: Vec<Option<Box<T>>>,
     used: usize,
 }
 
-impl<T: Numbered> Slots<T> {
+impl<T> Slots<T> {
     pub(super) fn new(capacity: usize) -> Self {
         Self { slots: (0..capacity).map(|_| None).collect(), used: 0 }
     }
@@ -153,8 +148,8 @@ impl<T: Numbered> Slots<T> {
         self.slots.iter().position(|slot| slot.as_deref().is_some_and(&wanted))
     }
 
-    pub(super) fn by_id(&mut self, id: StreamId) -> Option<&mut T> {
-        self.slots.iter_mut().flatten().map(|entry| &mut **entry).find(|entry| entry.id() == id)
+    pub(super) fn by(&mut self, wanted: impl Fn(&T) -> bool) -> Option<&mut T> {
+        self.slots.iter_mut().flatten().map(|entry| &mut **entry).find(|entry| wanted(entry))
     }
 
     pub(super) fn at(&self, slot: usize) -> Option<&T> {

@@ -1,11 +1,11 @@
 //! Frames in, frames out: playout, the engine and the ports where legs meet it.
 //!
 //! ```text
-//! Inlet -> Playout -> decoder -> Stretch -+-> resample -> fade -> encoder -> Outlet   (audio lane, 20 ms)
+//! Inlet -> Playout -> decoder -> Stretch -+-> resample -> fade -> encoder -> Outlet   (sound, 20 ms)
 //!                                         |
 //!                        Timeline (when the leg's sound is heard)
 //!                                         |
-//! Inlet -> due? ---> decoder -------------+-> scale -> encoder -> Outlet              (video lane, 10 ms)
+//! Inlet -> due? ---> decoder -------------+-> scale -> encoder -> Outlet              (pictures, 10 ms)
 //! ```
 //!
 //! An engine is two lanes, each stepped with `now`; a thread each runs them, and scenarios in
@@ -13,17 +13,19 @@
 //! one encoded picture takes longer than the whole sound of a tick may. One engine is one core or
 //! two: a process with more starts several, and a call stays within one.
 
-#[allow(dead_code, reason = "used with the codecs, in the changes to come")]
 mod audio;
 pub mod engine;
 pub mod handle;
-#[allow(dead_code, reason = "used with the codecs, in the changes to come")]
+mod hear;
 mod lane;
 pub mod parts;
+mod player;
+mod playout;
 pub mod port;
 pub mod route;
-#[allow(dead_code, reason = "used with the codecs, in the changes to come")]
+mod speak;
 mod stats;
+mod stretch;
 #[allow(dead_code, reason = "used with the codecs, in the changes to come")]
 pub mod timeline;
 #[allow(dead_code, reason = "used with the codecs, in the changes to come")]

@@ -28,7 +28,7 @@ pub struct SourceStats {
     pub errors: u64,
     /// Lost frames of sound that the next frame brought back (FEC).
     pub recovered: u64,
-    /// Sound added (positive) and cut out (negative) to follow the sender's clock and the delay.
+    /// Sound stretched and cut out, in all, to follow the sender's clock and the delay.
     pub slipped: Duration,
     /// Size of the last picture in pixels; zero for sound.
     pub width: u32,

@@ -11,7 +11,7 @@ use crosspoint_codecs::format::{MediaKind, VideoFormat};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
 
 use super::handle::EngineError;
-use super::lane::{Lane, Mailbox, Numbered, Slots};
+use super::lane::{Lane, Mailbox, Slots};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
 use super::route::Route;
@@ -95,18 +95,6 @@ pub(super) fn sink(
     Box::new(VideoSink { id, outlet, counters, encoding, route: Route::Silence, kind })
 }
 
-impl Numbered for VideoSource {
-    fn id(&self) -> StreamId {
-        self.id
-    }
-}
-
-impl Numbered for VideoSink {
-    fn id(&self) -> StreamId {
-        self.id
-    }
-}
-
 /// The lane.
 pub(super) struct VideoLane {
     mailbox: Mailbox<VideoCommand>,
@@ -130,7 +118,7 @@ impl VideoLane {
                     }
                 }
                 VideoCommand::Decoding { id, mut part } => {
-                    if let Some(source) = self.sources.by_id(id) {
+                    if let Some(source) = self.sources.by(|member| member.id == id) {
                         std::mem::swap(&mut source.decoding, &mut part);
                     }
                     self.mailbox.discard(part);
@@ -142,13 +130,13 @@ impl VideoLane {
                     }
                 }
                 VideoCommand::Encoding { id, mut part } => {
-                    if let Some(sink) = self.sinks.by_id(id) {
+                    if let Some(sink) = self.sinks.by(|member| member.id == id) {
                         std::mem::swap(&mut sink.encoding, &mut part);
                     }
                     self.mailbox.discard(part);
                 }
                 VideoCommand::Route { sink, route } => {
-                    if let Some(sink) = self.sinks.by_id(sink) {
+                    if let Some(sink) = self.sinks.by(|member| member.id == sink) {
                         sink.route = route;
                     }
                 }

@@ -1,0 +1,289 @@
+//! One source of sound: frames in, 20 ms of samples out each tick, whatever the network does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::codec::AudioDecoder;
+use crosspoint_codecs::format::AudioFormat;
+
+use super::audio::LONGEST_TICK;
+use super::handle::EngineError;
+use super::parts::Codecs;
+use super::playout::{Next, PIECE, Playout};
+use super::port::{Inlet, StreamId};
+use super::stats::{SourceCounters, count};
+use super::stretch::Stretch;
+use super::timeline::Timeline;
+
+/// Where slipping begins and where it is enough, ns off the ideal: playout's margin covers it.
+const SLIP_FROM: i64 = 3_000_000;
+const SLIP_TO: i64 = 500_000;
+/// From here on whole cycles of the voice are cut out or repeated.
+const SPLICE_FROM: i64 = 12_000_000;
+/// From here on even where it may be heard.
+const SPLICE_ANYWHERE: i64 = 60_000_000;
+/// A splice every third tick at most: some 15 % faster or slower.
+const SPLICE_PAUSE: u8 = 2;
+/// After so long without a frame there is no comfort noise to be had from a decoder, only CPU to
+/// be spent.
+const COMFORT: Duration = Duration::from_secs(1);
+
+/// Things that playout may ask for in one tick: each gives at least 2.5 ms, but for frames that
+/// are dropped. A bound for what no test has met.
+const STEPS: usize = 64;
+
+/// A source.
+pub(super) struct AudioSource {
+    id: StreamId,
+    inlet: Inlet,
+    timeline: Timeline,
+    counters: Arc<SourceCounters>,
+    decoding: Box<Decoding>,
+    /// Somebody hears it in this tick.
+    pub(super) listened: bool,
+    /// It is heard once more and then goes.
+    pub(super) leaving: bool,
+}
+
+/// The part of a source that depends on its format.
+pub(super) struct Decoding {
+    decoder: Box<dyn AudioDecoder>,
+    rate: u32,
+    playout: Playout,
+    stretch: Stretch,
+    block: [i16; LONGEST_TICK],
+    tick: usize,
+    slipping: i64,
+    splice_pause: u8,
+    slipped: u64,
+}
+
+pub(super) fn decoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Decoding>, EngineError> {
+    Ok(Decoding::new(codecs.audio_decoder(format)?, format.fec))
+}
+
+pub(super) fn source(
+    id: StreamId,
+    inlet: Inlet,
+    timeline: Timeline,
+    counters: Arc<SourceCounters>,
+    decoding: Box<Decoding>,
+) -> Box<AudioSource> {
+    Box::new(AudioSource { id, inlet, timeline, counters, decoding, listened: false, leaving: false })
+}
+
+impl AudioSource {
+    pub(super) const fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The samples of this tick and their rate.
+    pub(super) fn block(&self) -> (&[i16], u32) {
+        (self.decoding.block.get(..self.decoding.tick).unwrap_or(&[]), self.decoding.rate)
+    }
+
+    pub(super) const fn set_decoding(&mut self, part: &mut Box<Decoding>) {
+        std::mem::swap(&mut self.decoding, part);
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.timeline.clear();
+    }
+
+    /// Takes what has come and makes the samples of this tick.
+    pub(super) fn pull(&mut self, now: Instant) {
+        let decoding = &mut *self.decoding;
+        while let Ok(arrival) = self.inlet.frames.pop() {
+            decoding.playout.push(arrival);
+        }
+        if !std::mem::take(&mut self.listened) {
+            decoding.playout.skip_until(now);
+            decoding.stretch.clear();
+            return;
+        }
+        decoding.fill(now, &self.counters);
+        if !self.leaving
+            && let Some(offset) = decoding.playout.timeline(decoding.plays_at(now))
+        {
+            self.timeline.set(offset);
+        }
+        decoding.give();
+        let counts = decoding.playout.counts();
+        let delay = decoding.playout.delay();
+        self.inlet.wishes.set_playout_delay(delay);
+        self.counters.playout_delay.store(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.counters.late.store(counts.late, Relaxed);
+        self.counters.concealed.store(counts.concealed, Relaxed);
+        self.counters.recovered.store(counts.recovered, Relaxed);
+        self.counters.slipped.store(decoding.slipped, Relaxed);
+    }
+}
+
+impl Decoding {
+    fn new(decoder: Box<dyn AudioDecoder>, fec: bool) -> Box<Self> {
+        let rate = decoder.sample_rate();
+        Box::new(Self {
+            decoder,
+            rate,
+            playout: Playout::new(fec),
+            stretch: Stretch::new(rate),
+            block: [0; LONGEST_TICK],
+            tick: usize::try_from(rate / 50).unwrap_or(0).min(LONGEST_TICK),
+            slipping: 0,
+            splice_pause: 0,
+            slipped: 0,
+        })
+    }
+
+    /// Decodes until there is enough for this tick.
+    fn fill(&mut self, now: Instant, counters: &SourceCounters) {
+        self.splice_pause = self.splice_pause.saturating_sub(1);
+        let lag = self.playout.lag(self.plays_at(now)).unwrap_or(0);
+        let hurry = lag > SPLICE_FROM && self.splice_pause == 0;
+        // One sample more than the tick may be taken by a slip, two more are looked at.
+        let enough = self.tick + self.slip() + 2;
+        let wanted = if hurry { self.stretch.needed(self.tick) } else { enough };
+        for _ in 0..STEPS {
+            // What is wanted beyond the tick is worth a frame, not an invention.
+            let ready = self.stretch.len();
+            if ready >= wanted || (ready >= self.tick && !self.playout.has_next()) {
+                break;
+            }
+            self.play(now, counters);
+        }
+        let Some(lag) = self.playout.lag(self.plays_at(now)) else {
+            self.slipping = 0;
+            return;
+        };
+        if lag.abs() > SPLICE_FROM && self.splice_pause == 0 {
+            self.splice(lag);
+        }
+        if lag.abs() > SLIP_FROM {
+            self.slipping = lag.signum();
+        } else if lag * self.slipping < SLIP_TO {
+            self.slipping = 0;
+        }
+    }
+
+    /// Does the next thing that playout says.
+    fn play(&mut self, now: Instant, counters: &SourceCounters) {
+        match self.playout.next(self.plays_at(now)) {
+            Next::Frame(frame) => {
+                let decoder = &mut self.decoder;
+                let mut refused = false;
+                let samples = self.stretch.append(|room| {
+                    decoder.decode(&frame.data, room).unwrap_or_else(|_| {
+                        refused = true;
+                        0
+                    })
+                });
+                if refused || samples == 0 {
+                    count(&counters.errors);
+                    // Its time passes all the same.
+                    let missing = frame.duration.clamp(PIECE, PIECE * 12);
+                    self.conceal(missing);
+                    self.playout.decoded(frame.media_time, missing);
+                } else {
+                    count(&counters.decoded);
+                    let length = self.length(samples);
+                    self.playout.decoded(frame.media_time, length);
+                }
+            }
+            Next::Recover(missing) => {
+                let len = self.samples(missing);
+                let recovered = self.playout.head().is_some_and(|head| {
+                    let decoder = &mut self.decoder;
+                    let taken = self.stretch.append(|room| {
+                        let Some(out) = room.get_mut(..len) else { return 0 };
+                        if decoder.recover(&head.data, out) { len } else { 0 }
+                    });
+                    taken > 0
+                });
+                if !recovered {
+                    self.conceal(missing);
+                }
+                self.playout.recovered(missing, recovered);
+            }
+            Next::Conceal(missing) | Next::Pause(missing) => self.conceal(missing),
+        }
+    }
+
+    fn conceal(&mut self, missing: Duration) {
+        let len = self.samples(missing);
+        let silent = self.playout.starved() > COMFORT || !self.playout.begun();
+        let decoder = &mut self.decoder;
+        self.stretch.append(|room| {
+            let room = match room.len() {
+                0 => return 0,
+                all => &mut room[..len.min(all)],
+            };
+            if silent {
+                room.fill(0);
+            } else {
+                decoder.conceal(room);
+            }
+            room.len()
+        });
+    }
+
+    fn splice(&mut self, lag: i64) {
+        let force = lag.abs() > SPLICE_ANYWHERE;
+        let moved = if lag < 0 {
+            self.stretch.repeat(force)
+        } else if self.stretch.len() >= self.stretch.needed(self.tick) {
+            self.stretch.cut(force)
+        } else {
+            0
+        };
+        if moved > 0 {
+            self.splice_pause = SPLICE_PAUSE + 1;
+            self.note(moved);
+        }
+    }
+
+    /// Gives this tick's samples out.
+    fn give(&mut self) {
+        let slip = self.slip();
+        let taken = match self.slipping {
+            1.. if self.stretch.len() >= self.tick + slip => self.tick + slip,
+            ..=-1 => self.tick - slip,
+            _ => self.tick,
+        };
+        self.note(taken.abs_diff(self.tick));
+        if let Some(block) = self.block.get_mut(..self.tick) {
+            self.stretch.give(taken, block);
+        }
+    }
+
+    /// Samples by which a tick may differ.
+    fn slip(&self) -> usize {
+        (self.tick / 320).max(1)
+    }
+
+    fn note(&mut self, samples: usize) {
+        let nanos = u64::try_from(self.length(samples).as_nanos()).unwrap_or(0);
+        self.slipped = self.slipped.saturating_add(nanos);
+    }
+
+    /// When what follows the last sample that is ready is played.
+    fn plays_at(&self, now: Instant) -> Instant {
+        now + self.length(self.stretch.len())
+    }
+
+    fn length(&self, samples: usize) -> Duration {
+        let samples = u64::try_from(samples).unwrap_or(0);
+        Duration::from_nanos(samples.saturating_mul(1_000_000_000) / u64::from(self.rate.max(1)))
+    }
+
+    fn samples(&self, length: Duration) -> usize {
+        let samples = length.as_nanos() * u128::from(self.rate) / 1_000_000_000;
+        usize::try_from(samples).unwrap_or(0).max(1)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "test signals are small")]
+mod tests;
