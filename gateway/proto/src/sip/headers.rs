@@ -61,6 +61,8 @@ names! {
     ContentLanguage = "Content-Language";
     /// RFC 3261. Printing makes it from the body; no list of headers has one.
     ContentLength = "Content-Length", "l";
+    /// RFC 2045, in parts of a body.
+    ContentTransferEncoding = "Content-Transfer-Encoding";
     /// RFC 3261.
     ContentType = "Content-Type", "c";
     /// RFC 3261.

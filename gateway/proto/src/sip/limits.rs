@@ -22,3 +22,7 @@ pub const PARAMS: usize = 64;
 
 /// Parts of a multipart body that are looked at.
 pub const PARTS: usize = 16;
+
+/// A stateless answer to what did not parse, in octets: no larger than one packet, since whoever
+/// sent it may have lied about its address.
+pub const ANSWER: usize = 1_300;

@@ -17,9 +17,12 @@ mod framing;
 mod headers;
 pub mod limits;
 mod message;
+mod multipart;
 mod name_addr;
 mod params;
 mod parse;
+#[cfg(test)]
+mod properties;
 mod rsip_model;
 #[cfg(test)]
 mod torture;
@@ -37,6 +40,7 @@ pub use flow::{Flow, FlowError};
 pub use framing::{Frame, PONG, StreamFramer};
 pub use headers::{Headers, Name};
 pub use message::{Message, Method, Request, Response, Token, reason_phrase};
+pub use multipart::sdp_of;
 pub use name_addr::{Contacts, NameAddr};
 pub use params::Params;
 pub use parse::{ParseError, ParseErrorKind, is_keep_alive};

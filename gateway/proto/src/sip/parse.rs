@@ -80,11 +80,13 @@ impl ParseError {
     }
 
     /// The response to send without state. Nothing when the octets were no request, when it was an
-    /// ACK, or when its topmost Via could not be read; then the message is dropped. Headers that the
-    /// request did not have are not invented, and the topmost Via is not stamped yet.
+    /// ACK, when its topmost Via could not be read, or when the answer would exceed
+    /// [`limits::ANSWER`]; then the message is dropped. Headers that the request did not have are not
+    /// invented, and the topmost Via is not stamped yet.
     pub fn answer(&self, to_tag: &str) -> Option<Response> {
         let request = self.request.as_deref()?;
-        Some(Response::from_headers(request, self.status(), Some(to_tag)).with_reason(&self.phrase()))
+        let answer = Response::from_headers(request, self.status(), Some(to_tag)).with_reason(&self.phrase());
+        (answer.to_bytes().len() <= limits::ANSWER).then_some(answer)
     }
 
     pub(super) const fn bare(kind: ParseErrorKind) -> Self {
@@ -165,8 +167,9 @@ pub enum ParseErrorKind {
 }
 
 /// What Content-Length says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ContentLength {
+    #[default]
     Absent,
     /// Saturated: what does not fit is too large anyway.
     Octets(usize),
@@ -175,7 +178,7 @@ pub(super) enum ContentLength {
 
 /// Start line and headers as text, and the first fault. Reading goes on behind a fault, since the
 /// headers that answer the request may still come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Head {
     start: String,
     headers: Headers,
@@ -186,12 +189,7 @@ pub(super) struct Head {
 impl Head {
     /// Reads the lines before the empty line.
     pub(super) fn read(lines: &[u8]) -> Self {
-        let mut head = Self {
-            start: String::new(),
-            headers: Headers::new(),
-            content_length: ContentLength::Absent,
-            fault: None,
-        };
+        let mut head = Self::default();
         if lines.len() > limits::HEAD {
             head.fault(ParseErrorKind::HeadTooLarge);
         }
@@ -202,24 +200,7 @@ impl Head {
             head.fault(ParseErrorKind::HeadTooLarge);
         }
         head.start = decode_text(start);
-        let mut pending: Option<Vec<u8>> = None;
-        for line in lines {
-            match (&mut pending, line.first()) {
-                (Some(header), Some(b' ' | b'\t')) => {
-                    header.push(b' ');
-                    header.extend_from_slice(line.trim_ascii_start());
-                }
-                (_, Some(b' ' | b'\t')) => head.fault(ParseErrorKind::HeaderLine),
-                _ => {
-                    if let Some(header) = pending.replace(line.to_vec()) {
-                        head.header(&header);
-                    }
-                }
-            }
-        }
-        if let Some(header) = pending {
-            head.header(&header);
-        }
+        head.read_lines(lines);
         head
     }
 
@@ -250,6 +231,27 @@ impl Head {
         match result {
             Ok((method, uri)) => Ok(Message::Request(Request { method, uri, headers: self.headers, body })),
             Err(kind) => Err(ParseError { kind, request: self.into_answerable().map(Box::new) }),
+        }
+    }
+
+    fn read_lines(&mut self, lines: Lines<'_>) {
+        let mut pending: Option<Vec<u8>> = None;
+        for line in lines {
+            match (&mut pending, line.first()) {
+                (Some(header), Some(b' ' | b'\t')) => {
+                    header.push(b' ');
+                    header.extend_from_slice(line.trim_ascii_start());
+                }
+                (_, Some(b' ' | b'\t')) => self.fault(ParseErrorKind::HeaderLine),
+                _ => {
+                    if let Some(header) = pending.replace(line.to_vec()) {
+                        self.header(&header);
+                    }
+                }
+            }
+        }
+        if let Some(header) = pending {
+            self.header(&header);
         }
     }
 
@@ -408,6 +410,13 @@ impl Head {
         }
         Some(kept)
     }
+}
+
+/// The headers of a body part; lines that are none are left out.
+pub(super) fn read_headers(lines: &[u8]) -> Headers {
+    let mut head = Head::default();
+    head.read_lines(Lines(Some(lines.get(..limits::HEAD).unwrap_or(lines))));
+    head.headers
 }
 
 /// Lines between CRLFs.

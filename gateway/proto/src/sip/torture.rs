@@ -329,3 +329,8 @@ fn version_6_addresses_are_read_where_they_stand() {
         ("192.0.2.10".into(), Some(19823))
     );
 }
+
+/// Name and octets of all 61, for tests that change them.
+pub(super) fn all_octets() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    all().map(|(rfc, name, _)| (name, torture(rfc, name)))
+}

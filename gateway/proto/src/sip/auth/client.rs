@@ -18,8 +18,9 @@ pub struct Account {
     pub username: String,
     /// What proves it.
     pub secret: Secret,
-    /// The only realm whose challenges are answered.
-    pub realm: String,
+    /// The only realm whose challenges are answered. Without one it is the first that a peer asks
+    /// for, and none other from then on.
+    pub realm: Option<String>,
     /// The only addresses whose challenges are answered. A challenge from anybody else is a trap
     /// that collects digests.
     pub peers: Vec<IpAddr>,
@@ -71,11 +72,15 @@ impl Client {
         if challenges.is_empty() {
             return Err(ClientRefusal::NoChallenge);
         }
-        challenges.retain(|challenge| challenge.realm == self.account.realm);
+        let bound = self
+            .account
+            .realm
+            .get_or_insert_with(|| challenges.first().map_or_else(String::new, |c| c.realm.clone()));
+        challenges.retain(|challenge| challenge.realm == *bound);
         let challenge =
             challenges.into_iter().max_by_key(|c| c.algorithm).ok_or(ClientRefusal::OtherRealm)?;
         let sent = request.headers.all(&header).filter_map(Credentials::parse);
-        match sent.into_iter().find(|credentials| credentials.realm == self.account.realm) {
+        match sent.into_iter().find(|credentials| credentials.realm == challenge.realm) {
             None => self.stale_in_a_row = 0,
             Some(sent) if !challenge.stale || sent.nonce == challenge.nonce => {
                 self.session = None;
@@ -158,7 +163,7 @@ mod tests {
         Client::new(Account {
             username: "gateway".into(),
             secret: Secret::Password("secret".into()),
-            realm: "example.com".into(),
+            realm: Some("example.com".into()),
             peers: vec![PEER],
         })
     }
@@ -237,6 +242,24 @@ mod tests {
         );
         assert_eq!(answer(&challenged(403, &[ours]), PEER), Err(ClientRefusal::NoChallenge));
         assert_eq!(answer(&challenged(401, &[&other, ours]), PEER), Ok(()));
+    }
+
+    #[test]
+    fn without_a_realm_the_first_one_asked_for_binds() {
+        let (mut client, mut rng) = (client(), rng());
+        client.account.realm = None;
+        let of =
+            |realm: &str| challenged(401, &[&format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"")]);
+        let stranger = "203.0.113.66".parse().unwrap();
+        assert_eq!(
+            client.answer(&invite(), &of("x"), stranger, &mut rng).unwrap_err(),
+            ClientRefusal::OtherPeer
+        );
+        assert_eq!(client.answer(&invite(), &of("a"), PEER, &mut rng).unwrap().1.realm, "a");
+        assert_eq!(
+            client.answer(&invite(), &of("b"), PEER, &mut rng).unwrap_err(),
+            ClientRefusal::OtherRealm
+        );
     }
 
     #[test]

@@ -339,7 +339,7 @@ impl StaleUses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::auth::{Ha1, Qop};
+    use crate::sip::auth::{HASHES, Ha1, Qop};
     use crate::sip::{Method, Response};
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -425,6 +425,23 @@ mod tests {
         let mut several = register(&challenge, 2, "secret");
         several.headers.push_front(Name::Authorization, "Digest realm=\"other\"");
         assert_eq!(try_it(&mut verifier, now, SOURCE, &several), accepted());
+    }
+
+    #[test]
+    fn unknown_users_cost_the_work_of_a_wrong_password() {
+        let mut verifier = verifier();
+        let now = at(0, START);
+        let request = register(&verifier.challenges(now, SOURCE, false)[0], 1, "guess");
+        let mut cost = |secret: Option<Secret>| {
+            let before = HASHES.with(std::cell::Cell::get);
+            let verdict = verifier.authenticate(now, SOURCE, &request, &Name::Authorization, |_| secret);
+            assert_eq!(verdict, Verdict::Refused);
+            HASHES.with(std::cell::Cell::get) - before
+        };
+        let unknown = cost(None);
+        assert_eq!(unknown, 3);
+        assert_eq!(cost(Some(Secret::Password("secret".into()))), unknown);
+        assert_eq!(cost(Some(Secret::Ha1(Ha1::new("alice", "example.com", "secret")))), unknown);
     }
 
     #[test]
