@@ -1,10 +1,15 @@
 //! RTP, RTCP and SRTP: the building blocks of a media session, without sockets or clocks.
 //!
-//! [`packet`] reads and rewrites packets, [`srtp`] protects them in place, [`reception`] counts
-//! what came (RFC 3550 appendix A).
+//! What comes in passes [`srtp`], [`packet`], [`reception`] (RFC 3550 appendix A), [`reorder`] and
+//! [`payload`], and [`timeline`] says when it is to be heard or seen; what goes out takes the same
+//! road back and is kept in [`history`]. [`rtcp`] reports on both, [`dtmf`] carries keys.
 
+pub mod dtmf;
+pub mod history;
 pub mod packet;
 pub mod payload;
 pub mod reception;
+pub mod reorder;
 pub mod rtcp;
 pub mod srtp;
+pub mod timeline;
