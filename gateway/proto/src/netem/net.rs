@@ -242,6 +242,11 @@ macro_rules! wire_access {
                 self.wire.cut(index, conn);
             }
 
+            /// Lets a machine refuse all connections from now on.
+            pub fn refuse_streams(&mut self, index: usize) {
+                self.wire.deaf.push(index);
+            }
+
             /// Puts a datagram on the road that no machine sent.
             pub fn inject(&mut self, from: usize, local: SocketAddr, to: SocketAddr, data: &[u8]) {
                 let data = bytes::Bytes::copy_from_slice(data);

@@ -95,6 +95,8 @@ pub(super) struct Wire {
     /// What pipes and delayed datagrams bring, in order of time, then of making.
     queue: BTreeMap<(Instant, u64), (usize, Arrival)>,
     sequence: u64,
+    /// Machines that take no connections.
+    pub(super) deaf: Vec<usize>,
     pub(super) filter: Option<Filter>,
     pub(super) log: Option<Vec<Sent>>,
 }
@@ -126,6 +128,7 @@ impl Wire {
             opened: 0,
             queue: BTreeMap::new(),
             sequence: 0,
+            deaf: Vec::new(),
             filter: None,
             log: None,
         }
@@ -246,7 +249,7 @@ impl Wire {
     fn connect(&mut self, station: usize, conn: ConnId, to: SocketAddr, transport: Transport) {
         let delay = self.conditions.delay;
         let there = self.now + delay;
-        let Some(far) = self.station_at(to) else {
+        let Some(far) = self.station_at(to).filter(|far| !self.deaf.contains(far)) else {
             return self.enqueue(there + delay, station, Arrival::Closed { conn });
         };
         self.accepted = self.accepted.saturating_add(2);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::auth::Account;
 use super::{Flow, NameAddr, Reason, Uri};
 use crate::Transport;
 
@@ -100,8 +101,8 @@ pub struct Invite {
     pub body: Option<Body>,
     /// Further headers, name and value. Those that the machine writes itself are left out.
     pub headers: Vec<(String, String)>,
-    /// For a challenge from the very address that the INVITE went to.
-    pub credentials: Option<Credentials>,
+    /// Who we are to a far end that asks, and which far ends may.
+    pub account: Option<Account>,
     /// Hops that are left: one less than what the call came in with (RFC 3261 section 16.6).
     pub max_forwards: u8,
 }
@@ -122,8 +123,8 @@ pub struct Registration {
     pub aor: NameAddr,
     /// How long a binding shall last; refreshed well before.
     pub expires: Duration,
-    /// For a challenge from the registrar's address.
-    pub credentials: Option<Credentials>,
+    /// Who we are to the registrar.
+    pub account: Option<Account>,
 }
 
 /// What the owner asks. A command for a call that is gone does nothing: its
@@ -241,21 +242,4 @@ pub enum Command {
     },
     /// Refuse new calls and requests with 503 from now on; calls that stand go on.
     Drain,
-}
-
-/// What we prove ourselves with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// User name.
-    pub user: String,
-    /// Password.
-    pub password: String,
-    /// The only realm that is answered.
-    pub realm: Option<String>,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
 }

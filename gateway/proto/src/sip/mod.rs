@@ -11,10 +11,14 @@
 pub mod auth;
 mod command;
 mod config;
+mod content;
+mod dialog;
+mod endpoint;
 mod event;
 mod flow;
 mod framing;
 mod headers;
+mod invite;
 pub mod limits;
 mod message;
 mod multipart;
@@ -23,18 +27,23 @@ mod params;
 mod parse;
 #[cfg(test)]
 mod properties;
+mod registration;
 mod rsip_model;
+mod schedule;
+mod stack;
 #[cfg(test)]
 mod torture;
+mod transaction;
+mod transport;
 mod typed;
 mod uri;
 mod via;
 
 pub use command::{
-    Body, CallId, Command, Credentials, Destination, Invite, MAX_FORWARDS, PingId, Registration,
-    RegistrationId, RequestId,
+    Body, CallId, Command, Destination, Invite, MAX_FORWARDS, PingId, Registration, RegistrationId, RequestId,
 };
 pub use config::{Config, Limits, Listen, Timing};
+pub use endpoint::{Endpoint, Error, Load};
 pub use event::{By, Ending, Event, How, Incoming, Source};
 pub use flow::{Flow, FlowError};
 pub use framing::{Frame, PONG, StreamFramer};
@@ -45,6 +54,7 @@ pub use name_addr::{Contacts, NameAddr};
 pub use params::Params;
 pub use parse::{ParseError, ParseErrorKind, is_keep_alive};
 pub use rsip_model::NotModelled;
+pub use stack::Counters;
 pub use typed::{CSeq, ContentType, Reason, ValueError};
 pub use uri::{DEFAULT_PORT, DEFAULT_TLS_PORT, Host, OpaqueUri, SipUri, Uri, UriError};
 pub use via::{MAGIC_COOKIE, Via};

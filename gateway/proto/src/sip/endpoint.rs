@@ -1,0 +1,611 @@
+//! The SIP endpoint: every call, registration and connection of one set of addresses.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+
+use super::command::{Command, RegistrationId, RequestId};
+use super::config::Config;
+use super::content::{session_body, takes_sdp};
+use super::event::{By, Ending, Event, How, Incoming, Source};
+use super::flow::Flow;
+use super::framing::{Frame, PONG};
+use super::invite::{Call, push_extra, refuse_fork};
+use super::registration::Binding;
+use super::stack::{ALLOW, Counters, Owner, Stack, Timer};
+use super::transaction::{Action, Arrived, ClientId, Reply, ServerId};
+use super::{CallId, Message, Method, Name, NameAddr, Request, Response, Uri, is_keep_alive};
+use crate::{ConnId, Input, Instant, Now, Output, SansIo, Transport};
+
+/// A refused client is asked to wait this long before it tries again, so that all of them do not
+/// come back at once.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+/// A fault of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// That number is taken, or belongs to incoming calls.
+    #[error("{0} cannot be the number of a new call")]
+    CallNumber(CallId),
+    /// That registration is there already.
+    #[error("registration {} exists", .0.0)]
+    RegistrationNumber(RegistrationId),
+}
+
+/// How much of what is going on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Load {
+    /// Calls, those that are ending included.
+    pub calls: usize,
+    /// Dialogs that a request would find.
+    pub dialogs: usize,
+    /// Requests of ours.
+    pub client_transactions: usize,
+    /// Requests of peers.
+    pub server_transactions: usize,
+    /// Stream connections.
+    pub connections: usize,
+    /// Registrations at other registrars.
+    pub registrations: usize,
+    /// Deadlines that are set.
+    pub timers: usize,
+}
+
+/// A SIP endpoint without sockets, clock or chance of its own.
+#[derive(Debug)]
+pub struct Endpoint {
+    stack: Stack,
+    calls: HashMap<CallId, Call>,
+    /// By Call-ID and our tag.
+    dialogs: HashMap<(String, String), CallId>,
+    registrations: HashMap<RegistrationId, Binding>,
+    next_call: u64,
+    draining: bool,
+}
+
+impl Endpoint {
+    /// An idle one. Equal generators make equal tags, branches and Call-IDs.
+    pub fn new(config: Config, rng: ChaCha12Rng) -> Self {
+        Self {
+            stack: Stack::new(config, rng),
+            calls: HashMap::new(),
+            dialogs: HashMap::new(),
+            registrations: HashMap::new(),
+            next_call: CallId::FIRST_INCOMING,
+            draining: false,
+        }
+    }
+
+    /// How much is going on. All zero once every call has ended and the last timer has fired.
+    pub fn load(&self) -> Load {
+        Load {
+            calls: self.calls.len(),
+            dialogs: self.dialogs.len(),
+            client_transactions: self.stack.transactions.clients(),
+            server_transactions: self.stack.transactions.servers(),
+            connections: self.stack.transports.connections(),
+            registrations: self.registrations.len(),
+            timers: self.stack.schedule.len(),
+        }
+    }
+
+    /// What happened so far.
+    pub const fn counters(&self) -> Counters {
+        self.stack.counters
+    }
+
+    fn datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
+        if is_keep_alive(data) {
+            return;
+        }
+        let flow = Flow { transport: Transport::Udp, local, remote: from, conn: None };
+        match Message::parse(data) {
+            Ok(message) => self.message(now, flow, message),
+            Err(error) => self.malformed(now, flow, &error),
+        }
+    }
+
+    fn stream(&mut self, now: Instant, conn: ConnId, data: &[u8]) {
+        let Some((framer, flow)) = self.stack.transports.stream(conn) else { return };
+        let began = !framer.is_waiting();
+        // Bounded by the bytes of one input: no frame is shorter than a ping.
+        let mut frames = Vec::new();
+        framer.push(data, |frame| frames.push(frame));
+        let whole = frames.iter().any(|f| !matches!(f, Frame::Refused { .. }));
+        self.stack.transports.heard(now, conn, began, whole);
+        for frame in frames {
+            match frame {
+                Frame::Message(message) => self.message(now, flow, message),
+                Frame::Ping => self.stack.transmit(now, Reply::only(flow), Bytes::from_static(PONG)),
+                Frame::Refused { error, close } => {
+                    self.malformed(now, flow, &error);
+                    if close {
+                        self.close(now, conn);
+                    }
+                }
+            }
+            // A close must come after what was said before it.
+            self.drain(now);
+        }
+    }
+
+    fn malformed(&mut self, now: Instant, flow: Flow, error: &super::ParseError) {
+        self.stack.counters.malformed = self.stack.counters.malformed.saturating_add(1);
+        let tag = self.stack.token();
+        if let Some(mut response) = error.answer(&tag) {
+            let Some(mut via) = response.headers.top_via() else { return };
+            via.stamp(flow.remote);
+            response.headers.set_top_via(&via);
+            self.stack.transmit(now, reply_to(&flow, &via), response.to_bytes());
+        }
+    }
+
+    fn message(&mut self, now: Instant, flow: Flow, message: Message) {
+        match message {
+            Message::Response(response) => {
+                // More than our own Via: it went astray (section 8.1.3.3).
+                let ours = response.headers.vias().is_ok_and(|vias| vias.len() == 1);
+                if !ours || !self.stack.transactions.response(now, response) {
+                    self.stack.counters.stray_responses =
+                        self.stack.counters.stray_responses.saturating_add(1);
+                }
+            }
+            Message::Request(request) => self.request(now, flow, request),
+        }
+    }
+
+    fn request(&mut self, now: Instant, flow: Flow, mut request: Request) {
+        let Some(mut via) = request.headers.top_via() else { return };
+        let translated =
+            via.host.address().is_some_and(|a| a.to_canonical() != flow.remote.ip().to_canonical());
+        via.stamp(flow.remote);
+        request.headers.set_top_via(&via);
+        let reply = reply_to(&flow, &via);
+        let source =
+            Source { transport: flow.transport, local: flow.local, remote: flow.remote, flow, translated };
+        match self.stack.transactions.request_arrived(now, &request, reply) {
+            Arrived::Absorbed => {}
+            Arrived::Full => self.overloaded(now, reply, &request),
+            Arrived::Ack => {
+                if let Some(call) = self.find(&request) {
+                    self.with_call(call, |call, stack| call.acked(now, stack, &request));
+                }
+            }
+            Arrived::New { id, cancels, .. } if request.method == Method::Cancel => {
+                self.cancel(now, id, cancels, &request);
+            }
+            Arrived::New { id, merged, .. } => self.new_request(now, id, merged, request, source),
+        }
+    }
+
+    /// The table is full: refused without state (RFC 3261 section 8.2.7).
+    fn overloaded(&mut self, now: Instant, reply: Reply, request: &Request) {
+        self.stack.counters.overload = self.stack.counters.overload.saturating_add(1);
+        let tag = self.stack.token();
+        let mut response = Response::to(request, 503, Some(&tag));
+        let pause = self.stack.pause(RETRY_AFTER.0, RETRY_AFTER.1).as_secs();
+        response.headers.push(Name::RetryAfter, pause);
+        self.stack.transmit(now, reply, response.to_bytes());
+    }
+
+    fn cancel(&mut self, now: Instant, id: ServerId, invite: Option<ServerId>, request: &Request) {
+        let tag = self.stack.token();
+        let Some(invite) = invite else { return self.stack.answer(now, id, 481, &tag) };
+        let call = self.stack.transactions.owner(invite);
+        let tag = call.and_then(|c| self.calls.get(&c)).map_or(tag, |c| c.key().1);
+        self.stack.answer(now, id, 200, &tag);
+        if let Some(call) = call {
+            self.with_call(call, |call, stack| call.cancelled(now, stack, invite, request));
+        }
+    }
+
+    /// A request that no transaction knows; in the order of RFC 3261 section 8.2.
+    fn new_request(&mut self, now: Instant, id: ServerId, merged: bool, request: Request, source: Source) {
+        let tag = self.stack.token();
+        let known = matches!(
+            request.method,
+            Method::Invite | Method::Bye | Method::Options | Method::Info | Method::Register
+        );
+        if !known {
+            return self.not_taken(now, id, &request, &tag);
+        }
+        let ours = matches!(&request.uri, Uri::Sip(_)) || request.uri.scheme().eq_ignore_ascii_case("tel");
+        if !ours {
+            return self.stack.answer(now, id, 416, &tag);
+        }
+        if merged {
+            return self.stack.answer(now, id, 482, &tag);
+        }
+        let required = request.headers.tokens(&Name::Require);
+        if !required.is_empty() {
+            self.stack.answer_with(now, id, 420, "", &tag, |response| {
+                for option in &required {
+                    response.headers.push(Name::Unsupported, option);
+                }
+            });
+            return;
+        }
+        let in_dialog = request.headers.to().is_some_and(|to| to.tag().is_some());
+        match (&request.method, in_dialog) {
+            (Method::Register, _) => self.register_arrived(now, id, request, source),
+            (Method::Options, false) => self.options(now, id, &tag),
+            (Method::Invite, false) => self.invite_arrived(now, id, request, source),
+            _ => match self.find(&request) {
+                None => self.stack.answer(now, id, 481, &tag),
+                Some(_) if request.method == Method::Options => self.options(now, id, &tag),
+                Some(call) => {
+                    self.with_call(call, |call, stack| call.request(now, stack, id, &request, &source));
+                }
+            },
+        }
+    }
+
+    fn not_taken(&mut self, now: Instant, id: ServerId, request: &Request, tag: &str) {
+        let status = match request.method {
+            Method::Other(_) => 501,
+            Method::Subscribe => 489,
+            Method::Notify => 481,
+            _ => 405,
+        };
+        self.stack.answer_with(now, id, status, "", tag, |response| {
+            if status == 405 || status == 501 {
+                response.headers.push(Name::Allow, ALLOW);
+            }
+        });
+    }
+
+    fn options(&mut self, now: Instant, id: ServerId, tag: &str) {
+        self.stack.answer_with(now, id, 200, "", tag, |response| {
+            response.headers.push(Name::Allow, ALLOW);
+            response.headers.push(Name::Accept, "application/sdp");
+            response.headers.push(Name::AcceptEncoding, "identity");
+        });
+    }
+
+    fn register_arrived(&mut self, now: Instant, id: ServerId, request: Request, source: Source) {
+        if self.draining {
+            return self.unavailable(now, id);
+        }
+        let message = Box::new(request);
+        self.stack.event(Event::Request { request: RequestId(id.0), message, source });
+    }
+
+    fn invite_arrived(&mut self, now: Instant, id: ServerId, request: Request, source: Source) {
+        if self.draining || self.calls.len() >= self.stack.config.limits.calls {
+            return self.unavailable(now, id);
+        }
+        let tag = self.stack.token();
+        let body = match session_body(&request.headers, &request.body) {
+            Ok(body) => body,
+            Err(unsupported) => {
+                self.stack.answer_with(now, id, 415, "", &tag, |response| unsupported.fill(response));
+                return;
+            }
+        };
+        if !takes_sdp(&request.headers) {
+            return self.stack.answer(now, id, 406, &tag);
+        }
+        let number = CallId(self.next_call);
+        let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source) else {
+            return self.stack.answer(now, id, 400, &tag);
+        };
+        self.next_call = self.next_call.saturating_add(1);
+        self.stack.transactions.set_owner(id, number);
+        self.insert(call);
+        let incoming = Incoming { call: number, request, source, body };
+        self.stack.event(Event::Incoming(Box::new(incoming)));
+    }
+
+    fn unavailable(&mut self, now: Instant, id: ServerId) {
+        let tag = self.stack.token();
+        let pause = self.stack.pause(RETRY_AFTER.0, RETRY_AFTER.1).as_secs();
+        self.stack.answer_with(now, id, 503, "", &tag, |response| {
+            response.headers.push(Name::RetryAfter, pause);
+        });
+    }
+
+    /// Does what the transactions ask for, until they ask for nothing.
+    fn drain(&mut self, now: Instant) {
+        while let Some(action) = self.stack.next_action(now) {
+            match action {
+                Action::Send { .. } => {}
+                Action::Response { id, owner, response } => self.response(now, id, owner, &response),
+                Action::NoResponse { id, owner, request } => {
+                    self.lost(now, id, owner, *request, How::NoResponse)
+                }
+                Action::Unreachable { id, owner, request } => {
+                    self.lost(now, id, owner, *request, How::Unreachable);
+                }
+            }
+        }
+    }
+
+    fn response(&mut self, now: Instant, id: ClientId, owner: Owner, response: &Response) {
+        match owner {
+            Owner::Invite(call) if self.calls.contains_key(&call) => {
+                self.with_call(call, |call, stack| call.response(now, stack, id, response));
+            }
+            Owner::Invite(_) if response.is_success() => {
+                refuse_fork(now, &mut self.stack, id, response, false)
+            }
+            Owner::Invite(_) | Owner::Nobody => {}
+            Owner::Bye(call) | Owner::Info(call) if !response.is_provisional() => {
+                let bye = matches!(owner, Owner::Bye(_));
+                self.with_call(call, |call, stack| {
+                    let again = matches!(response.status, 401 | 407)
+                        && call.retry_with_credentials(now, stack, id, response).is_some();
+                    if !again {
+                        call.request_done(now, stack, bye, response.status);
+                    }
+                });
+            }
+            Owner::Bye(_) | Owner::Info(_) => {}
+            Owner::Registration(registration) => {
+                if let Some(binding) = self.registrations.get_mut(&registration) {
+                    binding.response(now, &mut self.stack, id, response);
+                }
+                self.settle_registration(registration);
+            }
+            Owner::Ping(ping) if !response.is_provisional() => {
+                self.stack.event(Event::Pong { ping, status: Some(response.status) });
+            }
+            Owner::Ping(_) => {}
+        }
+    }
+
+    fn lost(&mut self, now: Instant, id: ClientId, owner: Owner, request: Request, how: How) {
+        let status = if how == How::NoResponse { 408 } else { 503 };
+        match owner {
+            Owner::Invite(call) => {
+                self.with_call(call, |call, stack| call.lost(now, stack, id, request, how))
+            }
+            Owner::Bye(call) => {
+                self.with_call(call, |call, stack| call.request_done(now, stack, true, status));
+            }
+            Owner::Info(call) => {
+                self.with_call(call, |call, stack| call.request_done(now, stack, false, status));
+            }
+            Owner::Registration(registration) => {
+                if let Some(binding) = self.registrations.get_mut(&registration) {
+                    binding.lost(now, &mut self.stack, id, status);
+                }
+                self.settle_registration(registration);
+            }
+            Owner::Ping(ping) => self.stack.event(Event::Pong { ping, status: None }),
+            Owner::Nobody => {}
+        }
+    }
+
+    /// Lets a call do something, then sets its timer or forgets it.
+    fn with_call(&mut self, id: CallId, act: impl FnOnce(&mut Call, &mut Stack)) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        act(call, &mut self.stack);
+        let over = call.is_over();
+        self.stack.schedule.set(Timer::Call(id), if over { None } else { call.deadline() });
+        if over && let Some(call) = self.calls.remove(&id) {
+            self.dialogs.remove(&call.key());
+        }
+    }
+
+    fn insert(&mut self, call: Call) {
+        let id = call.id();
+        self.dialogs.insert(call.key(), id);
+        self.stack.schedule.set(Timer::Call(id), call.deadline());
+        self.calls.insert(id, call);
+    }
+
+    /// The call whose dialog a request of the peer belongs to.
+    fn find(&self, request: &Request) -> Option<CallId> {
+        let call_id = request.headers.call_id()?.to_owned();
+        let tag = request.headers.to()?.tag()?.to_owned();
+        self.dialogs.get(&(call_id, tag)).copied()
+    }
+
+    fn settle_registration(&mut self, id: RegistrationId) {
+        let Some(binding) = self.registrations.get(&id) else { return };
+        if binding.is_over() {
+            self.registrations.remove(&id);
+            self.stack.schedule.set(Timer::Registration(id), None);
+        } else {
+            let deadline = binding.deadline();
+            self.stack.schedule.set(Timer::Registration(id), deadline);
+        }
+    }
+
+    fn close(&mut self, now: Instant, conn: ConnId) {
+        self.stack.out.push_back(Output::Close { conn });
+        self.closed(now, conn);
+    }
+
+    fn closed(&mut self, now: Instant, conn: ConnId) {
+        let Some((flow, accepted)) = self.stack.transports.closed(conn) else { return };
+        self.stack.transactions.flow_lost(&flow);
+        let mut waiting: Vec<_> = self.registrations.keys().copied().collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            if let Some(binding) = self.registrations.get_mut(&id) {
+                binding.flow_closed(now, &flow);
+            }
+            self.settle_registration(id);
+        }
+        if accepted {
+            self.stack.event(Event::FlowClosed { flow });
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        self.stack.transactions.timeout(now);
+        self.drain(now);
+        while let Some(timer) = self.stack.schedule.due(now) {
+            match timer {
+                Timer::Call(id) => self.with_call(id, |call, stack| call.timeout(now, stack)),
+                Timer::Registration(id) => {
+                    if let Some(binding) = self.registrations.get_mut(&id) {
+                        binding.timeout(now, &mut self.stack);
+                    }
+                    self.settle_registration(id);
+                }
+            }
+        }
+        while let Some(conn) = self.stack.transports.expired(now) {
+            self.stack.counters.connections_refused =
+                self.stack.counters.connections_refused.saturating_add(1);
+            self.close(now, conn);
+        }
+    }
+}
+
+impl SansIo for Endpoint {
+    type Command = Command;
+    type Event = Event;
+    type Error = Error;
+
+    fn handle_input(&mut self, now: Now, input: Input<'_>) -> Result<(), Error> {
+        let now = now.mono;
+        match input {
+            Input::Datagram { local, from, data } => self.datagram(now, local, from, data),
+            Input::Connected { conn, local, peer, transport } => {
+                let flow = Flow { transport, local, remote: peer, conn: Some(conn) };
+                if !self.stack.transports.connected(now, conn, flow, &mut self.stack.out) {
+                    let refused = &mut self.stack.counters.connections_refused;
+                    *refused = refused.saturating_add(1);
+                }
+            }
+            Input::Stream { conn, data } => self.stream(now, conn, data),
+            Input::Closed { conn } => self.closed(now, conn),
+            Input::Timeout => self.timeout(now),
+        }
+        self.drain(now);
+        Ok(())
+    }
+
+    fn command(&mut self, now: Now, command: Command) -> Result<(), Error> {
+        let now = now.mono;
+        let result = self.obey(now, command);
+        self.drain(now);
+        result
+    }
+
+    fn poll_output(&mut self) -> Output<Event> {
+        self.stack.out.pop_front().unwrap_or_else(|| {
+            let next = [
+                self.stack.transactions.next_timeout(),
+                self.stack.schedule.next(),
+                self.stack.transports.next_timeout(),
+            ];
+            Output::Timeout(next.into_iter().flatten().min())
+        })
+    }
+}
+
+impl Endpoint {
+    fn obey(&mut self, now: Instant, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Invite(invite) => {
+                let id = invite.call;
+                if id.is_incoming() || self.calls.contains_key(&id) {
+                    return Err(Error::CallNumber(id));
+                }
+                let room = self.calls.len() < self.stack.config.limits.calls;
+                let call = room.then(|| Call::outgoing(now, &mut self.stack, *invite).ok()).flatten();
+                match call {
+                    Some(call) => self.insert(call),
+                    None => {
+                        let ending = Box::new(Ending::of(By::Network, How::Unreachable));
+                        self.stack.event(Event::Ended { call: id, ending });
+                    }
+                }
+            }
+            Command::Ring { call } => self.with_call(call, |c, stack| c.progress(now, stack, 180, None)),
+            Command::Progress { call, body } => {
+                self.with_call(call, |c, stack| c.progress(now, stack, 183, Some(body)));
+            }
+            Command::Answer { call, body } => {
+                self.with_call(call, |c, stack| c.answer(now, stack, body, true));
+            }
+            Command::Reject { call, status, phrase, reason, headers } => {
+                self.with_call(call, |c, stack| c.refuse(now, stack, status, &phrase, reason, &headers));
+            }
+            Command::Ack { call, body } => self.with_call(call, |c, stack| c.ack(now, stack, Some(body))),
+            Command::Hangup { call, reason } => {
+                self.with_call(call, |c, stack| c.hang_up(now, stack, reason))
+            }
+            Command::Reinvite { call, body } => self.with_call(call, |c, stack| c.reinvite(now, stack, body)),
+            Command::AnswerReinvite { call, body } => {
+                self.with_call(call, |c, stack| c.answer(now, stack, body, false));
+            }
+            Command::RefuseReinvite { call, status } => {
+                self.with_call(call, |c, stack| c.refuse_reinvite(now, stack, status));
+            }
+            Command::Info { call, body } => self.with_call(call, |c, stack| c.info(now, stack, body)),
+            Command::Respond { request, status, phrase, headers, body } => {
+                let (id, tag) = (ServerId(request.0), self.stack.token());
+                self.stack.answer_with(now, id, status.clamp(200, 699), &phrase, &tag, |response| {
+                    for (name, value) in &headers {
+                        push_extra(&mut response.headers, name, value);
+                    }
+                    if let Some(body) = body {
+                        response.headers.set(Name::ContentType, body.content_type);
+                        response.body = body.data;
+                    }
+                });
+            }
+            Command::Register(registration) => {
+                let id = registration.registration;
+                if self.registrations.contains_key(&id) {
+                    return Err(Error::RegistrationNumber(id));
+                }
+                let mut binding = Binding::new(&mut self.stack, *registration);
+                binding.timeout(now, &mut self.stack);
+                self.registrations.insert(id, binding);
+                self.settle_registration(id);
+            }
+            Command::Unregister { registration } => {
+                if let Some(binding) = self.registrations.get_mut(&registration) {
+                    binding.unregister(now, &mut self.stack);
+                }
+                self.settle_registration(registration);
+            }
+            Command::Ping { ping, target, destination } => {
+                if self.ping(now, ping, &target, &destination).is_none() {
+                    self.stack.event(Event::Pong { ping, status: None });
+                }
+            }
+            Command::Drain => self.draining = true,
+        }
+        Ok(())
+    }
+
+    fn ping(
+        &mut self,
+        now: Instant,
+        ping: super::PingId,
+        target: &Uri,
+        destination: &super::Destination,
+    ) -> Option<ClientId> {
+        let flow = self.stack.way(now, destination, target, false).ok()?;
+        let (tag, call_id, seq) = (self.stack.token(), self.stack.token(), self.stack.first_seq());
+        let contact = self.stack.contact(&flow, None, false)?;
+        let from = NameAddr::new(contact.uri.clone()).with_tag(&tag);
+        let to = NameAddr::new(target.clone());
+        let uri = super::dialog::request_uri(target.clone());
+        let mut request = Request::with_core(Method::Options, uri, &from, &to, &call_id, seq);
+        request.headers.push(Name::Contact, contact);
+        request.headers.push(Name::Accept, "application/sdp");
+        self.stack.start(now, request, flow, Owner::Ping(ping)).ok()
+    }
+}
+
+/// Where the response to a request goes, its topmost Via stamped (section 18.2.2, RFC 3581).
+fn reply_to(flow: &Flow, via: &super::Via) -> Reply {
+    if flow.transport.is_stream() {
+        let fallback = SocketAddr::new(flow.remote.ip(), via.sent_by_port());
+        return Reply { flow: *flow, fallback: Some(fallback) };
+    }
+    Reply::only(Flow { remote: via.response_address().unwrap_or(flow.remote), ..*flow })
+}

@@ -1,0 +1,362 @@
+//! Calls: the one INVITE machine for both directions.
+//!
+//! ```text
+//!  outgoing:  INVITE ──► 1xx (forks) ──► 2xx, ACK ─┐
+//!  incoming:  INVITE ──► 1xx ──► 2xx ──► ACK ──────┼─► confirmed ─► BYE of either side ─► over
+//!                                                  └─ re-INVITE of either side, INFO
+//! ```
+//!
+//! The first INVITE and every re-INVITE run through the same two places: `client`, when it is ours,
+//! and `server`, when it is theirs. A call that the owner hung up is over for him at once; it stays
+//! here until the last transaction that could still bring a 2xx to acknowledge has ended.
+
+use super::auth;
+use super::command::{Body, CallId, Invite};
+use super::dialog::{Dialog, request_uri};
+use super::event::{By, Ending, Event, How, Source};
+use super::stack::{MAX_DATAGRAM, Owner, Stack};
+use super::transaction::{ClientId, ServerId};
+use super::transport::Unsendable;
+use super::{CSeq, Destination, Flow, Method, Name, NameAddr, Reason, Request, Response};
+use crate::{Instant, Transport};
+
+mod client;
+mod server;
+
+pub(super) use client::refuse_fork;
+use client::{ClientInvite, Unanswered};
+use server::ServerInvite;
+
+/// Who began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Outgoing,
+    Incoming,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not answered yet.
+    Early,
+    /// A 2xx went or came.
+    Confirmed,
+    /// The owner was told of its end; what is left is between the two ends.
+    Over,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Call {
+    id: CallId,
+    direction: Direction,
+    stage: Stage,
+    /// Call-ID and our tag: what finds the call for a request within its dialogs.
+    call_id: String,
+    tag: String,
+    /// User part of our Contact, and whether it is a SIPS one.
+    user: Option<String>,
+    secure: bool,
+    /// Incoming: from the start. Outgoing: from the 2xx.
+    dialog: Option<Dialog>,
+    /// Outgoing: those that ring, in the order in which they were heard.
+    forks: Vec<Dialog>,
+    /// Our INVITE under way.
+    client: Option<ClientInvite>,
+    /// Our INVITE without an offer, answered: the owner owes the answer for the ACK.
+    unanswered: Option<Unanswered>,
+    /// Their INVITE under way, until its ACK.
+    server: Option<ServerInvite>,
+    /// The re-INVITE that the owner wants next. A newer wish replaces it.
+    wanted: Option<Option<Body>>,
+    retry_at: Option<Instant>,
+    glares: u8,
+    /// Answers challenges.
+    account: Option<auth::Client>,
+    /// Our BYE waits for the ACK of our 2xx (section 15).
+    bye_wanted: Option<Option<Reason>>,
+    /// BYE and INFO of ours under way.
+    requests: u32,
+}
+
+impl Call {
+    /// Begins an outgoing call.
+    pub(super) fn outgoing(now: Instant, stack: &mut Stack, invite: Invite) -> Result<Self, Unsendable> {
+        let Invite { call, target, destination, mut from, to, body, headers, account, max_forwards } = invite;
+        let (tag, call_id) = (stack.token(), stack.token());
+        from.params.remove("tag");
+        let from = from.with_tag(&tag);
+        let mut to = to.unwrap_or_else(|| NameAddr::new(target.clone()));
+        to.params.remove("tag");
+        let user = from.uri.as_sip().and_then(|uri| uri.user.clone());
+        let secure = target.as_sip().is_some_and(|uri| uri.secure);
+        let seq = stack.first_seq();
+        let mut request =
+            Request::with_core(Method::Invite, request_uri(target.clone()), &from, &to, &call_id, seq);
+        request.headers.set(Name::MaxForwards, max_forwards);
+        for (name, value) in headers {
+            push_extra(&mut request.headers, &name, &value);
+        }
+        let had_offer = body.is_some();
+        let request = with_body(request, body);
+        // Contact, Via and the like come on top of what is there now.
+        let big = request.to_bytes().len().saturating_add(300) > MAX_DATAGRAM;
+        let flow = stack.way(now, &destination, &target, big)?;
+        let may_shrink = big && flow.transport == Transport::Tcp;
+        let datagram = match destination {
+            Destination::Address { transport: None, address, .. } if may_shrink => Some(address),
+            _ => None,
+        };
+        let mut this = Self {
+            id: call,
+            direction: Direction::Outgoing,
+            stage: Stage::Early,
+            call_id,
+            tag,
+            user,
+            secure,
+            dialog: None,
+            forks: Vec::new(),
+            client: None,
+            unanswered: None,
+            server: None,
+            wanted: None,
+            retry_at: None,
+            glares: 0,
+            account: account.map(auth::Client::new),
+            bye_wanted: None,
+            requests: 0,
+        };
+        let pinned = matches!(destination, Destination::Flow(_));
+        let tx = this.send_invite(now, stack, request, flow)?;
+        this.client = Some(ClientInvite::new(tx, true, had_offer, flow, pinned, datagram));
+        Ok(this)
+    }
+
+    pub(super) const fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// What finds it for a request within its dialogs.
+    pub(super) fn key(&self) -> (String, String) {
+        (self.call_id.clone(), self.tag.clone())
+    }
+
+    /// Whether nothing of it is left.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+            && self.client.is_none()
+            && self.unanswered.is_none()
+            && self.server.is_none()
+            && self.requests == 0
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.server.as_ref().and_then(ServerInvite::deadline).into_iter().chain(self.retry_at).min()
+    }
+
+    /// Fires what is due.
+    pub(super) fn timeout(&mut self, now: Instant, stack: &mut Stack) {
+        self.server_timeout(now, stack);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        self.pump(now, stack);
+    }
+
+    /// Ends it in whatever way its state asks for.
+    pub(super) fn hang_up(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {
+        match (self.stage, self.direction) {
+            (Stage::Over, _) => {}
+            (Stage::Early, Direction::Outgoing) => {
+                self.cancel(now, stack, reason);
+                self.end(stack, Ending::of(By::Us, How::Cancelled));
+            }
+            (Stage::Early, Direction::Incoming) => {
+                self.refuse(now, stack, 480, "", reason, &[]);
+            }
+            (Stage::Confirmed, _) => {
+                self.bye_when_allowed(now, stack, reason);
+                self.end(stack, Ending::of(By::Us, How::Hangup));
+            }
+        }
+    }
+
+    /// The owner's next offer; begun as soon as nothing else is under way.
+    pub(super) fn reinvite(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
+        if self.stage == Stage::Confirmed {
+            self.wanted = Some(body);
+            self.glares = 0;
+            self.pump(now, stack);
+        }
+    }
+
+    /// Sends an INFO.
+    pub(super) fn info(&mut self, now: Instant, stack: &mut Stack, body: Body) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        let call = self.id;
+        // Before the answer an INFO belongs to the dialog that was heard last.
+        let dialog = match &mut self.dialog {
+            Some(dialog) => Some(dialog),
+            None => self.forks.last_mut(),
+        };
+        let sent = dialog.is_some_and(|dialog| {
+            let request = with_body(dialog.request(Method::Info), Some(body));
+            stack
+                .way_in(now, dialog)
+                .is_ok_and(|flow| stack.start(now, request, flow, Owner::Info(call)).is_ok())
+        });
+        if sent {
+            self.requests = self.requests.saturating_add(1);
+        } else {
+            stack.event(Event::InfoAnswered { call, status: 503 });
+        }
+    }
+
+    /// Our BYE or INFO has its final response.
+    pub(super) fn request_done(&mut self, now: Instant, stack: &mut Stack, bye: bool, status: u16) {
+        self.requests = self.requests.saturating_sub(1);
+        if bye || self.stage == Stage::Over {
+            return;
+        }
+        stack.event(Event::InfoAnswered { call: self.id, status });
+        if status == 481 {
+            self.bye(now, stack, None);
+            self.end(stack, Ending::of(By::Network, How::Gone).with_status(status, ""));
+        }
+    }
+
+    /// The challenged request again, with credentials and under a new number, if the account is for
+    /// whom the request went to.
+    pub(super) fn retry_with_credentials(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        id: ClientId,
+        response: &Response,
+    ) -> Option<(ClientId, Flow)> {
+        let account = self.account.as_mut()?;
+        let owner = stack.transactions.owner_of(id)?;
+        let (mut request, flow) = stack.authorize(account, id, response)?;
+        let number = match &mut self.dialog {
+            Some(dialog) => {
+                dialog.local_seq = dialog.local_seq.saturating_add(1);
+                dialog.local_seq
+            }
+            None => request.headers.cseq()?.number.saturating_add(1),
+        };
+        let method = request.method.clone();
+        request.headers.set(Name::CSeq, CSeq { number, method });
+        let id = stack.start(now, request, flow, owner).ok()?;
+        Some((id, flow))
+    }
+
+    /// Tells the owner of the end, once.
+    fn end(&mut self, stack: &mut Stack, ending: Ending) {
+        if self.stage != Stage::Over {
+            self.stage = Stage::Over;
+            self.wanted = None;
+            self.retry_at = None;
+            stack.event(Event::Ended { call: self.id, ending: Box::new(ending) });
+        }
+    }
+
+    fn bye(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {
+        let Some(dialog) = &mut self.dialog else { return };
+        let mut request = dialog.request(Method::Bye);
+        if let Some(reason) = reason {
+            request.headers.push(Name::Reason, reason);
+        }
+        let owner = Owner::Bye(self.id);
+        if stack.way_in(now, dialog).is_ok_and(|flow| stack.start(now, request, flow, owner).is_ok()) {
+            self.requests = self.requests.saturating_add(1);
+        }
+    }
+
+    fn bye_when_allowed(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {
+        if self.server.as_ref().is_some_and(ServerInvite::holds_bye) {
+            self.bye_wanted = Some(reason);
+            return;
+        }
+        self.drop_server_invite(now, stack);
+        self.drop_client_invite(now, stack);
+        self.bye(now, stack, reason);
+    }
+
+    /// Begins the re-INVITE that waits, when nothing else is under way (section 14.1).
+    fn pump(&mut self, now: Instant, stack: &mut Stack) {
+        let idle = self.stage == Stage::Confirmed
+            && self.client.is_none()
+            && self.unanswered.is_none()
+            && self.server.is_none()
+            && self.retry_at.is_none();
+        if idle && let Some(body) = self.wanted.clone() {
+            self.start_reinvite(now, stack, body);
+        }
+    }
+
+    /// Puts our Contact in and starts the transaction.
+    fn send_invite(
+        &self,
+        now: Instant,
+        stack: &mut Stack,
+        mut request: Request,
+        flow: Flow,
+    ) -> Result<ClientId, Unsendable> {
+        let contact = stack.contact(&flow, self.user.as_deref(), self.secure).ok_or(Unsendable)?;
+        request.headers.set(Name::Contact, contact);
+        request.headers.set(Name::Allow, super::stack::ALLOW);
+        request.headers.set(Name::Accept, "application/sdp");
+        stack.start(now, request, flow, Owner::Invite(self.id))
+    }
+}
+
+impl Ending {
+    pub(super) fn of(by: By, how: How) -> Self {
+        Self { by, how, status: None, phrase: String::new(), reason: None, contacts: Vec::new() }
+    }
+
+    fn with_status(mut self, status: u16, phrase: &str) -> Self {
+        self.status = Some(status);
+        phrase.clone_into(&mut self.phrase);
+        self
+    }
+
+    fn with_reason(mut self, reason: Option<Reason>) -> Self {
+        self.reason = reason;
+        self
+    }
+}
+
+pub(super) fn with_body(request: Request, body: Option<Body>) -> Request {
+    match body {
+        Some(body) => request.with_body(&body.content_type, body.data),
+        None => request,
+    }
+}
+
+/// Adds a header of the owner's, unless it is one that the machine answers for.
+pub(super) fn push_extra(headers: &mut super::Headers, name: &str, value: &str) {
+    let Some(name) = Name::parse(name) else { return };
+    let ours = matches!(
+        name,
+        Name::Via
+            | Name::From
+            | Name::To
+            | Name::CallId
+            | Name::CSeq
+            | Name::MaxForwards
+            | Name::Route
+            | Name::RecordRoute
+            | Name::ContentType
+            | Name::ContentLength
+    );
+    if !ours {
+        headers.push(name, value);
+    }
+}
+
+fn first_reason(headers: &super::Headers) -> Option<Reason> {
+    headers.reasons().into_iter().next()
+}

@@ -1,0 +1,361 @@
+//! Our INVITE, first or later (RFC 3261 sections 13.2 and 14.1).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::Contacts;
+use super::super::content::session_body;
+use super::*;
+
+/// Phones that may ring for one call of ours. A proxy that names more is not believed.
+const MAX_FORKS: usize = 16;
+
+/// How often one re-INVITE gives way to the far end's before it counts as refused.
+const MAX_GLARES: u8 = 5;
+
+/// Our INVITE under way.
+#[derive(Debug)]
+pub(super) struct ClientInvite {
+    tx: ClientId,
+    initial: bool,
+    had_offer: bool,
+    flow: Flow,
+    pinned: bool,
+    /// Where it goes by UDP when TCP, taken for its size alone, has no listener.
+    datagram: Option<SocketAddr>,
+    /// A provisional response came: from now on a CANCEL finds it (section 9.1).
+    provisional: bool,
+    cancel: Cancel,
+}
+
+#[derive(Debug, PartialEq)]
+enum Cancel {
+    No,
+    /// It waits for a provisional response.
+    Wanted(Option<Reason>),
+    Sent(Option<Reason>),
+}
+
+impl ClientInvite {
+    pub(super) const fn new(
+        tx: ClientId,
+        initial: bool,
+        had_offer: bool,
+        flow: Flow,
+        pinned: bool,
+        datagram: Option<SocketAddr>,
+    ) -> Self {
+        let (provisional, cancel) = (false, Cancel::No);
+        Self { tx, initial, had_offer, flow, pinned, datagram, provisional, cancel }
+    }
+
+    pub(super) const fn transaction(&self) -> ClientId {
+        self.tx
+    }
+}
+
+/// A 2xx with an offer, whose ACK carries the owner's answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    tx: ClientId,
+    number: u32,
+}
+
+impl Call {
+    /// A response to an INVITE of ours.
+    pub(in crate::sip) fn response(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        id: ClientId,
+        response: &Response,
+    ) {
+        if self.client.as_ref().is_none_or(|c| c.tx != id) {
+            // Another fork answers after the first.
+            if response.is_success() {
+                refuse_fork(now, stack, id, response, false);
+            }
+            return;
+        }
+        match response.status {
+            ..200 => self.provisional(now, stack, response),
+            200..300 => self.accepted(now, stack, response),
+            401 | 407 => self.challenged(now, stack, response),
+            _ => self.refused(now, stack, response),
+        }
+        self.pump(now, stack);
+    }
+
+    /// Our INVITE found no way, or no answer.
+    pub(in crate::sip) fn lost(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        id: ClientId,
+        request: Request,
+        how: How,
+    ) {
+        let Some(client) = self.client.take_if(|c| c.tx == id) else { return };
+        if how == How::Unreachable && self.stage == Stage::Early {
+            let way = client.datagram.and_then(|address| {
+                let destination =
+                    Destination::Address { transport: Some(Transport::Udp), address, name: None };
+                stack.way(now, &destination, &request.uri, false).ok()
+            });
+            if let Some(flow) = way
+                && client.cancel == Cancel::No
+                && let Ok(tx) = self.send_invite(now, stack, request, flow)
+            {
+                self.client = Some(ClientInvite::new(tx, true, client.had_offer, flow, false, None));
+                return;
+            }
+        }
+        if !client.initial && self.stage == Stage::Confirmed {
+            // Section 14.1: as a 408, which ends the dialog.
+            self.bye(now, stack, None);
+        }
+        self.end(stack, Ending::of(By::Network, how));
+    }
+
+    /// The owner's answer to the offer of a 2xx.
+    pub(in crate::sip) fn ack(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
+        if let Some(Unanswered { tx, number }) = self.unanswered.take() {
+            self.send_ack(now, stack, tx, number, body);
+            self.pump(now, stack);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {
+        if let Some(client) = &mut self.client
+            && client.cancel == Cancel::No
+        {
+            client.cancel = Cancel::Wanted(reason);
+            self.cancel_when_heard(now, stack);
+        }
+    }
+
+    pub(super) fn start_reinvite(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
+        let Some(dialog) = &mut self.dialog else { return };
+        let had_offer = body.is_some();
+        let request = with_body(dialog.request(Method::Invite), body);
+        let pinned = dialog.pinned;
+        let sent = stack
+            .way_in(now, dialog)
+            .and_then(|flow| self.send_invite(now, stack, request, flow).map(|tx| (tx, flow)));
+        match sent {
+            Ok((tx, flow)) => {
+                self.client = Some(ClientInvite::new(tx, false, had_offer, flow, pinned, None));
+            }
+            Err(Unsendable) => {
+                self.wanted = None;
+                stack.event(Event::ReinviteRefused { call: self.id, status: 503 });
+            }
+        }
+    }
+
+    /// Before our BYE: an INVITE of ours that is still open may bring a 2xx, but not for ever.
+    pub(super) fn drop_client_invite(&mut self, now: Instant, stack: &mut Stack) {
+        if let Some(client) = &self.client {
+            stack.transactions.give_up_soon(now, client.tx);
+        }
+        self.ack(now, stack, None);
+    }
+
+    fn provisional(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
+        let Some(client) = &mut self.client else { return };
+        client.provisional = true;
+        let initial = client.initial;
+        let (flow, pinned, tx) = (client.flow, client.pinned, client.tx);
+        self.cancel_when_heard(now, stack);
+        if !initial || self.stage != Stage::Early || response.status <= 100 {
+            return;
+        }
+        let call = self.id;
+        let tag = response.headers.to();
+        let tag = tag.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let fork = match self.forks.iter().position(|d| d.remote_tag() == tag) {
+            Some(fork) => fork,
+            None if self.forks.len() >= MAX_FORKS => return,
+            None => {
+                let dialog = stack
+                    .transactions
+                    .request(tx)
+                    .and_then(|(request, _)| Dialog::of_response(request, response, flow, pinned));
+                if let Some(dialog) = dialog.filter(|_| !tag.is_empty()) {
+                    self.forks.push(dialog);
+                }
+                self.forks.len().saturating_sub(1)
+            }
+        };
+        let status = response.status;
+        let fork = u32::try_from(fork).unwrap_or(u32::MAX);
+        match session_body(&response.headers, &response.body) {
+            Ok(Some(body)) => stack.event(Event::Progress { call, status, body, fork }),
+            _ => stack.event(Event::Ringing { call, status }),
+        }
+    }
+
+    fn accepted(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
+        let Some(client) = self.client.take() else { return };
+        let Some((request, _)) = stack.transactions.request(client.tx) else { return };
+        let number = request.headers.cseq().map_or(0, |c| c.number);
+        if !client.initial {
+            let body = session_body(&response.headers, &response.body).unwrap_or_default();
+            if let Some(dialog) = &mut self.dialog {
+                dialog.refresh(response.headers.contact());
+            }
+            if self.stage == Stage::Confirmed {
+                self.wanted = None;
+                stack.event(Event::ReinviteAnswered { call: self.id, body: body.clone() });
+            }
+            self.acknowledge(now, stack, &client, number, body.is_some());
+            return;
+        }
+        let dialog = Dialog::of_response(request, response, client.flow, client.pinned);
+        let fork =
+            dialog.as_ref().and_then(|d| self.forks.iter().position(|f| f.remote_tag() == d.remote_tag()));
+        self.forks.clear();
+        let Some(dialog) = dialog else {
+            return self.end(stack, Ending::of(By::Network, How::Protocol));
+        };
+        self.dialog = Some(dialog);
+        if self.stage == Stage::Over {
+            // The 2xx crossed our CANCEL.
+            self.send_ack(now, stack, client.tx, number, None);
+            let (Cancel::Wanted(reason) | Cancel::Sent(reason)) = client.cancel else { return };
+            self.bye(now, stack, reason);
+            return;
+        }
+        self.stage = Stage::Confirmed;
+        let body = session_body(&response.headers, &response.body).unwrap_or_default();
+        self.acknowledge(now, stack, &client, number, body.is_some());
+        let fork = u32::try_from(fork.unwrap_or(0)).unwrap_or(u32::MAX);
+        stack.event(Event::Answered { call: self.id, body, fork });
+    }
+
+    /// Acknowledges a 2xx, or leaves it to the owner when an answer is due.
+    fn acknowledge(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        client: &ClientInvite,
+        number: u32,
+        body: bool,
+    ) {
+        if !client.had_offer && body && self.stage == Stage::Confirmed {
+            self.unanswered = Some(Unanswered { tx: client.tx, number });
+        } else {
+            self.send_ack(now, stack, client.tx, number, None);
+        }
+    }
+
+    fn challenged(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
+        let Some(client) = self.client.as_ref().filter(|c| c.cancel == Cancel::No) else {
+            return self.refused(now, stack, response);
+        };
+        let again = self.retry_with_credentials(now, stack, client.tx, response);
+        match (again, &mut self.client) {
+            (Some((tx, flow)), Some(client)) => {
+                client.tx = tx;
+                client.flow = flow;
+                client.provisional = false;
+            }
+            _ => self.refused(now, stack, response),
+        }
+    }
+
+    fn refused(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
+        let Some(client) = self.client.take() else { return };
+        let status = response.status;
+        if client.initial {
+            let contacts = match response.headers.contacts() {
+                Ok(Contacts::List(list)) if (300..400).contains(&status) => list,
+                _ => Vec::new(),
+            };
+            let reason = first_reason(&response.headers);
+            let ending = Ending::of(By::Peer, How::Refused).with_status(status, &response.reason);
+            self.forks.clear();
+            return self.end(stack, Ending { contacts, ..ending.with_reason(reason) });
+        }
+        if self.stage != Stage::Confirmed {
+            return;
+        }
+        match status {
+            491 if self.glares < MAX_GLARES => {
+                self.glares = self.glares.saturating_add(1);
+                // Who made the Call-ID waits longer (section 14.1).
+                let (from, to) = match self.direction {
+                    Direction::Outgoing => (2_100, 4_000),
+                    Direction::Incoming => (0, 2_000),
+                };
+                let pause = stack.pause(Duration::from_millis(from), Duration::from_millis(to));
+                self.retry_at = Some(now + pause);
+            }
+            408 | 481 => {
+                self.bye(now, stack, None);
+                let ending = Ending::of(By::Peer, How::Gone).with_status(status, &response.reason);
+                self.end(stack, ending);
+            }
+            _ => {
+                self.wanted = None;
+                stack.event(Event::ReinviteRefused { call: self.id, status });
+            }
+        }
+    }
+
+    fn cancel_when_heard(&mut self, now: Instant, stack: &mut Stack) {
+        let Some(client) = self.client.as_mut().filter(|c| c.provisional) else { return };
+        let Cancel::Wanted(reason) = &client.cancel else { return };
+        let reason = reason.clone();
+        let Some((invite, flow)) = stack.transactions.request(client.tx) else { return };
+        let mut request = invite.cancel();
+        if let Some(reason) = &reason {
+            request.headers.push(Name::Reason, reason);
+        }
+        client.cancel = Cancel::Sent(reason);
+        let tx = client.tx;
+        // A CANCEL that finds no room is no worse than one that is lost.
+        let _ = stack.transactions.start(now, request, flow, Owner::Nobody);
+        stack.transactions.give_up_soon(now, tx);
+    }
+
+    fn send_ack(&mut self, now: Instant, stack: &mut Stack, tx: ClientId, number: u32, body: Option<Body>) {
+        let Some(dialog) = &mut self.dialog else { return };
+        let mut ack = with_body(dialog.ack(number), body);
+        let tag = dialog.remote_tag().to_owned();
+        if let Ok(flow) = stack.way_in(now, dialog) {
+            if let Some((invite, went)) = stack.transactions.request(tx)
+                && went.remote.ip() == flow.remote.ip()
+            {
+                copy_credentials(&mut ack, invite);
+            }
+            let _ = stack.acknowledge(tx, ack, &tag, flow);
+        }
+    }
+}
+
+/// A 2xx that nobody wants: acknowledged, and hung up (section 13.2.2.4).
+pub(in crate::sip) fn refuse_fork(
+    now: Instant,
+    stack: &mut Stack,
+    id: ClientId,
+    response: &Response,
+    pinned: bool,
+) {
+    let Some((invite, flow)) = stack.transactions.request(id) else { return };
+    let Some(mut dialog) = Dialog::of_response(invite, response, flow, pinned) else { return };
+    let ack = dialog.ack(dialog.local_seq);
+    let bye = dialog.request(Method::Bye);
+    let tag = dialog.remote_tag().to_owned();
+    if let Ok(flow) = stack.way_in(now, &dialog) {
+        let _ = stack.acknowledge(id, ack, &tag, flow);
+        let _ = stack.start(now, bye, flow, Owner::Nobody);
+    }
+}
+
+/// The ACK of a 2xx proves itself as its INVITE did, to the same peer (section 22.1).
+fn copy_credentials(ack: &mut Request, invite: &Request) {
+    for name in [Name::Authorization, Name::ProxyAuthorization] {
+        ack.headers.copy(&invite.headers, &name);
+    }
+}

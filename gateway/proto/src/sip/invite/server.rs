@@ -1,0 +1,341 @@
+//! Their INVITE, first or later (RFC 3261 sections 13.3 and 14.2), and what else comes in a dialog.
+
+use std::time::Duration;
+
+use super::super::content::session_body;
+use super::super::stack::ALLOW;
+use super::*;
+
+/// A provisional response is said again this often, so that no proxy gives up (section 13.3.1.1).
+const PROVISIONAL_REFRESH: Duration = Duration::from_secs(60);
+
+/// Bodies of INFO that are handed over; others get 415.
+const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", "application/media_control+xml"];
+
+/// Their INVITE under way.
+#[derive(Debug)]
+pub(super) struct ServerInvite {
+    tx: ServerId,
+    initial: bool,
+    /// Its CSeq number, which its ACK repeats.
+    number: u32,
+    /// What was said last before the answer, and when it is said again.
+    provisional: Option<(Response, Instant)>,
+    answer: Option<Answer>,
+}
+
+/// Our 2xx, repeated until its ACK comes (section 13.3.1.4).
+#[derive(Debug)]
+struct Answer {
+    response: Response,
+    next: Instant,
+    pause: Duration,
+    until: Instant,
+}
+
+impl ServerInvite {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.answer {
+            Some(answer) => Some(answer.next.min(answer.until)),
+            None => self.provisional.as_ref().map(|(_, at)| *at),
+        }
+    }
+
+    /// A callee says BYE only after the ACK of its answer, or in place of one that never came.
+    pub(super) const fn holds_bye(&self) -> bool {
+        self.initial && self.answer.is_some()
+    }
+}
+
+impl Call {
+    /// A call that comes in; its first event is the caller's to send.
+    pub(in crate::sip) fn incoming(
+        stack: &mut Stack,
+        id: CallId,
+        tx: ServerId,
+        request: &Request,
+        source: &Source,
+    ) -> Option<Self> {
+        let tag = stack.token();
+        let dialog = Dialog::of_request(request, &tag, source.flow, source.translated)?;
+        let number = dialog.remote_seq?;
+        Some(Self {
+            id,
+            direction: Direction::Incoming,
+            stage: Stage::Early,
+            call_id: dialog.call_id.clone(),
+            tag,
+            user: request.uri.as_sip().and_then(|uri| uri.user.clone()),
+            secure: request.uri.as_sip().is_some_and(|uri| uri.secure),
+            dialog: Some(dialog),
+            forks: Vec::new(),
+            client: None,
+            unanswered: None,
+            server: Some(ServerInvite { tx, initial: true, number, provisional: None, answer: None }),
+            wanted: None,
+            retry_at: None,
+            glares: 0,
+            account: None,
+            bye_wanted: None,
+            requests: 0,
+        })
+    }
+
+    /// Says that it rings, or brings media before the answer.
+    pub(in crate::sip) fn progress(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        status: u16,
+        body: Option<Body>,
+    ) {
+        if self.stage == Stage::Early && self.server.as_ref().is_some_and(|s| s.answer.is_none()) {
+            let response = self.respond(now, stack, status, "", body, &[]);
+            if let (Some(server), Some(response)) = (&mut self.server, response) {
+                server.provisional = Some((response, now + PROVISIONAL_REFRESH));
+            }
+        }
+    }
+
+    /// Answers their INVITE, first or later.
+    pub(in crate::sip) fn answer(&mut self, now: Instant, stack: &mut Stack, body: Body, initial: bool) {
+        let waits = self.server.as_ref().is_some_and(|s| s.answer.is_none() && s.initial == initial);
+        if !waits || self.stage == Stage::Over {
+            return;
+        }
+        let timing = stack.config.timing;
+        let response = self.respond(now, stack, 200, "", Some(body), &[]);
+        if let (Some(server), Some(response)) = (&mut self.server, response) {
+            self.stage = Stage::Confirmed;
+            let (next, until) = (now + timing.t1, now + timing.life());
+            server.answer = Some(Answer { response, next, pause: timing.t1, until });
+        }
+    }
+
+    /// Refuses the call.
+    pub(in crate::sip) fn refuse(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        status: u16,
+        phrase: &str,
+        reason: Option<Reason>,
+        headers: &[(String, String)],
+    ) {
+        if self.stage != Stage::Early || self.server.is_none() {
+            return;
+        }
+        let status = if (300..700).contains(&status) { status } else { 500 };
+        let mut headers = headers.to_vec();
+        if let Some(reason) = reason {
+            headers.push((Name::Reason.as_str().to_owned(), reason.to_string()));
+        }
+        self.respond(now, stack, status, phrase, None, &headers);
+        self.server = None;
+        self.end(stack, Ending::of(By::Us, How::Refused).with_status(status, phrase));
+    }
+
+    /// Refuses their re-INVITE.
+    pub(in crate::sip) fn refuse_reinvite(&mut self, now: Instant, stack: &mut Stack, status: u16) {
+        let status = if (300..700).contains(&status) { status } else { 488 };
+        if self.server.as_ref().is_some_and(|s| !s.initial && s.answer.is_none()) {
+            self.respond(now, stack, status, "", None, &[]);
+            self.server = None;
+            self.pump(now, stack);
+        }
+    }
+
+    /// They cancelled their INVITE (section 9.2). An answered one takes no notice.
+    pub(in crate::sip) fn cancelled(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        tx: ServerId,
+        cancel: &Request,
+    ) {
+        let Some(server) = self.server.take_if(|s| s.tx == tx && s.answer.is_none()) else { return };
+        stack.answer(now, tx, 487, &self.tag);
+        if server.initial {
+            let reason = first_reason(&cancel.headers);
+            self.end(stack, Ending::of(By::Peer, How::Cancelled).with_reason(reason));
+        } else if self.stage == Stage::Confirmed {
+            stack.event(Event::ReinviteCancelled { call: self.id });
+            self.pump(now, stack);
+        }
+    }
+
+    /// The ACK of a 2xx of ours.
+    pub(in crate::sip) fn acked(&mut self, now: Instant, stack: &mut Stack, ack: &Request) {
+        let number = ack.headers.cseq().map(|c| c.number);
+        let Some(server) = self.server.take_if(|s| s.answer.is_some() && Some(s.number) == number) else {
+            return;
+        };
+        if let Some(reason) = self.bye_wanted.take() {
+            self.bye(now, stack, reason);
+        } else if self.stage == Stage::Confirmed {
+            let body = session_body(&ack.headers, &ack.body).unwrap_or_default();
+            stack.event(Event::Acked { call: self.id, body });
+        }
+        drop(server);
+        self.pump(now, stack);
+    }
+
+    /// A request within one of its dialogs: anything but ACK and CANCEL.
+    pub(in crate::sip) fn request(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        tx: ServerId,
+        request: &Request,
+        source: &Source,
+    ) {
+        let from = request.headers.from();
+        let tag = from.as_ref().and_then(|f| f.tag()).unwrap_or_default();
+        let number = request.headers.cseq().map_or(0, |c| c.number);
+        let dialog = self.dialog.iter_mut().chain(self.forks.iter_mut()).find(|d| d.remote_tag() == tag);
+        let Some(dialog) = dialog else { return stack.answer(now, tx, 481, &self.tag) };
+        if !dialog.in_order(number) {
+            return stack.answer(now, tx, 500, &self.tag);
+        }
+        if dialog.flow.transport == source.transport {
+            // The way may have changed: a new connection, another NAT binding.
+            dialog.flow = source.flow;
+        }
+        match request.method {
+            Method::Bye => self.bye_arrived(now, stack, tx, request),
+            Method::Invite => self.reinvite_arrived(now, stack, tx, request, number),
+            Method::Info => self.info_arrived(now, stack, tx, request),
+            _ => stack.answer(now, tx, 501, &self.tag),
+        }
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, stack: &mut Stack) {
+        let t2 = stack.config.timing.t2;
+        let Some(server) = &mut self.server else { return };
+        if let Some(answer) = &mut server.answer {
+            if answer.until <= now {
+                self.server = None;
+                self.bye_wanted = None;
+                self.bye(now, stack, None);
+                self.end(stack, Ending::of(By::Network, How::NoAck));
+            } else if answer.next <= now {
+                answer.pause = answer.pause.saturating_mul(2).min(t2);
+                answer.next = now + answer.pause;
+                stack.transactions.respond(now, server.tx, &answer.response);
+            }
+        } else if let Some((response, at)) = &mut server.provisional
+            && *at <= now
+        {
+            *at = now + PROVISIONAL_REFRESH;
+            stack.transactions.respond(now, server.tx, response);
+        }
+    }
+
+    /// Before our BYE: their re-INVITE is not answered any more.
+    pub(super) fn drop_server_invite(&mut self, now: Instant, stack: &mut Stack) {
+        if let Some(server) = self.server.take()
+            && server.answer.is_none()
+        {
+            stack.answer(now, server.tx, 487, &self.tag);
+        }
+    }
+
+    fn bye_arrived(&mut self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
+        stack.answer(now, tx, 200, &self.tag);
+        self.drop_server_invite(now, stack);
+        self.bye_wanted = None;
+        self.unanswered = None;
+        if let Some(client) = &self.client {
+            // It still has to be answered; the answer changes nothing.
+            stack.transactions.give_up_soon(now, client.transaction());
+        }
+        let reason = first_reason(&request.headers);
+        self.end(stack, Ending::of(By::Peer, How::Hangup).with_reason(reason));
+    }
+
+    fn reinvite_arrived(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        tx: ServerId,
+        request: &Request,
+        number: u32,
+    ) {
+        let status = match (&self.server, &self.client, &self.unanswered) {
+            _ if self.stage != Stage::Confirmed => Some(481),
+            (_, Some(_), _) | (_, _, Some(_)) => Some(491),
+            (Some(server), ..) if server.answer.is_some() => Some(491),
+            (Some(_), ..) => Some(500),
+            _ => None,
+        };
+        if let Some(status) = status {
+            let after = stack.pause(Duration::ZERO, Duration::from_secs(10)).as_secs();
+            stack.answer_with(now, tx, status, "", &self.tag, |response| {
+                if status == 500 {
+                    response.headers.push(Name::RetryAfter, after);
+                }
+            });
+            return;
+        }
+        let body = match session_body(&request.headers, &request.body) {
+            Ok(body) => body,
+            Err(unsupported) => {
+                stack.answer_with(now, tx, 415, "", &self.tag, |r| unsupported.fill(r));
+                return;
+            }
+        };
+        if let Some(dialog) = &mut self.dialog {
+            dialog.refresh(request.headers.contact());
+        }
+        stack.transactions.set_owner(tx, self.id);
+        self.server = Some(ServerInvite { tx, initial: false, number, provisional: None, answer: None });
+        stack.event(Event::Reinvite { call: self.id, body });
+    }
+
+    fn info_arrived(&self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
+        let content_type = request.headers.get(&Name::ContentType).unwrap_or_default();
+        let plain = content_type.split(';').next().unwrap_or_default().trim();
+        let known = INFO_TYPES.iter().any(|t| plain.eq_ignore_ascii_case(t));
+        if !known && !request.body.is_empty() {
+            stack.answer_with(now, tx, 415, "", &self.tag, |r| {
+                r.headers.push(Name::Accept, INFO_TYPES.join(", "))
+            });
+            return;
+        }
+        stack.answer(now, tx, 200, &self.tag);
+        if known && self.stage != Stage::Over {
+            let body = Body { content_type: content_type.to_owned(), data: request.body.clone() };
+            stack.event(Event::Info { call: self.id, body });
+        }
+    }
+
+    /// Answers their INVITE with what our side of a dialog needs.
+    fn respond(
+        &self,
+        now: Instant,
+        stack: &mut Stack,
+        status: u16,
+        phrase: &str,
+        body: Option<Body>,
+        headers: &[(String, String)],
+    ) -> Option<Response> {
+        let server = self.server.as_ref()?;
+        let flow = self.dialog.as_ref()?.flow;
+        let contact = stack.contact(&flow, self.user.as_deref(), self.secure);
+        stack.answer_with(now, server.tx, status, phrase, &self.tag, |response| {
+            if let Some(contact) = contact.filter(|_| status < 300) {
+                response.headers.push(Name::Contact, contact);
+            }
+            if status < 300 {
+                response.headers.push(Name::Allow, ALLOW);
+            }
+            for (name, value) in headers {
+                push_extra(&mut response.headers, name, value);
+            }
+            if let Some(body) = body {
+                response.headers.set(Name::ContentType, body.content_type);
+                response.body = body.data;
+            }
+        })
+    }
+}

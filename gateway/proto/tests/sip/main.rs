@@ -1,0 +1,15 @@
+//! SIP endpoints against each other in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::string_slice,
+    reason = "a fault in a test fails the test"
+)]
+
+mod calls;
+mod identity;
+mod world;
