@@ -26,6 +26,9 @@ pub enum CodecError {
     /// Frame length, picture size or parameter outside of what the codec takes.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// The picture pool had no picture free: whoever holds them does not keep up.
+    #[error("no picture is free to decode into")]
+    NoPicture,
     /// The library beneath failed.
     #[error("{library} failed with code {code}")]
     Library {
@@ -93,11 +96,11 @@ pub trait AudioEncoder: Send {
 /// What a video decoder made of an access unit.
 #[derive(Clone, Debug)]
 pub enum Decoded {
-    /// A picture; `concealed` when parts of it were guessed.
+    /// A picture; `concealed` when parts of it were guessed or refer to a picture that was.
     Picture {
         /// The picture, from the pool given at construction.
         frame: VideoFrame,
-        /// Parts were guessed: ask the source for a keyframe.
+        /// Ask the source for a keyframe: this stays until one has come.
         concealed: bool,
     },
     /// The decoder holds it back or had nothing to show.
@@ -106,7 +109,8 @@ pub enum Decoded {
 
 /// Decodes one video stream.
 pub trait VideoDecoder: Send {
-    /// Decodes one access unit (H.264: Annex B, start codes of three or four bytes).
+    /// Decodes one access unit (H.264: Annex B, start codes of three or four bytes). An error
+    /// means that nothing of it can be shown: ask the source for a keyframe.
     fn decode(&mut self, unit: &[u8]) -> Result<Decoded, CodecError>;
 }
 

@@ -19,3 +19,4 @@ pub mod codec;
 pub mod format;
 pub mod frame;
 pub mod kernels;
+pub mod video;
