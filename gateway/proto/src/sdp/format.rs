@@ -39,21 +39,6 @@ impl FormatKey {
         }
     }
 
-    /// Of a payload type, when we know the format.
-    pub(super) fn of_payload(payload: &Payload) -> Option<Self> {
-        if let Some(clock) = event_clock(payload) {
-            return Some(Self::Events(clock));
-        }
-        match codec_of(payload)? {
-            Codec::H264 => {
-                let parameters = h264_parameters(payload);
-                let (profile, _) = parameters.profile_and_level()?;
-                Some(Self::H264 { profile, mode: mode_of(&parameters)? })
-            }
-            codec => Some(Self::Audio(codec)),
-        }
-    }
-
     /// The number that RFC 3551 gives it.
     pub(super) const fn static_number(self) -> Option<u8> {
         match self {

@@ -1,0 +1,242 @@
+//! Our own lines: of an offer, and of the answer to a line.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crosspoint_codecs::format::{MediaCapability, MediaFormat, MediaKind};
+
+use super::agree::{Side, effective_direction, lower_level, media_name};
+use super::agreed::{Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Preference};
+use super::crypto::{Crypto, SrtpSuite};
+use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
+use super::error::NegotiationError;
+use super::fmtp::H264Parameters;
+use super::format::{FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of};
+use super::negotiate::Slot;
+
+/// The feedback that our RTP side gives and takes for pictures.
+const FEEDBACK: [FeedbackKind; 4] =
+    [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr];
+
+/// The clock of telephone-event beside every codec but those of 48 kHz.
+const COMMON_EVENT_CLOCK: u32 = 8000;
+
+/// A line of our offer. The slot learns the numbers; those of other lines are in `elsewhere`.
+pub(super) fn offer_line(
+    capability: &MediaCapability,
+    local: &LocalMedia,
+    slot: &mut Slot,
+    elsewhere: &[u8],
+    encryption: Encryption,
+    address: IpAddr,
+) -> Result<MediaLine, NegotiationError> {
+    let key = local.key.as_ref().filter(|_| encryption.may_exchange_keys());
+    let standing = slot.last.profile().filter(|profile| slot.role.is_some() && !profile.is_dtls());
+    let profile = match (encryption.policy, standing) {
+        (EncryptionPolicy::Required, _) if key.is_none() => return Err(NegotiationError::NoEncryption),
+        (EncryptionPolicy::Required, Some(Profile::Savpf)) => Profile::Savpf,
+        (EncryptionPolicy::Required, _) => Profile::Savp,
+        // A line keeps its transport, which the peer may have chosen.
+        (_, Some(standing)) if key.is_some() || !standing.is_secure() => standing,
+        _ => Profile::Avp,
+    };
+    let mut line = own_line(capability.role, profile, local, address);
+    line.direction = Some(capability.direction);
+    line.rtcp_mux = local.rtcp_mux || local.rtcp.is_none();
+    line.crypto.extend(key.map(|key| Crypto::new(1, SrtpSuite::AesCm128HmacSha1_80, key.clone())));
+    let Slot { numbers, theirs, .. } = slot;
+    let taken = |number: u8| theirs.contains(&number) || elsewhere.contains(&number);
+    let mut seen: Vec<FormatKey> = Vec::new();
+    for format in &capability.formats {
+        let key = FormatKey::of(format);
+        if format.codec().is_video() != capability.role.is_video() || seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let number = numbers.for_offer(key, taken);
+        line.payloads.extend(number.map(|number| payload_of(format, number)));
+    }
+    if line.payloads.is_empty() {
+        return Err(NegotiationError::NoFormats(capability.role));
+    }
+    if capability.role.is_video() {
+        line.bandwidth = bandwidth(&capability.formats);
+        line.feedback = FEEDBACK.map(|kind| FeedbackLine { payload: None, kind }).into();
+    } else {
+        line.ptime = ptime(&capability.formats);
+        // Beside 48 kHz sound both clocks are offered: few peers know the one that is right.
+        let mut clocks: Vec<u32> = line.payloads.iter().map(|payload| payload.clock).collect();
+        clocks.push(COMMON_EVENT_CLOCK);
+        clocks.sort_unstable_by_key(|clock| std::cmp::Reverse(*clock));
+        clocks.dedup();
+        for clock in clocks {
+            let number = numbers.for_offer(FormatKey::Events(clock), taken);
+            line.payloads.extend(number.map(|number| events_of(clock, number)));
+        }
+    }
+    line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
+    Ok(line)
+}
+
+/// What an answer is made of.
+pub(super) struct Answering<'a> {
+    pub(super) capability: &'a MediaCapability,
+    pub(super) media: &'a LocalMedia,
+    pub(super) encryption: Encryption,
+    pub(super) preference: Preference,
+}
+
+/// Our answer to a line. The slot learns the numbers.
+pub(super) fn answer_line(
+    with: &Answering<'_>,
+    offer: Side<'_>,
+    slot: &mut Slot,
+    address: IpAddr,
+) -> Result<MediaLine, LineRefusal> {
+    let Answering { capability, media, .. } = with;
+    let offered = offer.line;
+    let profile = offered.profile().ok_or(LineRefusal::Transport)?;
+    let mut line = own_line(capability.role, profile, media, address);
+    // Word for word as offered, for an answer may not change it.
+    line.protocol.clone_from(&offered.protocol);
+    line.media.clone_from(&offered.media);
+    line.direction = Some(capability.direction.and(effective_direction(offer).reversed()));
+    line.rtcp_mux = offered.rtcp_mux && (media.rtcp_mux || media.rtcp.is_none());
+    if line.rtcp_mux {
+        line.rtcp = None;
+    }
+    line.crypto.extend(answer_crypto(with, offered, profile)?);
+
+    let (ours, theirs, chosen) = choose(with, offer).ok_or(LineRefusal::Format)?;
+    let Slot { numbers, theirs: used, .. } = slot;
+    let taken = |number: u8| used.contains(&number) || offered.payload(number).is_some();
+    let key = FormatKey::of(&theirs);
+    let number = numbers.for_answer(key, chosen.number, taken).ok_or(LineRefusal::Format)?;
+    line.payloads.push(answer_payload(ours, &theirs, chosen, number));
+    if capability.role.is_video() {
+        line.bandwidth = bandwidth(std::slice::from_ref(ours));
+        let kinds = FEEDBACK.into_iter().filter(|kind| offered.allows(kind, chosen.number));
+        line.feedback = kinds.map(|kind| FeedbackLine { payload: None, kind }).collect();
+    } else {
+        line.ptime = ptime(std::slice::from_ref(ours));
+        if let Some((clock, offered_number)) = choose_events(offered, ours.codec().rtp_clock()) {
+            let number = numbers.for_answer(FormatKey::Events(clock), offered_number, taken);
+            line.payloads.extend(number.map(|number| events_of(clock, number)));
+        }
+    }
+    line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
+    Ok(line)
+}
+
+fn own_line(role: MediaKind, profile: Profile, local: &LocalMedia, address: IpAddr) -> MediaLine {
+    let mut line = MediaLine::disabled(media_name(role), profile.name(), Vec::new());
+    line.port = local.rtp.port();
+    line.connection = Some(local.rtp.ip()).filter(|ip| *ip != address);
+    line.rtcp = local.rtcp.and_then(|rtcp| rtcp_address(local.rtp, rtcp));
+    line.content = (role == MediaKind::Content).then(|| "slides".to_owned());
+    line
+}
+
+/// `a=rtcp` says only what the next port does not.
+fn rtcp_address(rtp: SocketAddr, rtcp: SocketAddr) -> Option<RtcpAddress> {
+    let address = Some(rtcp.ip()).filter(|ip| *ip != rtp.ip());
+    let usual = rtp.port().checked_add(1) == Some(rtcp.port()) && address.is_none();
+    (!usual).then_some(RtcpAddress { port: rtcp.port(), address })
+}
+
+/// Our key under the offerer's tag: its first line that we can do.
+fn answer_crypto(
+    with: &Answering<'_>,
+    offered: &MediaLine,
+    profile: Profile,
+) -> Result<Option<Crypto>, LineRefusal> {
+    let key = with.media.key.as_ref().filter(|_| with.encryption.may_exchange_keys());
+    let theirs = offered.crypto.iter().find(|line| line.is_supported());
+    match (key, theirs) {
+        (Some(key), Some(theirs)) => Ok(Some(Crypto::new(theirs.tag, theirs.suite, key.clone()))),
+        _ if profile.is_secure() => Err(LineRefusal::Encryption),
+        _ => Ok(None),
+    }
+}
+
+/// The pair of formats that wins: ours, theirs, and theirs as it was written.
+fn choose<'a>(with: &Answering<'a>, offer: Side<'a>) -> Option<(&'a MediaFormat, MediaFormat, &'a Payload)> {
+    let ours = &with.capability.formats;
+    let theirs: Vec<(MediaFormat, &Payload)> = offer
+        .line
+        .payloads
+        .iter()
+        .filter_map(|payload| Some((format_of(offer.sdp, offer.line, payload)?, payload)))
+        .collect();
+    let pairs =
+        || ours.iter().flat_map(|own| theirs.iter().map(move |(format, payload)| (own, format, *payload)));
+    let rank = |(own, format, payload): &(&MediaFormat, &MediaFormat, &Payload)| {
+        let own_place = ours.iter().position(|other| other == *own);
+        let their_place = theirs.iter().position(|(_, other)| other.number == payload.number);
+        // Beside each place the format that is exactly the other's, not one that merely suits.
+        let inexact = FormatKey::of(own) != FormatKey::of(format);
+        match with.preference {
+            Preference::Theirs => (their_place, inexact, own_place),
+            Preference::Ours => (own_place, inexact, their_place),
+        }
+    };
+    let (own, format, payload) =
+        pairs().filter(|(own, format, _)| suits(own, format)).min_by_key(|pair| rank(pair))?;
+    Some((own, format.clone(), payload))
+}
+
+/// Whether what the offerer calls `offered` can come to us who can receive `own`.
+fn suits(own: &MediaFormat, offered: &MediaFormat) -> bool {
+    match (own, offered) {
+        (MediaFormat::Audio(own), MediaFormat::Audio(offered)) => own.codec == offered.codec,
+        (MediaFormat::Video(own), MediaFormat::Video(offered)) => {
+            own.codec == offered.codec && own.mode == offered.mode && own.profile.decodes(offered.profile)
+        }
+        _ => false,
+    }
+}
+
+/// Our wishes in the configuration of the offer (RFC 6184 section 8.2.2 for pictures).
+fn answer_payload(ours: &MediaFormat, theirs: &MediaFormat, chosen: &Payload, number: u8) -> Payload {
+    let mut payload = payload_of(ours, number);
+    if let (MediaFormat::Video(ours), MediaFormat::Video(theirs)) = (ours, theirs) {
+        let parameters = h264_parameters(chosen);
+        let asymmetric = parameters.level_asymmetry_allowed;
+        let level = if asymmetric { ours.level } else { lower_level(ours, theirs) };
+        let own = H264Parameters {
+            max_fs: ours.max_fs,
+            max_mbps: ours.max_mbps,
+            max_br: None,
+            sprop_parameter_sets: None,
+            ..parameters
+        };
+        payload.parameters = Some(own.with_level(level).text());
+    }
+    payload
+}
+
+/// The telephone-event of an offer to answer: of the sound's clock, else the common one.
+fn choose_events(offered: &MediaLine, clock: u32) -> Option<(u32, u8)> {
+    let events: Vec<(u32, u8)> =
+        offered.payloads.iter().filter_map(|payload| Some((event_clock(payload)?, payload.number))).collect();
+    let of = |clock: u32| events.iter().find(|(other, _)| *other == clock).copied();
+    of(clock).or_else(|| of(COMMON_EVENT_CLOCK))
+}
+
+fn ptime(formats: &[MediaFormat]) -> Option<std::time::Duration> {
+    formats.iter().find_map(|format| match format {
+        MediaFormat::Audio(audio) => Some(audio.ptime),
+        MediaFormat::Video(_) => None,
+    })
+}
+
+/// The highest limit of all formats, if each has one.
+fn bandwidth(formats: &[MediaFormat]) -> Bandwidth {
+    let limits: Option<Vec<u32>> = formats
+        .iter()
+        .map(|format| match format {
+            MediaFormat::Video(video) => video.max_bitrate,
+            MediaFormat::Audio(_) => None,
+        })
+        .collect();
+    limits.and_then(|limits| limits.into_iter().max()).map(Bandwidth::of_media).unwrap_or_default()
+}
