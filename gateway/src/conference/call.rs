@@ -351,7 +351,8 @@ impl Call {
             }
             StreamEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
             StreamEvent::MediaTimeout => self.end(Cause::local(Reason::MediaTimeout)).await,
-            StreamEvent::MediaStarted => {}
+            // Its own leg has asked by signalling.
+            StreamEvent::KeyframeNeeded | StreamEvent::MediaStarted => {}
         }
     }
 

@@ -36,6 +36,9 @@ pub enum PortError {
     /// The command queue of its thread is full.
     #[error("the media thread does not keep up")]
     Overloaded,
+    /// The two streams live on different threads.
+    #[error("the streams live on different media threads")]
+    Apart,
 }
 
 /// A stream as the conference sees it. Calls never block: they queue to the stream's thread.
@@ -75,6 +78,8 @@ pub trait StreamPort: Send + Sync + fmt::Debug {
 pub enum StreamEvent {
     /// The peer wants a keyframe of what we send.
     KeyframeRequested,
+    /// We want a keyframe of the peer, and its media has no way to ask: the leg asks by signalling.
+    KeyframeNeeded,
     /// The peer pressed a key; told once, at its start.
     Dtmf(char),
     /// The relay to this stream met something that this stream's peer cannot take (a NAL unit

@@ -9,13 +9,15 @@ use crosspoint_proto::{Instant, Now};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     zero: std::time::Instant,
+    epoch: SystemTime,
 }
 
 impl Clock {
     /// A clock whose zero is a day ago, so that "before" exists at the start.
     pub fn start() -> Self {
-        let now = std::time::Instant::now();
-        Self { zero: now.checked_sub(Duration::from_secs(24 * 3600)).unwrap_or(now) }
+        let (now, wall) = (std::time::Instant::now(), SystemTime::now());
+        let zero = now.checked_sub(Duration::from_secs(24 * 3600)).unwrap_or(now);
+        Self { zero, epoch: wall.checked_sub(now - zero).unwrap_or(wall) }
     }
 
     /// The moment.
@@ -27,6 +29,12 @@ impl Clock {
     /// The moment, and what the world calls it.
     pub fn both(&self) -> Now {
         Now { mono: self.now(), wall: SystemTime::now() }
+    }
+
+    /// What the world called the clock's zero when it was started. Media stamps count from here:
+    /// a jump of the wall clock must not tear the sound and the picture of a call apart.
+    pub const fn epoch(&self) -> SystemTime {
+        self.epoch
     }
 
     /// A moment of this clock as the operating system's clock has it, for sleeping until then.
@@ -45,6 +53,9 @@ mod tests {
         let clock = Clock::start();
         let (first, second) = (clock.now(), clock.both().mono);
         assert!(second >= first);
+        let drift =
+            clock.both().wall.duration_since(clock.epoch()).unwrap().abs_diff(clock.now() - Instant::ZERO);
+        assert!(drift < Duration::from_secs(1), "{drift:?}");
         let std = clock.to_std(first).unwrap();
         assert_eq!(clock.to_std(first + Duration::from_secs(5)).unwrap() - std, Duration::from_secs(5));
     }

@@ -1,5 +1,5 @@
 //! Where the gateway meets the world: the clock, signalling sockets and the one driver of every
-//! protocol machine.
+//! protocol machine; media sockets have threads of their own ([`media`]).
 //!
 //! ```text
 //!  UDP readers ──┐                         ┌──> UDP sockets
@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 pub mod clock;
 pub mod driver;
+pub mod media;
 mod tcp;
 pub mod tls;
 mod udp;

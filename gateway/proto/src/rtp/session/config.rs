@@ -1,0 +1,170 @@
+//! What a session is told: addresses, payload types, keys and policy, as the offer and the answer
+//! left them. A re-offer gives the session a whole new one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crosspoint_codecs::format::{Direction, MediaFormat, MediaKind};
+
+use crate::rtp::srtp::MasterKey;
+
+/// How long nothing may come from a peer that should send before the stream counts as dead
+/// (P-13: a vanished SIP peer is gone within 30 s).
+pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that is agreed for one m-line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionConfig {
+    /// The role of the stream.
+    pub kind: MediaKind,
+    /// What may flow, from our point of view. RTCP flows in any case.
+    pub direction: Direction,
+    /// Our own source. A random one, kept through re-offers.
+    pub ssrc: u32,
+    /// Our canonical name (RFC 3550 section 6.5.1), the same for all streams of a leg: at most
+    /// 255 bytes, longer ones are cut.
+    pub cname: String,
+    /// What the payload types that come from the peer mean; everything else is dropped.
+    pub receive: Vec<ReceivePayload>,
+    /// How the peer wants its media; `None` while nothing is agreed.
+    pub send: Option<SendPayload>,
+    /// How we send keys in the media (RFC 4733); `None` when the peer does not take them.
+    pub dtmf: Option<DtmfPayload>,
+    /// Where the peer wants its media; `None` while nothing is agreed or the address is 0.0.0.0.
+    pub remote: Option<RemoteAddress>,
+    /// RTP and RTCP share one port (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Feedback that the peer takes from us (`a=rtcp-fb`).
+    pub feedback: Feedback,
+    /// Keys of SDES (RFC 4568); `None` for plain RTP.
+    pub srtp: Option<SrtpKeys>,
+    /// From whom packets are taken.
+    pub source: SourcePolicy,
+    /// Upper limit in bit/s of what the peer takes, when it said one.
+    pub max_send_bitrate: Option<u32>,
+    /// Silence after which [`Event::MediaTimeout`](super::Event::MediaTimeout) is told, counted
+    /// only while the direction receives. `None`: never.
+    pub media_timeout: Option<Duration>,
+}
+
+impl SessionConfig {
+    /// A session that sends and receives nothing yet; strict about sources.
+    pub const fn new(kind: MediaKind, ssrc: u32, cname: String) -> Self {
+        Self {
+            kind,
+            direction: Direction::SendRecv,
+            ssrc,
+            cname,
+            receive: Vec::new(),
+            send: None,
+            dtmf: None,
+            remote: None,
+            rtcp_mux: false,
+            feedback: Feedback::NONE,
+            srtp: None,
+            source: SourcePolicy::Strict,
+            max_send_bitrate: None,
+            media_timeout: Some(MEDIA_TIMEOUT),
+        }
+    }
+}
+
+/// The meaning of one payload type that the peer sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivePayload {
+    /// 0 to 127.
+    pub payload_type: u8,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What a payload type carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Coded media.
+    Media(MediaFormat),
+    /// Keys as events (RFC 4733) with this clock in ticks a second.
+    TelephoneEvent(u32),
+}
+
+/// How our media goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendPayload {
+    /// 0 to 127.
+    pub payload_type: u8,
+    /// The format, as the peer wants it.
+    pub format: MediaFormat,
+}
+
+/// How our keys go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DtmfPayload {
+    /// 0 to 127.
+    pub payload_type: u8,
+    /// Ticks a second: the same as the audio's where the peer offers several.
+    pub clock: u32,
+}
+
+/// Where the peer wants its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteAddress {
+    /// RTP.
+    pub rtp: SocketAddr,
+    /// RTCP: the port above (RFC 3550 section 11), the one of `a=rtcp`, or with `rtcp_mux` the same.
+    pub rtcp: SocketAddr,
+}
+
+impl RemoteAddress {
+    /// RTCP on the port above that of RTP, on the same one with `mux`.
+    pub const fn new(rtp: SocketAddr, mux: bool) -> Self {
+        let mut rtcp = rtp;
+        if !mux {
+            rtcp.set_port(rtp.port().saturating_add(1));
+        }
+        Self { rtp, rtcp }
+    }
+}
+
+/// RTCP feedback that may be sent (RFC 4585, RFC 5104).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feedback {
+    /// Generic NACK: ask for lost packets.
+    pub nack: bool,
+    /// Picture loss indication: ask for a keyframe.
+    pub pli: bool,
+    /// Full intra request: ask for a keyframe.
+    pub fir: bool,
+    /// Temporary maximum media stream bit rate request: ask for less.
+    pub tmmbr: bool,
+}
+
+impl Feedback {
+    /// None of it.
+    pub const NONE: Self = Self { nack: false, pli: false, fir: false, tmmbr: false };
+
+    /// Whether a keyframe can be asked for in the media.
+    pub const fn keyframes(self) -> bool {
+        self.pli || self.fir
+    }
+}
+
+/// From whom packets are taken. Checked before anything else is done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePolicy {
+    /// From the negotiated address alone.
+    Strict,
+    /// From the negotiated address, or from another port of this one, the IP address that the
+    /// peer's signalling comes from: the first sender whose five packets in a row agree in SSRC,
+    /// payload and sequence, then from that alone until the next configuration. For registered,
+    /// authenticated devices behind a NAT.
+    Latch(IpAddr),
+}
+
+/// Master keys of both ways (RFC 4568).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrtpKeys {
+    /// What we protect with: the key in our own SDP.
+    pub send: MasterKey,
+    /// What we unprotect with: the key in the peer's SDP.
+    pub receive: MasterKey,
+}

@@ -1,0 +1,408 @@
+//! A stream on its thread: session, sockets, rings, and what it publishes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::format::MediaKind;
+use crosspoint_codecs::frame::{EncodedFrame, Pool};
+use crosspoint_proto::rtp::session::{Channel, Event, MediaPacket, Received, Session, SessionConfig, Wire};
+use mio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::port::LocalAddress;
+use super::ports::{Lease, Pair};
+use crate::media::port::{
+    Arrival, Feed, Inlet, Outlet, RING, StreamEvent, StreamId, StreamStats, Wake, Wishes,
+};
+use crate::net::clock::Clock;
+
+/// How often figures are published while packets flow.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Bytes of an audio frame buffer: the largest payload that a datagram on Ethernet carries.
+const AUDIO_FRAME: usize = 1500;
+
+/// Audio frames that exist at once: a full ring, as many being played, and one being made.
+const AUDIO_FRAMES: usize = 2 * RING + 1;
+
+/// Bytes of an access unit buffer: an IDR of 1080p at 6 Mbit/s stays well below; pages that no
+/// picture touches are never resident.
+const VIDEO_FRAME: usize = 512 << 10;
+
+/// Access units that exist at once. Video is latest-wins: nobody wants to keep a second of it.
+const VIDEO_FRAMES: usize = 24;
+
+/// Kernel buffer for RTP. Audio: 100 ms of stall of a whole thread at 50 packets/s are few
+/// kilobytes, but small packets count as whole pages there. Video: an IDR of 300 kB comes in one
+/// burst.
+pub(super) const fn buffer(kind: MediaKind) -> usize {
+    if kind.is_video() { 1 << 20 } else { 128 << 10 }
+}
+
+/// Buffers for the frames of one stream.
+pub(super) fn pool(kind: MediaKind) -> Pool {
+    if kind.is_video() { Pool::new(VIDEO_FRAMES, VIDEO_FRAME) } else { Pool::new(AUDIO_FRAMES, AUDIO_FRAME) }
+}
+
+/// What a port asks of its stream.
+#[derive(Debug)]
+pub(super) enum Order {
+    Configure(Box<SessionConfig>),
+    Feed(Feed),
+    Engage(Box<Inside>),
+    Disengage,
+    RequestKeyframe,
+    SendDtmf(char, Duration),
+    Publish,
+}
+
+/// The thread's ends of the rings.
+#[derive(Debug)]
+pub(super) struct Inside {
+    inlet: rtrb::Producer<Arrival>,
+    outlet: rtrb::Consumer<EncodedFrame>,
+    wishes: Arc<Wishes>,
+    pool: Pool,
+}
+
+/// Both ends of the rings of a stream.
+pub(super) fn rings(kind: MediaKind, wake: Arc<dyn Wake>) -> (Inside, Inlet, Outlet) {
+    let (inlet, inlet_out) = rtrb::RingBuffer::new(RING);
+    let (outlet_in, outlet) = rtrb::RingBuffer::new(RING);
+    let wishes = Arc::new(Wishes::default());
+    let inside = Inside { inlet, outlet, wishes: wishes.clone(), pool: pool(kind) };
+    let inlet = Inlet { frames: inlet_out, wishes: wishes.clone() };
+    (inside, inlet, Outlet { frames: outlet_in, wishes, wake })
+}
+
+/// What a port knows of its stream.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) id: StreamId,
+    pub(super) kind: MediaKind,
+    pub(super) local: LocalAddress,
+    pub(super) figures: Arc<Figures>,
+}
+
+/// What a stream publishes.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    closed: AtomicBool,
+    stats: Mutex<StreamStats>,
+}
+
+impl Figures {
+    /// True the first time.
+    pub(super) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn read(&self) -> StreamStats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self, stats: StreamStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+}
+
+/// A stream on its thread.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) kind: MediaKind,
+    pub(super) session: Session,
+    pub(super) rtp: UdpSocket,
+    pub(super) rtcp: UdpSocket,
+    pub(super) figures: Arc<Figures>,
+    pub(super) feed: Feed,
+    /// Slots of the streams that relay what this one receives.
+    pub(super) sinks: Vec<usize>,
+    /// The deadline that the thread's timer knows.
+    pub(super) armed: Option<Instant>,
+    rings: Option<Box<Inside>>,
+    events: mpsc::Sender<StreamEvent>,
+    counts: Counts,
+    /// Something happened since the figures were published.
+    publish_at: Option<Instant>,
+    published: Published,
+    // Last: the ports are free when the sockets are closed.
+    _lease: Lease,
+}
+
+/// What the stream counts beside its session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Frames that the engine's ring had no room for.
+    ring_overflow: u64,
+    /// Events that the leg's queue had no room for.
+    events_lost: u64,
+    /// Datagrams that the kernel did not take.
+    unsent: u64,
+}
+
+/// What the last publication knew, for rates.
+#[derive(Clone, Copy, Debug, Default)]
+struct Published {
+    at: Instant,
+    received: u64,
+    sent: u64,
+    rates: (u32, u32),
+}
+
+/// The sockets as the session sees them.
+struct Sockets<'a> {
+    rtp: &'a UdpSocket,
+    rtcp: &'a UdpSocket,
+    counts: &'a mut Counts,
+}
+
+impl Wire for Sockets<'_> {
+    fn send(&mut self, channel: Channel, to: SocketAddr, datagram: &[u8]) {
+        let socket = match channel {
+            Channel::Rtp => self.rtp,
+            Channel::Rtcp => self.rtcp,
+        };
+        // A full socket buffer or an unreachable peer: the network drops packets, too.
+        if socket.send_to(datagram, to).is_err() {
+            self.counts.unsent += 1;
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn new(
+        id: StreamId,
+        kind: MediaKind,
+        pair: Pair,
+        seed: [u8; 32],
+        clock: Clock,
+        events: mpsc::Sender<StreamEvent>,
+    ) -> io::Result<(Self, Outside)> {
+        let local = LocalAddress { rtp: pair.rtp.local_addr()?, rtcp: pair.rtcp.local_addr()? };
+        let figures = Arc::new(Figures::default());
+        let outside = Outside { id, kind, local, figures: figures.clone() };
+        let stream = Self {
+            id,
+            kind,
+            session: Session::new(kind, clock.epoch(), seed),
+            rtp: UdpSocket::from_std(pair.rtp),
+            rtcp: UdpSocket::from_std(pair.rtcp),
+            figures,
+            feed: Feed::Silence,
+            sinks: Vec::new(),
+            armed: None,
+            rings: None,
+            events,
+            counts: Counts::default(),
+            publish_at: None,
+            published: Published::default(),
+            _lease: pair.lease,
+        };
+        Ok((stream, outside))
+    }
+
+    /// The session and the wire that it sends on.
+    fn split(&mut self) -> (&mut Session, Sockets<'_>) {
+        (&mut self.session, Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts })
+    }
+
+    pub(super) fn receive<'d>(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        from: SocketAddr,
+        data: &'d mut [u8],
+    ) -> Received<'d> {
+        self.touch(now);
+        let (session, mut wire) = self.split();
+        session.receive(now, channel, from, data, &mut wire)
+    }
+
+    pub(super) fn forward(&mut self, now: Instant, source: StreamId, packet: &MediaPacket<'_>) {
+        self.touch(now);
+        let (session, mut wire) = self.split();
+        session.forward(now, source.0, packet, &mut wire);
+    }
+
+    pub(super) fn send_frame(&mut self, now: Instant, source: StreamId, frame: &EncodedFrame) {
+        self.touch(now);
+        let (session, mut wire) = self.split();
+        session.send_frame(now, source.0, frame, &mut wire);
+    }
+
+    pub(super) fn timeout(&mut self, now: Instant) {
+        let (session, mut wire) = self.split();
+        session.handle_timeout(now, &mut wire);
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish(now);
+        }
+    }
+
+    pub(super) fn request_keyframe(&mut self, now: Instant) {
+        let (session, mut wire) = self.split();
+        session.request_keyframe(now, &mut wire);
+    }
+
+    pub(super) fn limit_peer(&mut self, now: Instant, bits: u32) {
+        let (session, mut wire) = self.split();
+        session.limit_peer(now, bits, &mut wire);
+    }
+
+    pub(super) fn configure(&mut self, now: Instant, config: SessionConfig) {
+        let (session, mut wire) = self.split();
+        session.configure(now, config, &mut wire);
+        if let Some(rings) = &self.rings {
+            rings.wishes.limit_bitrate(self.session.send_limit().unwrap_or(0));
+        }
+    }
+
+    /// Says goodbye and publishes the last figures.
+    pub(super) fn close(&mut self, now: Instant) {
+        let (session, mut wire) = self.split();
+        session.close(now, &mut wire);
+        self.publish(now);
+        let _ = self.figures.close();
+    }
+
+    pub(super) fn engage(&mut self, rings: Box<Inside>) {
+        rings.wishes.limit_bitrate(self.session.send_limit().unwrap_or(0));
+        self.session.open_frames(rings.pool.clone());
+        self.rings = Some(rings);
+    }
+
+    /// Ends the rings; `frames` when a relay still wants frames.
+    pub(super) fn disengage(&mut self, frames: bool) {
+        self.rings = None;
+        if !frames {
+            self.session.close_frames();
+        }
+    }
+
+    pub(super) const fn is_engaged(&self) -> bool {
+        self.rings.is_some()
+    }
+
+    /// A frame of this stream for the engine.
+    pub(super) fn deliver(&mut self, at: Instant, frame: EncodedFrame) {
+        if let Some(rings) = &mut self.rings
+            && rings.inlet.push(Arrival { at, frame }).is_err()
+        {
+            self.counts.ring_overflow += 1;
+        }
+    }
+
+    /// Sends what the engine pushed. Frames for a feed that is no more the engine are dropped.
+    pub(super) fn drain_outlet(&mut self, now: Instant) {
+        // A ring holds RING frames; the engine may push more meanwhile, for the next wake.
+        for _ in 0..RING {
+            let Some(frame) = self.rings.as_mut().and_then(|rings| rings.outlet.pop().ok()) else { return };
+            if self.feed == Feed::Engine {
+                self.send_frame(now, ENGINE, &frame);
+            }
+        }
+    }
+
+    /// The engine's wish for a keyframe of the peer.
+    pub(super) fn take_wish(&self) -> bool {
+        self.rings.as_ref().is_some_and(|rings| rings.wishes.take_keyframe_wanted())
+    }
+
+    pub(super) fn ask_engine_for_keyframe(&self) {
+        if let Some(rings) = &self.rings {
+            rings.wishes.ask_keyframe();
+        }
+    }
+
+    pub(super) fn limit_engine(&self, bits: u32) {
+        if let Some(rings) = &self.rings {
+            rings.wishes.limit_bitrate(bits);
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.session.poll_event()
+    }
+
+    pub(super) fn tell(&mut self, event: StreamEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.counts.events_lost += 1;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match (self.session.poll_timeout(), self.publish_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn touch(&mut self, now: Instant) {
+        if self.publish_at.is_none() {
+            self.publish_at = Some(now + PUBLISH);
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        self.publish_at = None;
+        let session = self.session.stats();
+        let (received, sent) = (session.bytes_received, session.bytes_sent);
+        let over = now - self.published.at;
+        // A reader who asks more often gets the rates of the last whole interval.
+        if over >= PUBLISH / 2 {
+            let rates =
+                (rate(received - self.published.received, over), rate(sent - self.published.sent, over));
+            self.published = Published { at: now, received, sent, rates };
+            // An idle stream falls back to zero with one more publication.
+            self.publish_at = (rates != (0, 0)).then(|| now + PUBLISH);
+        } else {
+            self.publish_at = Some(self.published.at + PUBLISH);
+        }
+        if let Some(rings) = &self.rings {
+            rings.wishes.report_loss(percent(session.remote_loss));
+        }
+        let Published { rates: (bitrate_received, bitrate_sent), .. } = self.published;
+        self.figures.write(StreamStats {
+            remote: session.remote,
+            encrypted: session.encrypted,
+            packets_received: session.packets_received,
+            bytes_received: received,
+            packets_lost: session.packets_lost,
+            packets_dropped: session.packets_dropped,
+            packets_sent: session.packets_sent,
+            bytes_sent: sent,
+            jitter: session.jitter,
+            remote_loss: session.remote_loss,
+            round_trip: session.round_trip,
+            bitrate_received,
+            bitrate_sent,
+            keyframes_requested: session.keyframes_requested,
+            keyframes_asked: session.keyframes_asked,
+            overflow: session.overflow
+                + self.counts.ring_overflow
+                + self.counts.events_lost
+                + self.counts.unsent,
+        });
+    }
+}
+
+/// The engine as a source of frames: no stream has this number.
+const ENGINE: StreamId = StreamId(0);
+
+fn rate(bytes: u64, over: Duration) -> u32 {
+    let bits = u128::from(bytes).saturating_mul(8_000_000_000) / over.as_nanos().max(1);
+    u32::try_from(bits).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=100 before")]
+fn percent(fraction: f32) -> u8 {
+    (fraction * 100.0).clamp(0.0, 100.0).round() as u8
+}

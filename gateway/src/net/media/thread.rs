@@ -1,0 +1,551 @@
+//! The loop of a media socket thread.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::format::RelayForm;
+use crosspoint_codecs::frame::EncodedFrame;
+use crosspoint_proto::rtp::session::{Channel, Event, Received};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::OpenError;
+use super::stream::{Order, Stream, pool};
+use crate::media::port::{Feed, PortError, StreamEvent, StreamId, Unfit, Wake};
+use crate::net::clock::Clock;
+
+/// Orders that wait for a thread. Overflow: the caller gets an error. A call makes some ten of
+/// them at its start and few afterwards.
+const ORDERS: usize = 1024;
+
+/// Datagrams read from one socket before the next one's turn: a flood of one stream costs the
+/// others at most this many packets' time, well below a millisecond.
+const BATCH: usize = 32;
+
+/// Largest datagram: jumbo frames included. What is longer arrives cut and fails to parse.
+const DATAGRAM: usize = 9216;
+
+/// Readiness events that one poll returns; more stay in the kernel for the next.
+const EVENTS: usize = 256;
+
+const WAKE: Token = Token(usize::MAX);
+
+/// A thread, from outside.
+pub(super) struct Handle {
+    inbox: Arc<Inbox>,
+}
+
+/// What a thread is told.
+struct Inbox {
+    number: usize,
+    orders: ArrayQueue<(StreamId, Command)>,
+    waker: Waker,
+    /// A wake is on its way: no second system call.
+    woken: AtomicBool,
+    /// Some stream was closed: look for it. Needs no room in the queue, so it cannot be lost.
+    sweep: AtomicBool,
+    stop: AtomicBool,
+    streams: AtomicUsize,
+}
+
+enum Command {
+    Adopt(Box<Stream>),
+    Order(Order),
+}
+
+impl Handle {
+    pub(super) fn number(&self) -> usize {
+        self.inbox.number
+    }
+
+    /// Streams that live on it.
+    pub(super) fn streams(&self) -> usize {
+        self.inbox.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn wake(&self) -> Arc<dyn Wake> {
+        self.inbox.clone()
+    }
+
+    pub(super) fn adopt(&self, stream: Box<Stream>) -> Result<(), OpenError> {
+        if self.inbox.stop.load(Ordering::Acquire) {
+            return Err(OpenError::Stopped);
+        }
+        let id = stream.id;
+        self.inbox.orders.push((id, Command::Adopt(stream))).map_err(|_| OpenError::Overloaded)?;
+        self.inbox.streams.fetch_add(1, Ordering::Relaxed);
+        self.inbox.wake();
+        Ok(())
+    }
+
+    pub(super) fn order(&self, id: StreamId, order: Order) -> Result<(), PortError> {
+        if self.inbox.stop.load(Ordering::Acquire) {
+            return Err(PortError::Closed);
+        }
+        self.inbox.orders.push((id, Command::Order(order))).map_err(|_| PortError::Overloaded)?;
+        self.inbox.wake();
+        Ok(())
+    }
+
+    /// Some stream's figures say closed.
+    pub(super) fn sweep(&self) {
+        self.inbox.sweep.store(true, Ordering::Release);
+        self.inbox.wake();
+    }
+
+    pub(super) fn stop(&self) {
+        self.inbox.stop.store(true, Ordering::Release);
+        self.inbox.woken.store(false, Ordering::Release);
+        self.inbox.wake();
+    }
+
+    /// Drops what nobody will read any more: streams in it hold ports.
+    pub(super) fn clear(&self) {
+        while self.inbox.orders.pop().is_some() {}
+    }
+}
+
+impl Wake for Inbox {
+    fn thread(&self) -> usize {
+        self.number
+    }
+
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            self.woken.store(false, Ordering::Release);
+            tracing::error!(%error, thread = self.number, "cannot wake a media thread");
+        }
+    }
+}
+
+/// Starts thread `number`.
+pub(super) fn start(number: usize, clock: Clock) -> io::Result<(Handle, JoinHandle<()>)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKE)?;
+    let inbox = Arc::new(Inbox {
+        number,
+        orders: ArrayQueue::new(ORDERS),
+        waker,
+        woken: AtomicBool::new(false),
+        sweep: AtomicBool::new(false),
+        stop: AtomicBool::new(false),
+        streams: AtomicUsize::new(0),
+    });
+    let looped = Loop {
+        poll,
+        clock,
+        inbox: inbox.clone(),
+        streams: Vec::new(),
+        free: Vec::new(),
+        slots: HashMap::new(),
+        timers: BinaryHeap::new(),
+        ready: Vec::with_capacity(EVENTS),
+        buffer: vec![0; DATAGRAM].into(),
+    };
+    let join = std::thread::Builder::new().name(format!("media-{number}")).spawn(move || looped.run())?;
+    Ok((Handle { inbox }, join))
+}
+
+struct Loop {
+    poll: Poll,
+    clock: Clock,
+    inbox: Arc<Inbox>,
+    /// Slot n has tokens 2n (RTP) and 2n + 1 (RTCP).
+    streams: Vec<Option<Box<Stream>>>,
+    free: Vec<usize>,
+    slots: HashMap<StreamId, usize>,
+    /// Entries whose time is not the stream's `armed` are stale.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Sockets that may hold more.
+    ready: Vec<Token>,
+    buffer: Box<[u8]>,
+}
+
+impl Loop {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut turn = Vec::with_capacity(EVENTS);
+        while !self.inbox.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.poll.poll(&mut events, self.wait())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                // Nothing to be done but to go on; a loop that spins on it must not fill the disk.
+                tracing::error!(%error, thread = self.inbox.number, "poll failed");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let mut woken = false;
+            for event in &events {
+                if event.token() == WAKE {
+                    woken = true;
+                } else {
+                    self.ready.push(event.token());
+                }
+            }
+            if woken {
+                // Before the queues are looked at: who pushes later wakes again.
+                self.inbox.woken.store(false, Ordering::Release);
+                self.take_orders();
+                self.drain_outlets();
+            }
+            std::mem::swap(&mut self.ready, &mut turn);
+            for token in turn.drain(..) {
+                self.read(token);
+            }
+            self.fire();
+        }
+        let now = self.clock.now();
+        for stream in self.streams.iter_mut().flatten() {
+            stream.close(now);
+        }
+    }
+
+    /// How long the poll may sleep.
+    fn wait(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let Reverse((at, _)) = self.timers.peek()?;
+        Some(*at - self.clock.now())
+    }
+
+    /// Reads one socket until it is empty, or its turn is over.
+    fn read(&mut self, token: Token) {
+        // Lent out, so that a packet in it can be handed to other streams.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.read_into(token, &mut buffer);
+        self.buffer = buffer;
+    }
+
+    fn read_into(&mut self, token: Token, buffer: &mut [u8]) {
+        let (slot, channel) =
+            (token.0 / 2, if token.0.is_multiple_of(2) { Channel::Rtp } else { Channel::Rtcp });
+        for _ in 0..BATCH {
+            let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+            let socket = match channel {
+                Channel::Rtp => &stream.rtp,
+                Channel::Rtcp => &stream.rtcp,
+            };
+            match socket.recv_from(buffer) {
+                Ok((len, from)) => {
+                    let Some(data) = buffer.get_mut(..len) else { return };
+                    self.datagram(slot, channel, from, data);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP answer to something that we sent; the next datagram may be fine.
+                Err(_) => {}
+            }
+        }
+        self.ready.push(token);
+    }
+
+    fn datagram(&mut self, slot: usize, channel: Channel, from: SocketAddr, data: &mut [u8]) {
+        let now = self.clock.now();
+        let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        let source = stream.id;
+        // The relay comes first; everything else of this packet can wait for it.
+        let received = stream.receive(now, channel, from, data);
+        let mut nth = 0;
+        while let Some(sink) = sink(&self.streams, slot, nth) {
+            nth += 1;
+            let Some(stream) = self.streams.get_mut(sink).and_then(Option::as_mut) else { continue };
+            match &received {
+                Received::Media(packet) => {
+                    if stream.session.relay_form(&packet.carries) == Some(RelayForm::Packet) {
+                        stream.forward(now, source, packet);
+                        self.settle(sink, now);
+                    }
+                }
+                Received::Ended(number) => stream.session.skip(source.0, *number),
+                Received::Nothing => break,
+            }
+        }
+        self.frames(slot, now);
+        self.settle(slot, now);
+    }
+
+    /// Hands on the frames that are complete.
+    fn frames(&mut self, slot: usize, now: Instant) {
+        while let Some(frame) = self
+            .streams
+            .get_mut(slot)
+            .and_then(Option::as_mut)
+            .and_then(|stream| stream.session.poll_frame(now))
+        {
+            self.frame(slot, now, frame);
+        }
+    }
+
+    fn frame(&mut self, slot: usize, now: Instant, frame: EncodedFrame) {
+        let Some(stream) = self.streams.get(slot).and_then(Option::as_ref) else { return };
+        let source = stream.id;
+        let carries = stream.session.frames_carry();
+        let mut nth = 0;
+        while let Some(sink) = sink(&self.streams, slot, nth) {
+            nth += 1;
+            if let Some(stream) = self.streams.get_mut(sink).and_then(Option::as_mut)
+                && carries
+                    .is_some_and(|carries| stream.session.relay_form(&carries) == Some(RelayForm::AccessUnit))
+            {
+                stream.send_frame(now, source, &frame);
+                self.settle(sink, now);
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) {
+            stream.deliver(now, frame);
+        }
+    }
+
+    /// After anything was done with a stream: its events, wishes and deadline.
+    fn settle(&mut self, slot: usize, now: Instant) {
+        loop {
+            let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+            if stream.take_wish() {
+                stream.request_keyframe(now);
+            }
+            let Some(event) = stream.poll_event() else { break };
+            let feed = stream.feed;
+            match event {
+                Event::MediaStarted => stream.tell(StreamEvent::MediaStarted),
+                Event::MediaTimeout => stream.tell(StreamEvent::MediaTimeout),
+                Event::Dtmf(digit) => stream.tell(StreamEvent::Dtmf(digit)),
+                Event::KeyframeNeeded => stream.tell(StreamEvent::KeyframeNeeded),
+                Event::NalTooLarge => stream.tell(StreamEvent::RelayUnfit(Unfit::NalTooLarge)),
+                Event::RateUnfit => stream.tell(StreamEvent::RelayUnfit(Unfit::Rate)),
+                Event::PeerLimit(bits) => stream.limit_engine(bits),
+                Event::KeyframeAsked => {
+                    stream.ask_engine_for_keyframe();
+                    stream.tell(StreamEvent::KeyframeRequested);
+                    if let Some(source) = self.source_of(feed) {
+                        source.request_keyframe(now);
+                    }
+                }
+                Event::RateExceeded(limit) => {
+                    if let Some(source) = self.source_of(feed) {
+                        source.limit_peer(now, limit);
+                    }
+                }
+            }
+            if let Feed::Relay(source) = feed
+                && let Some(&source) = self.slots.get(&source)
+            {
+                self.arm(source);
+            }
+        }
+        self.arm(slot);
+    }
+
+    /// The stream that a feed relays.
+    fn source_of(&mut self, feed: Feed) -> Option<&mut Stream> {
+        let Feed::Relay(source) = feed else { return None };
+        let slot = *self.slots.get(&source)?;
+        self.streams.get_mut(slot)?.as_deref_mut()
+    }
+
+    fn arm(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(deadline) = stream.deadline() else { return };
+        // A later deadline finds out when the earlier entry fires.
+        if stream.armed.is_none_or(|armed| deadline < armed) {
+            stream.armed = Some(deadline);
+            self.timers.push(Reverse((deadline, slot)));
+        }
+    }
+
+    fn fire(&mut self) {
+        let now = self.clock.now();
+        while let Some(&Reverse((at, slot))) = self.timers.peek().filter(|Reverse((at, _))| *at <= now) {
+            self.timers.pop();
+            let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { continue };
+            if stream.armed != Some(at) {
+                continue;
+            }
+            stream.armed = None;
+            if stream.deadline().is_some_and(|deadline| deadline <= now) {
+                stream.timeout(now);
+                self.frames(slot, now);
+            }
+            self.settle(slot, now);
+        }
+    }
+
+    fn take_orders(&mut self) {
+        let now = self.clock.now();
+        // Bounded, so that who orders without end starves no packet; a push wakes again.
+        for _ in 0..ORDERS {
+            let Some((id, command)) = self.inbox.orders.pop() else { break };
+            match command {
+                Command::Adopt(stream) => self.adopt(stream),
+                Command::Order(order) => {
+                    if let Some(&slot) = self.slots.get(&id) {
+                        self.order(slot, order, now);
+                        self.settle(slot, now);
+                    }
+                }
+            }
+        }
+        if self.inbox.sweep.swap(false, Ordering::AcqRel) {
+            for slot in 0..self.streams.len() {
+                let closed = self.streams.get(slot).and_then(Option::as_ref);
+                if closed.is_some_and(|stream| stream.figures.is_closed()) {
+                    self.close(slot, now);
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, mut stream: Box<Stream>) {
+        let slot = self.free.pop().unwrap_or(self.streams.len());
+        let registry = self.poll.registry();
+        let registered = registry
+            .register(&mut stream.rtp, Token(slot * 2), Interest::READABLE)
+            .and_then(|()| registry.register(&mut stream.rtcp, Token(slot * 2 + 1), Interest::READABLE));
+        if let Err(error) = registered {
+            // Its events end and its calls answer that it is closed.
+            tracing::error!(%error, thread = self.inbox.number, "cannot watch a media socket");
+            stream.close(self.clock.now());
+            self.inbox.streams.fetch_sub(1, Ordering::Relaxed);
+            self.free.push(slot);
+            return;
+        }
+        self.slots.insert(stream.id, slot);
+        if slot == self.streams.len() {
+            self.streams.push(Some(stream));
+        } else if let Some(place) = self.streams.get_mut(slot) {
+            *place = Some(stream);
+        }
+    }
+
+    fn close(&mut self, slot: usize, now: Instant) {
+        let Some(mut stream) = self.streams.get_mut(slot).and_then(Option::take) else { return };
+        self.unlink(slot, stream.feed);
+        for &sink in &stream.sinks {
+            if let Some(sink) = self.streams.get_mut(sink).and_then(Option::as_mut) {
+                sink.feed = Feed::Silence;
+            }
+        }
+        stream.close(now);
+        let registry = self.poll.registry();
+        // Closing the socket does the same; these only keep the kernel's set tidy until then.
+        let _ = registry.deregister(&mut stream.rtp);
+        let _ = registry.deregister(&mut stream.rtcp);
+        self.slots.remove(&stream.id);
+        self.free.push(slot);
+        self.inbox.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn order(&mut self, slot: usize, order: Order, now: Instant) {
+        let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        match order {
+            Order::Configure(config) => {
+                stream.configure(now, *config);
+                let feed = stream.feed;
+                self.refresh_frames(slot);
+                if let Feed::Relay(source) = feed
+                    && let Some(&source) = self.slots.get(&source)
+                {
+                    self.refresh_frames(source);
+                }
+            }
+            Order::Feed(feed) => self.feed(slot, feed, now),
+            Order::Engage(rings) => stream.engage(rings),
+            Order::Disengage => {
+                stream.disengage(false);
+                self.refresh_frames(slot);
+            }
+            Order::RequestKeyframe => stream.request_keyframe(now),
+            Order::SendDtmf(digit, duration) => stream.session.send_dtmf(now, digit, duration),
+            Order::Publish => stream.publish(now),
+        }
+    }
+
+    fn feed(&mut self, slot: usize, feed: Feed, now: Instant) {
+        let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        let before = std::mem::replace(&mut stream.feed, feed);
+        let video = stream.kind.is_video();
+        if before == feed {
+            return;
+        }
+        self.unlink(slot, before);
+        if let Feed::Relay(source) = feed {
+            let Some(&source) = self.slots.get(&source) else {
+                // Closed a moment ago; the conference hears of it from its leg.
+                if let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) {
+                    stream.feed = Feed::Silence;
+                }
+                return;
+            };
+            if let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) {
+                stream.sinks.push(slot);
+            }
+            self.refresh_frames(source);
+            if video {
+                // Who begins to look needs a whole picture.
+                if let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) {
+                    stream.request_keyframe(now);
+                }
+                self.settle(source, now);
+            }
+        }
+    }
+
+    /// Takes `slot` out of the list of the stream that fed it.
+    fn unlink(&mut self, slot: usize, feed: Feed) {
+        if let Feed::Relay(source) = feed
+            && let Some(&source) = self.slots.get(&source)
+        {
+            if let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) {
+                stream.sinks.retain(|sink| *sink != slot);
+            }
+            self.refresh_frames(source);
+        }
+    }
+
+    /// Opens the frame road of a stream when a sink of it wants access units, and ends it when
+    /// nobody does.
+    fn refresh_frames(&mut self, slot: usize) {
+        let Some(source) = self.streams.get(slot).and_then(Option::as_ref) else { return };
+        let wanted = source.sinks.iter().any(|sink| {
+            let sink = self.streams.get(*sink).and_then(Option::as_ref);
+            sink.is_some_and(|sink| {
+                source
+                    .session
+                    .receives()
+                    .any(|carries| sink.session.relay_form(&carries) == Some(RelayForm::AccessUnit))
+            })
+        });
+        let Some(source) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        if source.is_engaged() {
+            return;
+        }
+        match (wanted, source.session.has_frames()) {
+            (true, false) => source.session.open_frames(pool(source.kind)),
+            (false, true) => source.session.close_frames(),
+            _ => {}
+        }
+    }
+
+    fn drain_outlets(&mut self) {
+        let now = self.clock.now();
+        for slot in 0..self.streams.len() {
+            let stream = self.streams.get_mut(slot).and_then(Option::as_mut);
+            if let Some(stream) = stream.filter(|stream| stream.is_engaged()) {
+                stream.drain_outlet(now);
+                self.settle(slot, now);
+            }
+        }
+    }
+}
+
+/// The `nth` sink of the stream in `slot`.
+fn sink(streams: &[Option<Box<Stream>>], slot: usize, nth: usize) -> Option<usize> {
+    streams.get(slot)?.as_ref()?.sinks.get(nth).copied()
+}
