@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::format::H264Profile;
-use crate::frame::VideoFrame;
+use crate::format::{AudioFormat, H264Profile, VideoFormat};
+use crate::frame::{Pool, VideoFrame};
 
 /// Why a codec refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,4 +150,38 @@ pub trait VideoEncoder: Send {
     /// Changes rate or frame rate at once; other changes rebuild the encoder with the next
     /// picture, which is then a keyframe.
     fn tune(&mut self, encoding: VideoEncoding) -> Result<(), CodecError>;
+}
+
+/// Makes encoders and decoders of one codec. A codec overrides the two methods of its kind.
+pub trait CodecFactory: Send + Sync {
+    /// Whose implementation it is, for status and logs.
+    fn name(&self) -> &'static str;
+
+    /// An encoder in the way that the receiver of `format` wants it.
+    fn audio_encoder(&self, format: &AudioFormat) -> Result<Box<dyn AudioEncoder>, CodecError> {
+        let _ = format;
+        Err(CodecError::Unsupported("not a codec of sound"))
+    }
+
+    /// A decoder for what we asked for as `format`.
+    fn audio_decoder(&self, format: &AudioFormat) -> Result<Box<dyn AudioDecoder>, CodecError> {
+        let _ = format;
+        Err(CodecError::Unsupported("not a codec of sound"))
+    }
+
+    /// An encoder for the receiver of `format`; `encoding` says what of it is used at first.
+    fn video_encoder(
+        &self,
+        format: &VideoFormat,
+        encoding: VideoEncoding,
+    ) -> Result<Box<dyn VideoEncoder>, CodecError> {
+        let _ = (format, encoding);
+        Err(CodecError::Unsupported("not a codec of pictures"))
+    }
+
+    /// A decoder for what we asked for as `format`, into pictures of `pool`.
+    fn video_decoder(&self, format: &VideoFormat, pool: Pool) -> Result<Box<dyn VideoDecoder>, CodecError> {
+        let _ = (format, pool);
+        Err(CodecError::Unsupported("not a codec of pictures"))
+    }
 }

@@ -19,4 +19,5 @@ pub mod codec;
 pub mod format;
 pub mod frame;
 pub mod kernels;
+pub mod registry;
 pub mod video;
