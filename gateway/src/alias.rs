@@ -82,6 +82,11 @@ impl Alias {
         Ok(Self(text))
     }
 
+    /// Takes back what [`Alias::as_str`] gave, from a store of our own.
+    pub(crate) fn from_canonical(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0

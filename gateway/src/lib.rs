@@ -8,3 +8,4 @@ pub mod config;
 pub mod leg;
 pub mod media;
 pub mod net;
+pub mod registrar;

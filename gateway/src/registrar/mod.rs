@@ -1,0 +1,164 @@
+//! The registrar: which devices exist, and where each can be reached now.
+//!
+//! One thread owns the store and all changes; readers share what was last committed. A REGISTER is
+//! acknowledged after its commit and never before; those that come while a commit is under way
+//! share the next one.
+//!
+//! ```text
+//!  register() ─> bounded queue ─> writer: apply, commit, publish ─> answer
+//!  bindings(), device() <─ what was published
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crosspoint_proto::Instant;
+use crosspoint_proto::sip::Flow;
+use tokio::sync::oneshot;
+
+use crate::alias::Alias;
+use crate::config::DeviceEntry;
+use crate::net::clock::Clock;
+
+mod bindings;
+mod device;
+mod store;
+mod writer;
+
+pub use bindings::{
+    Applied, Binding, CONTACTS, Change, Contact, Contacts, DEFAULT_Q, Expiry, Refusal, Register, apply,
+};
+pub use device::{Device, Origin};
+pub use store::{FILE, Store, StoreError};
+use writer::{Job, Writer};
+
+/// Requests that wait for the writer. Overflow: refused with [`Refusal::Full`] at once, so that a
+/// storm after a restart is shed instead of timing out as a whole.
+const QUEUE: usize = 4096;
+
+/// What a registrar is opened with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The realm that passwords are bound to.
+    pub realm: String,
+    /// Bounds of expiries.
+    pub expiry: Expiry,
+    /// Bindings of all aliases together.
+    pub registrations: usize,
+    /// Devices of the configuration file.
+    pub devices: Vec<DeviceEntry>,
+}
+
+/// A handle; clones are the same registrar. It stops when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Registrar {
+    shared: Arc<Shared>,
+    stop: Arc<Stop>,
+}
+
+/// What readers see: always what is on disk.
+#[derive(Debug, Default)]
+struct Shared {
+    bindings: RwLock<HashMap<Alias, Arc<[Binding]>>>,
+    devices: ArcSwap<HashMap<Alias, Arc<Device>>>,
+}
+
+#[derive(Debug)]
+struct Stop {
+    /// `None` once it stops.
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Registrar {
+    /// Opens the store of a data folder, which no other gateway may use meanwhile, and starts the
+    /// writer's thread. Blocks for the time of reading the store.
+    pub fn open(folder: &Path, settings: Settings, clock: Clock) -> Result<Self, StoreError> {
+        let store = Store::open_exclusive(folder)?;
+        let shared = Arc::new(Shared::default());
+        let mut writer = Writer::new(store, Arc::clone(&shared), settings, clock);
+        writer.load()?;
+        let (jobs, queue): (SyncSender<Job>, Receiver<Job>) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("registrar".into()).spawn(move || writer.run(&queue));
+        let thread = thread
+            .map_err(|error| StoreError::Io { file: folder.into(), reason: format!("no thread: {error}") })?;
+        Ok(Self { shared, stop: Arc::new(Stop { jobs: Some(jobs), thread: Some(thread) }) })
+    }
+
+    /// Takes a REGISTER of a device that has authenticated. `Ok` has all bindings of the alias,
+    /// best first, and means that they are on disk.
+    pub async fn register(&self, request: Register) -> Result<Arc<[Binding]>, Refusal> {
+        let Some(jobs) = &self.stop.jobs else { return Err(Refusal::Storage) };
+        let (answer, answered) = oneshot::channel();
+        match jobs.try_send(Job::Register(Box::new(request), answer)) {
+            Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
+            Err(TrySendError::Full(_)) => Err(Refusal::Full),
+            Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
+        }
+    }
+
+    /// Where an alias can be reached now, best first. Empty when nowhere.
+    pub fn bindings(&self, alias: &Alias, now: Instant) -> Vec<Binding> {
+        let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        let of_alias = all.get(alias).map(|it| it.iter());
+        of_alias.into_iter().flatten().filter(|it| it.expires > now).cloned().collect()
+    }
+
+    /// The device of an alias, with what its digest is checked against.
+    pub fn device(&self, alias: &Alias) -> Option<Arc<Device>> {
+        self.shared.devices.load().get(alias).cloned()
+    }
+
+    /// All devices, by alias.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        let mut devices: Vec<_> = self.shared.devices.load().values().cloned().collect();
+        devices.sort_by(|a, b| a.alias.cmp(&b.alias));
+        devices
+    }
+
+    /// All bindings that stand, by alias.
+    pub fn registrations(&self, now: Instant) -> Vec<(Alias, Vec<Binding>)> {
+        let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = |bindings: &Arc<[Binding]>| -> Vec<Binding> {
+            bindings.iter().filter(|it| it.expires > now).cloned().collect()
+        };
+        let mut list: Vec<_> =
+            all.iter().map(|(alias, bindings)| (alias.clone(), standing(bindings))).collect();
+        drop(all);
+        list.retain(|(_, bindings)| !bindings.is_empty());
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// The connection of a flow is closed: devices that registered over it are called at their
+    /// contact's address from now on. Not awaited and not stored; a restart closes all of them.
+    pub fn flow_closed(&self, flow: Flow) {
+        let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        for bindings in all.values_mut() {
+            if bindings.iter().any(|it| it.flow == Some(flow)) {
+                *bindings = bindings
+                    .iter()
+                    .cloned()
+                    .map(|it| Binding { flow: it.flow.filter(|its| *its != flow), ..it })
+                    .collect();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! Devices and bindings on disk: one SQLite file that survives `kill -9` and a power failure.
+//!
+//! Write-ahead logging lets `crosspoint device` write while the gateway runs. `synchronous=FULL`
+//! makes every commit reach the disk, so that what was acknowledged is there after a power failure
+//! too; the group commit above pays for it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crosspoint_proto::Transport;
+use crosspoint_proto::sip::{Flow, Uri};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+
+use super::bindings::Binding;
+use super::device::{Device, Origin};
+use crate::alias::Alias;
+use crate::config::Redacted;
+
+/// The store's file within the data folder.
+pub const FILE: &str = "crosspoint.db";
+
+/// Held by the gateway that runs on a data folder.
+const LOCK: &str = "crosspoint.lock";
+
+/// The form of the tables (`PRAGMA user_version`). A newer one is refused, an older one upgraded.
+const SCHEMA: i64 = 1;
+
+/// How long one process waits for the other's write.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Why the store cannot be used. Each says which file and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The data folder cannot be made or written.
+    #[error("the data folder {folder} cannot be used: {reason}; make it writable, or choose another with data = \"...\" or --data", folder = folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another gateway runs on it.
+    #[error("the data folder {folder} is in use by another gateway: stop that one, or choose another folder with --data", folder = folder.display())]
+    Locked {
+        /// Which.
+        folder: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("{file} is damaged ({reason}): put a backup in its place, or move it away and add the devices again", file = file.display())]
+    Damaged {
+        /// Which.
+        file: PathBuf,
+        /// What SQLite said.
+        reason: String,
+    },
+    /// The file was written by a newer version.
+    #[error("{file} was written by a newer version of Crosspoint (format {found}, this one knows {SCHEMA}): install that version, or use another data folder", file = file.display())]
+    Newer {
+        /// Which.
+        file: PathBuf,
+        /// Its format.
+        found: i64,
+    },
+    /// Passwords are bound to a realm.
+    #[error(
+        "{count} devices were added under the realm \"{stored}\" but sip.realm is \"{configured}\": set sip.realm = \"{stored}\", or remove and add them again"
+    )]
+    OtherRealm {
+        /// How many.
+        count: usize,
+        /// One of theirs.
+        stored: String,
+        /// Ours.
+        configured: String,
+    },
+    /// There is a device of that name.
+    #[error("there is a device {0} already: remove it first, with crosspoint device remove {0}")]
+    Exists(Alias),
+    /// The disk is full, or failed.
+    #[error("{file} cannot be read or written: {reason}", file = file.display())]
+    Io {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The opened file.
+#[derive(Debug)]
+pub struct Store {
+    file: PathBuf,
+    database: Connection,
+    /// Held by a gateway for as long as it runs.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens it for the gateway itself: no other gateway may use the folder meanwhile.
+    pub fn open_exclusive(folder: &Path) -> Result<Self, StoreError> {
+        make_folder(folder)?;
+        let path = folder.join(LOCK);
+        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = lock.map_err(|error| folder_error(folder, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _lock: Some(lock), ..Self::open(folder)? }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: folder.into() }),
+            Err(TryLockError::Error(error)) => Err(folder_error(folder, &error)),
+        }
+    }
+
+    /// Opens it beside a gateway that may run, for the command line.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        make_folder(folder)?;
+        let file = folder.join(FILE);
+        // SQLite would make it readable by everybody.
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| folder_error(folder, &error))?;
+        let fault = |error| fault(&file, error);
+        let mut database = Connection::open(&file).map_err(fault)?;
+        prepare(&mut database, &file)?;
+        Ok(Self { file, database, _lock: None })
+    }
+
+    /// All devices of the store.
+    pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        let read = || {
+            let sql = "SELECT alias, username, realm, sha256, md5 FROM devices ORDER BY alias";
+            let mut statement = self.database.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(Device {
+                    alias: alias(&row.get::<_, String>(0)?),
+                    username: row.get(1)?,
+                    realm: row.get(2)?,
+                    sha256: Redacted::new(row.get::<_, String>(3)?),
+                    md5: Redacted::new(row.get::<_, String>(4)?),
+                    origin: Origin::Store,
+                })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|error| fault(&self.file, error))
+    }
+
+    /// Adds a device; it is there when this returns, also for a gateway that runs.
+    pub fn add_device(&mut self, device: &Device, now: SystemTime) -> Result<(), StoreError> {
+        let added = self.database.execute(
+            "INSERT INTO devices (alias, username, realm, sha256, md5, added) VALUES (?, ?, ?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING",
+            params![
+                device.alias.as_str(),
+                device.username,
+                device.realm,
+                device.sha256.expose(),
+                device.md5.expose(),
+                millis(now)
+            ],
+        );
+        match added {
+            Ok(0) => Err(StoreError::Exists(device.alias.clone())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(fault(&self.file, error)),
+        }
+    }
+
+    /// Removes a device and its bindings; `false` when there was none.
+    pub fn remove_device(&mut self, alias: &Alias) -> Result<bool, StoreError> {
+        let remove = |database: &mut Connection| {
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let removed = transaction.execute("DELETE FROM devices WHERE alias = ?", [alias.as_str()])?;
+            transaction.execute("DELETE FROM bindings WHERE alias = ?", [alias.as_str()])?;
+            transaction.commit()?;
+            Ok(removed > 0)
+        };
+        remove(&mut self.database).map_err(|error| fault(&self.file, error))
+    }
+
+    /// All bindings with the time that is left of each, read at `now`. A flow over a connection
+    /// died with the process that had it. What cannot be read any more is left out and logged.
+    pub fn bindings(&self, now: SystemTime) -> Result<Vec<(Alias, Binding, Duration)>, StoreError> {
+        let read = || {
+            let sql = "SELECT alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent \
+                       FROM bindings";
+            let mut statement = self.database.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            let mut bindings = Vec::new();
+            while let Some(row) = rows.next()? {
+                let text: String = row.get(1)?;
+                let Ok(uri) = Uri::parse(&text) else {
+                    tracing::error!(contact = %text, "a stored contact is not a URI and is left out");
+                    continue;
+                };
+                let left = u64::try_from(row.get::<_, i64>(4)?.saturating_sub(millis(now))).unwrap_or(0);
+                let flow = row.get::<_, Option<String>>(8)?.and_then(|text| text.parse::<Flow>().ok());
+                let binding = Binding {
+                    uri,
+                    call_id: row.get(2)?,
+                    cseq: row.get(3)?,
+                    expires: crosspoint_proto::Instant::ZERO,
+                    q: row.get(5)?,
+                    instance: row.get(6)?,
+                    reg_id: row.get(7)?,
+                    flow: flow.filter(|flow| flow.transport() == Transport::Udp),
+                    translated: row.get(9)?,
+                    user_agent: row.get(10)?,
+                };
+                bindings.push((alias(&row.get::<_, String>(0)?), binding, Duration::from_millis(left)));
+            }
+            Ok(bindings)
+        };
+        read().map_err(|error| fault(&self.file, error))
+    }
+
+    /// Replaces the bindings of each alias, all or nothing. They are on disk when this returns.
+    pub fn replace<'a>(
+        &mut self,
+        changed: impl Iterator<Item = (&'a Alias, &'a [Binding])>,
+        now: crosspoint_proto::Now,
+    ) -> Result<(), StoreError> {
+        let write = |database: &mut Connection| {
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for (alias, bindings) in changed {
+                replace_one(&transaction, alias, bindings, now)?;
+            }
+            transaction.commit()
+        };
+        write(&mut self.database).map_err(|error| fault(&self.file, error))
+    }
+
+    /// Changes when another process has written.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        self.database
+            .pragma_query_value(None, "data_version", |row| row.get(0))
+            .map_err(|error| fault(&self.file, error))
+    }
+}
+
+fn replace_one(
+    transaction: &Transaction<'_>,
+    alias: &Alias,
+    bindings: &[Binding],
+    now: crosspoint_proto::Now,
+) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM bindings WHERE alias = ?")?.execute([alias.as_str()])?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO bindings (alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for binding in bindings {
+        insert.execute(params![
+            alias.as_str(),
+            binding.uri.to_string(),
+            binding.call_id,
+            binding.cseq,
+            millis(now.wall + binding.remaining(now.mono)),
+            binding.q,
+            binding.instance,
+            binding.reg_id,
+            binding.flow.map(|flow| flow.to_string()),
+            binding.translated,
+            binding.user_agent,
+        ])?;
+    }
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| folder_error(folder, &error))
+}
+
+fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {
+    let fault = |error| fault(file, error);
+    database.busy_timeout(BUSY).map_err(fault)?;
+    database.pragma_update(None, "journal_mode", "WAL").map_err(fault)?;
+    database.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    let verdict: String =
+        database.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(fault)?;
+    if verdict != "ok" {
+        return Err(StoreError::Damaged { file: file.into(), reason: verdict });
+    }
+    // Immediate: of two processes that start at once one makes the tables and the other sees them.
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fault)?;
+    if found > SCHEMA {
+        return Err(StoreError::Newer { file: file.into(), found });
+    }
+    if found < SCHEMA {
+        let make = || {
+            transaction.execute_batch(
+                "CREATE TABLE devices (
+                     alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
+                     sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
+                 ) WITHOUT ROWID;
+                 CREATE TABLE bindings (
+                     alias TEXT NOT NULL, uri TEXT NOT NULL, call_id TEXT NOT NULL,
+                     cseq INTEGER NOT NULL, expires INTEGER NOT NULL, q INTEGER NOT NULL,
+                     instance TEXT, reg_id INTEGER, flow TEXT, translated INTEGER NOT NULL,
+                     user_agent TEXT NOT NULL, PRIMARY KEY (alias, uri)
+                 ) WITHOUT ROWID;",
+            )?;
+            transaction.pragma_update(None, "user_version", SCHEMA)
+        };
+        make().map_err(fault)?;
+    }
+    transaction.commit().map_err(fault)
+}
+
+fn fault(file: &Path, error: rusqlite::Error) -> StoreError {
+    let file = file.to_path_buf();
+    let reason = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { file, reason },
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StoreError::Folder { folder: file.parent().map(Path::to_path_buf).unwrap_or_default(), reason }
+        }
+        _ => StoreError::Io { file, reason },
+    }
+}
+
+fn folder_error(folder: &Path, error: &io::Error) -> StoreError {
+    StoreError::Folder { folder: folder.into(), reason: error.to_string() }
+}
+
+/// What was stored is canonical already: no domain must be taken off it again.
+fn alias(stored: &str) -> Alias {
+    Alias::from_canonical(stored)
+}
+
+fn millis(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,283 @@
+//! The registrar's one thread: applies requests, commits them in groups, publishes, answers;
+//! between them lets bindings expire and notices what `crosspoint device` changed.
+
+use super::*;
+
+/// Requests of one commit, and the time that a group may collect. A group holds what came while
+/// the commit before it was under way, so that nobody waits for a group to fill.
+const GROUP: usize = 512;
+const COLLECT: Duration = Duration::from_millis(5);
+
+/// How often expiries and foreign changes are looked at. A contact is gone for callers at its very
+/// end; this is when it is deleted and told.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// While the disk fails: one line a minute, for a full disk would be filled by its own log.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+pub(super) enum Job {
+    Register(Box<Register>, oneshot::Sender<Result<Arc<[Binding]>, Refusal>>),
+}
+
+type Answer = (oneshot::Sender<Result<Arc<[Binding]>, Refusal>>, Result<Arc<[Binding]>, Refusal>);
+
+/// What a group has changed so far, on top of what is published.
+#[derive(Default)]
+struct Changes {
+    bindings: HashMap<Alias, Vec<Binding>>,
+    /// Bindings that came to be, and that ceased, in all of its requests.
+    added: usize,
+    removed: usize,
+    told: Vec<(Alias, String, Change)>,
+}
+
+pub(super) struct Writer {
+    store: Store,
+    shared: Arc<Shared>,
+    settings: Settings,
+    clock: Clock,
+    /// `PRAGMA data_version` when devices were last read.
+    version: i64,
+    /// Bindings of all aliases.
+    count: usize,
+    /// No binding ends before; a refresh makes it too early, never too late.
+    next_end: Instant,
+    swept: Instant,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, shared: Arc<Shared>, settings: Settings, clock: Clock) -> Self {
+        let swept = clock.now();
+        Self {
+            store,
+            shared,
+            settings,
+            clock,
+            version: 0,
+            count: 0,
+            next_end: Instant::ZERO,
+            swept,
+            complained: None,
+        }
+    }
+
+    /// Reads devices and bindings. An expiry is cut to the longest that is allowed, so that a wall
+    /// clock that was set back never extends one.
+    pub(super) fn load(&mut self) -> Result<(), StoreError> {
+        self.load_devices()?;
+        let now = self.clock.both();
+        let mut all: HashMap<Alias, Vec<Binding>> = HashMap::new();
+        for (alias, mut binding, left) in self.store.bindings(now.wall)? {
+            binding.expires = now.mono + left.min(self.settings.expiry.most);
+            all.entry(alias).or_default().push(binding);
+        }
+        for bindings in all.values_mut() {
+            bindings.sort_by(|a, b| b.q.cmp(&a.q).then(b.expires.cmp(&a.expires)));
+        }
+        self.publish(all);
+        self.sweep();
+        Ok(())
+    }
+
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(SWEEP) {
+                Ok(first) => self.group(first, jobs),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = self.clock.now();
+            if now.saturating_since(self.swept) >= SWEEP {
+                self.swept = now;
+                self.notice_devices();
+                self.sweep();
+            }
+        }
+    }
+
+    fn group(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let mut group = vec![first];
+        let began = self.clock.now();
+        while group.len() < GROUP && self.clock.now().saturating_since(began) < COLLECT {
+            let Ok(next) = jobs.try_recv() else { break };
+            group.push(next);
+        }
+        let mut changes = Changes::default();
+        let answers: Vec<Answer> = group
+            .into_iter()
+            .map(|Job::Register(request, answer)| (answer, self.apply(&request, &mut changes)))
+            .collect();
+        let stored = self.commit(changes.bindings);
+        if stored {
+            for (alias, contact, change) in changes.told {
+                match change {
+                    Change::Added => tracing::info!(%alias, %contact, "registration added"),
+                    Change::Refreshed => tracing::debug!(%alias, %contact, "registration refreshed"),
+                    Change::Removed => {
+                        tracing::info!(%alias, %contact, reason = "unregistered", "registration deleted")
+                    }
+                }
+            }
+        }
+        for (answer, result) in answers {
+            // What only asked for what stands is as good as before.
+            let _ = answer.send(if stored || result.is_err() { result } else { Err(Refusal::Storage) });
+        }
+    }
+
+    /// Applies one request on top of those before it in the group.
+    fn apply(&self, request: &Register, changes: &mut Changes) -> Result<Arc<[Binding]>, Refusal> {
+        if !self.shared.devices.load().contains_key(&request.alias) {
+            return Err(Refusal::UnknownAlias);
+        }
+        let published;
+        let current = match changes.bindings.get(&request.alias) {
+            Some(bindings) => bindings.as_slice(),
+            None => {
+                published = self.published(&request.alias);
+                &published
+            }
+        };
+        let applied = apply(current, request, self.settings.expiry, self.clock.now())?;
+        let (before, after) = (current.len(), applied.bindings.len());
+        let count = (self.count + changes.added + after).saturating_sub(changes.removed + before);
+        if after > before && count > self.settings.registrations {
+            return Err(Refusal::Full);
+        }
+        let answer = applied.bindings.as_slice().into();
+        if !applied.changes.is_empty() {
+            changes.added += after;
+            changes.removed += before;
+            changes.told.extend(
+                applied
+                    .changes
+                    .into_iter()
+                    .map(|(uri, change)| (request.alias.clone(), uri.to_string(), change)),
+            );
+            changes.bindings.insert(request.alias.clone(), applied.bindings);
+        }
+        Ok(answer)
+    }
+
+    fn published(&self, alias: &Alias) -> Arc<[Binding]> {
+        let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(alias).cloned().unwrap_or_default()
+    }
+
+    /// Stores, then shows. `false`: neither.
+    fn commit(&mut self, changed: HashMap<Alias, Vec<Binding>>) -> bool {
+        if changed.is_empty() {
+            return true;
+        }
+        let now = self.clock.both();
+        let rows = changed.iter().map(|(alias, bindings)| (alias, bindings.as_slice()));
+        if let Err(error) = self.store.replace(rows, now) {
+            self.complain(&error);
+            return false;
+        }
+        self.complained = None;
+        self.publish(changed);
+        true
+    }
+
+    fn publish(&mut self, changed: HashMap<Alias, Vec<Binding>>) {
+        let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        for (alias, bindings) in changed {
+            self.count += bindings.len();
+            if let Some(end) = bindings.iter().map(|it| it.expires).min() {
+                self.next_end = self.next_end.min(end);
+            }
+            let old =
+                if bindings.is_empty() { all.remove(&alias) } else { all.insert(alias, bindings.into()) };
+            self.count -= old.map_or(0, |it| it.len());
+        }
+    }
+
+    /// Deletes what has ended, and what belongs to devices that no longer exist.
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_end {
+            return;
+        }
+        let (mut changed, mut told, mut next_end) = (HashMap::new(), Vec::new(), Instant::FAR);
+        {
+            let devices = self.shared.devices.load();
+            let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
+            for (alias, bindings) in all.iter() {
+                let removed = !devices.contains_key(alias);
+                let stays = |it: &&Binding| !removed && it.expires > now;
+                let standing: Vec<_> = bindings.iter().filter(stays).cloned().collect();
+                next_end = standing.iter().map(|it| it.expires).fold(next_end, Instant::min);
+                if standing.len() < bindings.len() {
+                    let reason = if removed { "device removed" } else { "expired" };
+                    let gone = bindings.iter().filter(|it| !stays(it));
+                    told.extend(gone.map(|it| (alias.clone(), it.uri.to_string(), reason)));
+                    changed.insert(alias.clone(), standing);
+                }
+            }
+        }
+        if self.commit(changed) {
+            self.next_end = next_end;
+            for (alias, contact, reason) in told {
+                tracing::info!(%alias, %contact, reason, "registration deleted");
+            }
+        }
+    }
+
+    /// Reads the devices again when another process has written.
+    fn notice_devices(&mut self) {
+        let result = match self.store.version() {
+            Ok(version) if version == self.version => return,
+            Ok(_) => self.load_devices(),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            self.complain(&error);
+        }
+        // Bindings of a removed device go with the next sweep: at once.
+        self.next_end = Instant::ZERO;
+    }
+
+    fn load_devices(&mut self) -> Result<(), StoreError> {
+        self.version = self.store.version()?;
+        let mut devices = HashMap::new();
+        let mut foreign = Vec::new();
+        for device in self.store.devices()? {
+            if device.realm != self.settings.realm {
+                foreign.push(device.realm.clone());
+            }
+            devices.insert(device.alias.clone(), Arc::new(device));
+        }
+        if let Some(stored) = foreign.first() {
+            let (count, stored) = (foreign.len(), stored.clone());
+            return Err(StoreError::OtherRealm { count, stored, configured: self.settings.realm.clone() });
+        }
+        for entry in &self.settings.devices {
+            // Hashed once: this runs again whenever the store changes.
+            let earlier = self.shared.devices.load().get(&entry.alias).cloned();
+            let device = earlier
+                .filter(|it| it.origin == Origin::Config)
+                .unwrap_or_else(|| Arc::new(Device::from_config(entry, &self.settings.realm)));
+            if devices.insert(entry.alias.clone(), device).is_some() {
+                tracing::warn!(alias = %entry.alias, "device in the configuration file and in the store: the file counts");
+            }
+        }
+        let aliases = |of: &HashMap<Alias, Arc<Device>>| of.keys().cloned().collect::<HashSet<_>>();
+        let before = aliases(&self.shared.devices.load());
+        for alias in before.symmetric_difference(&aliases(&devices)) {
+            let what = if before.contains(alias) { "removed" } else { "added" };
+            tracing::debug!(%alias, what, "device changed");
+        }
+        self.shared.devices.store(Arc::new(devices));
+        Ok(())
+    }
+
+    fn complain(&mut self, error: &StoreError) {
+        let now = self.clock.now();
+        if self.complained.is_none_or(|last| now.saturating_since(last) >= COMPLAIN) {
+            self.complained = Some(now);
+            tracing::error!(%error, "registrations cannot be stored");
+        }
+    }
+}
