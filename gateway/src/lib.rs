@@ -9,3 +9,4 @@ pub mod leg;
 pub mod media;
 pub mod net;
 pub mod registrar;
+pub mod routing;

@@ -1,0 +1,355 @@
+//! Where a call goes: to a registered device, by a rule to the outside, or nowhere.
+//!
+//! A pure function of the request, the devices and the configuration, which also says why: calls
+//! use it, `crosspoint explain` prints it. Nothing external is reachable without a rule that says
+//! so (deny by default), and who claims to be a device must prove it.
+
+use std::collections::HashMap;
+
+use crosspoint_proto::sip::{Host, SipUri};
+
+use crate::alias::{Alias, AliasError, Domains};
+use crate::cause::Reason;
+use crate::config::{Config, Protocol, Proxy, Rule, Strangers};
+use crate::net::clock::Clock;
+use crate::registrar::Registrar;
+
+/// A call that looks for its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What was called: a URI or a dial string.
+    pub called: &'a str,
+    /// Who says that he calls: a URI or an alias.
+    pub caller: &'a str,
+    /// The device that the caller proved to be, if he did.
+    pub device: Option<&'a Alias>,
+    /// What the call came by.
+    pub protocol: Protocol,
+}
+
+/// Where a call goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// To every contact that the device has.
+    Device(Alias),
+    /// To the outside.
+    External {
+        /// The rule that allows it.
+        rule: String,
+        /// What is called there, with scheme.
+        uri: String,
+        /// By which protocol.
+        protocol: Protocol,
+        /// The next hop; `None`: the host of `uri`.
+        proxy: Option<Proxy>,
+    },
+}
+
+/// Why a call goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// What was called cannot be an alias.
+    #[error("not an alias: {0}")]
+    NotAnAlias(AliasError),
+    /// The caller must authenticate first; with credentials the same call may get through. SIP
+    /// answers with a challenge.
+    #[error("the caller must authenticate")]
+    Unauthenticated,
+    /// Nobody has that alias, and it does not look like something outside.
+    #[error("nobody has this alias")]
+    NotFound,
+    /// The device exists and is not registered.
+    #[error("the device is not registered")]
+    NotRegistered,
+    /// It is outside, and no rule lets this caller go there. Not "not found": whether it exists
+    /// is not the point, and the caller's administrator should know that a rule is missing.
+    #[error("no rule allows this call to leave")]
+    Denied,
+    /// A rule matches but says neither by proxy nor by host where to go.
+    #[error("the rule leads nowhere")]
+    NoDestination,
+}
+
+impl Refused {
+    /// What the calling leg is ended with: 404, 480 and 403 in SIP.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::NotAnAlias(_) | Self::NotFound => Reason::NotFound,
+            Self::NotRegistered => Reason::Unavailable,
+            Self::Unauthenticated | Self::Denied | Self::NoDestination => Reason::Forbidden,
+        }
+    }
+}
+
+/// The outcome and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Where to, or why not.
+    pub outcome: Result<Target, Refused>,
+    /// One sentence for each thing that was looked at, in order.
+    pub why: Vec<String>,
+}
+
+/// Whether a device can be called now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has contacts.
+    Registered,
+    /// It has none.
+    Away,
+}
+
+/// Who is known, and who is there.
+pub trait Directory {
+    /// The device of an alias; `None` when there is none.
+    fn device(&self, alias: &Alias) -> Option<Presence>;
+}
+
+/// A fixed directory.
+impl Directory for HashMap<Alias, Presence> {
+    fn device(&self, alias: &Alias) -> Option<Presence> {
+        self.get(alias).copied()
+    }
+}
+
+/// The registrar at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered<'a> {
+    /// The registrar.
+    pub registrar: &'a Registrar,
+    /// Says what this moment is.
+    pub clock: Clock,
+}
+
+impl Directory for Registered<'_> {
+    fn device(&self, alias: &Alias) -> Option<Presence> {
+        self.registrar.device(alias)?;
+        let there = !self.registrar.bindings(alias, self.clock.now()).is_empty();
+        Some(if there { Presence::Registered } else { Presence::Away })
+    }
+}
+
+/// What decides, beside the devices.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    domains: Domains,
+    strangers: Strangers,
+    /// By priority.
+    rules: Vec<Rule>,
+}
+
+impl Routing {
+    /// The routing of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let mut rules = config.rules.clone();
+        rules.sort_by_key(|rule| rule.priority);
+        Self {
+            domains: Domains::new(config.sip.domains.iter().cloned()),
+            strangers: config.sip.strangers,
+            rules,
+        }
+    }
+
+    /// The domains that are ours.
+    pub const fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// Decides. The same request, devices and configuration give the same decision.
+    pub fn route(&self, request: &Request<'_>, directory: &impl Directory) -> Decision {
+        let mut why = Vec::new();
+        let outcome = self.decide(request, directory, &mut why);
+        Decision { outcome, why }
+    }
+
+    fn decide(
+        &self,
+        request: &Request<'_>,
+        directory: &impl Directory,
+        why: &mut Vec<String>,
+    ) -> Result<Target, Refused> {
+        let called = Alias::parse(request.called, &self.domains).map_err(|error| {
+            why.push(format!("what was called is no alias: {error}"));
+            Refused::NotAnAlias(error)
+        })?;
+        why.push(format!("called is {called}"));
+        self.identify(request, directory, why)?;
+        if let Some(presence) = directory.device(&called) {
+            return self.to_device(called, presence, request, why);
+        }
+        why.push(format!("no device has the alias {called}"));
+        for rule in &self.rules {
+            if let Some(outcome) = self.try_rule(rule, &called, request, directory, why) {
+                return outcome;
+            }
+        }
+        if self.rules.is_empty() {
+            why.push("there are no rules".into());
+        }
+        if let Some(domain) = called.domain() {
+            why.push(format!("{domain} is not a domain of ours: calls leave only by a rule"));
+            Err(Refused::Denied)
+        } else if called.is_number() {
+            why.push("it is a telephone number: calls leave only by a rule".into());
+            Err(Refused::Denied)
+        } else {
+            Err(Refused::NotFound)
+        }
+    }
+
+    /// Who claims to be a device must have proved it: nobody calls in another's name.
+    fn identify(
+        &self,
+        request: &Request<'_>,
+        directory: &impl Directory,
+        why: &mut Vec<String>,
+    ) -> Result<(), Refused> {
+        if let Some(device) = request.device {
+            why.push(format!("the caller authenticated as device {device}"));
+            return Ok(());
+        }
+        match Alias::parse(request.caller, &self.domains) {
+            Ok(caller) if directory.device(&caller).is_some() => {
+                why.push(format!("the caller says he is device {caller} and has not proved it"));
+                Err(Refused::Unauthenticated)
+            }
+            Ok(caller) => {
+                why.push(format!("the caller {caller} is a stranger"));
+                Ok(())
+            }
+            Err(error) => {
+                why.push(format!("the caller is a stranger without a proper alias: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn to_device(
+        &self,
+        alias: Alias,
+        presence: Presence,
+        request: &Request<'_>,
+        why: &mut Vec<String>,
+    ) -> Result<Target, Refused> {
+        if request.device.is_none() && self.strangers == Strangers::Refused {
+            why.push(format!("{alias} is a device, and sip.strangers = \"refused\""));
+            return Err(Refused::Unauthenticated);
+        }
+        if presence == Presence::Away {
+            why.push(format!("device {alias} is not registered now"));
+            return Err(Refused::NotRegistered);
+        }
+        why.push(format!("device {alias} is registered"));
+        Ok(Target::Device(alias))
+    }
+
+    /// `None`: the rule does not match, and the next one is looked at.
+    fn try_rule(
+        &self,
+        rule: &Rule,
+        called: &Alias,
+        request: &Request<'_>,
+        directory: &impl Directory,
+        why: &mut Vec<String>,
+    ) -> Option<Result<Target, Refused>> {
+        let mut pass = |reason: &str| {
+            why.push(format!("rule {} \"{}\" does not apply: {reason}", rule.priority, rule.name));
+            None
+        };
+        if !rule.enable {
+            return pass("it is disabled");
+        }
+        if !rule.incoming.contains(&request.protocol) {
+            return pass(&format!("not for calls by {}", request.protocol));
+        }
+        let subject = if rule.match_uri { request.called.trim() } else { called.as_str() };
+        if !rule.pattern.regex().is_match(subject) {
+            return pass(&format!("{subject} does not match {}", rule.pattern));
+        }
+        if let Some(from) = &rule.from {
+            let claimed = Alias::parse(request.caller, &self.domains).ok();
+            let caller = request.device.or(claimed.as_ref()).map(Alias::as_str).unwrap_or_default();
+            if !from.regex().is_match(caller) {
+                return pass(&format!("the caller {caller} does not match {from}"));
+            }
+        }
+        if rule.only_if_registered {
+            match request.device {
+                // Matching goes on after authentication: a later rule might mean somebody else.
+                None => {
+                    why.push(format!(
+                        "rule {} \"{}\" is for registered devices only",
+                        rule.priority, rule.name
+                    ));
+                    return Some(Err(Refused::Unauthenticated));
+                }
+                Some(device) if directory.device(device) != Some(Presence::Registered) => {
+                    return pass(&format!("device {device} has authenticated but is not registered"));
+                }
+                Some(_) => {}
+            }
+        }
+        why.push(format!("rule {} \"{}\" matches {subject}", rule.priority, rule.name));
+        let replaced = rule.replace.as_ref().map(|template| {
+            let mut text = String::new();
+            if let Some(groups) = rule.pattern.regex().captures(subject) {
+                groups.expand(template.as_str(), &mut text);
+            }
+            why.push(format!("it makes {text} of it"));
+            text
+        });
+        Some(self.follow(rule, replaced.as_deref().unwrap_or(subject), request, directory, why))
+    }
+
+    fn follow(
+        &self,
+        rule: &Rule,
+        now_called: &str,
+        request: &Request<'_>,
+        directory: &impl Directory,
+        why: &mut Vec<String>,
+    ) -> Result<Target, Refused> {
+        let alias = Alias::parse(now_called, &self.domains).map_err(|error| {
+            why.push(format!("which is no alias: {error}"));
+            Refused::NotAnAlias(error)
+        })?;
+        if let Some(presence) = directory.device(&alias) {
+            return self.to_device(alias, presence, request, why);
+        }
+        let Some(uri) = external_uri(now_called, &alias, rule.proxy.as_ref()) else {
+            why.push("neither the alias nor the rule names a host: add a proxy to the rule".into());
+            return Err(Refused::NoDestination);
+        };
+        match &rule.proxy {
+            Some(proxy) => why.push(format!("it goes to {uri} by the proxy {}", proxy.host)),
+            None => why.push(format!("it goes to {uri}")),
+        }
+        let (rule, protocol, proxy) = (rule.name.clone(), rule.outgoing, rule.proxy.clone());
+        Ok(Target::External { rule, uri, protocol, proxy })
+    }
+}
+
+/// The URI to call outside. A full one is kept as it is; an alias gets its domain or the proxy as
+/// host.
+fn external_uri(called: &str, alias: &Alias, proxy: Option<&Proxy>) -> Option<String> {
+    let scheme = called.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if matches!(scheme.as_deref(), Some("sip" | "sips")) && called.contains('@') {
+        return Some(called.into());
+    }
+    let (user, host, port) = match (alias.as_str().rsplit_once('@'), proxy) {
+        (Some((user, domain)), _) => (user, domain.to_owned(), None),
+        (None, Some(proxy)) => (alias.as_str(), proxy.host.host.clone(), proxy.host.port),
+        // The host was an address or a domain of ours, and is no alias of ours: to be dialled it
+        // must stand in the rule.
+        (None, None) => return None,
+    };
+    let host = match host.parse() {
+        Ok(address) => Host::from(std::net::IpAddr::to_canonical(&address)),
+        Err(_) => Host::parse(&host).ok()?,
+    };
+    Some(SipUri::new(Some(user), host, port).to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use super::*;
+
+const RULES: &str = r#"
+    [sip]
+    domains = ["example.com"]
+    [[rules]]
+    name = "off"
+    priority = 1
+    enable = false
+    match = '.*'
+    only_if_registered = false
+    [[rules]]
+    name = "reception"
+    priority = 5
+    match = '0'
+    replace = "alice"
+    only_if_registered = false
+    [[rules]]
+    name = "partner"
+    priority = 10
+    match = '[^@]+@partner\.example'
+    only_if_registered = false
+    [[rules]]
+    name = "boss"
+    priority = 20
+    match = '\+1(\d+)'
+    replace = "001${1}"
+    from = "alice"
+    proxy = { host = "trunk.example.net:5061", transport = "tls" }
+    [[rules]]
+    name = "raw"
+    priority = 30
+    match = 'sip:.*@192\.0\.2\.[0-9]+'
+    match_uri = true
+    only_if_registered = false
+    [[rules]]
+    name = "nowhere"
+    priority = 40
+    match = '\*99'
+    only_if_registered = false
+"#;
+
+fn alias(text: &str) -> Alias {
+    Alias::parse(text, &Domains::default()).unwrap()
+}
+
+fn directory() -> HashMap<Alias, Presence> {
+    HashMap::from([
+        (alias("alice"), Presence::Registered),
+        (alias("bob"), Presence::Registered),
+        (alias("carol"), Presence::Away),
+    ])
+}
+
+fn decide(config: &str, called: &str, caller: &str, device: Option<&str>) -> Decision {
+    let routing = Routing::new(&Config::from_toml(config, "x.toml").unwrap());
+    let device = device.map(alias);
+    let request = Request { called, caller, device: device.as_ref(), protocol: Protocol::Sip };
+    routing.route(&request, &directory())
+}
+
+fn outcome(called: &str, device: Option<&str>) -> Result<Target, Refused> {
+    decide(RULES, called, device.unwrap_or("sip:stranger@elsewhere.org"), device).outcome
+}
+
+fn uri(called: &str, device: Option<&str>) -> String {
+    match outcome(called, device) {
+        Ok(Target::External { uri, .. }) => uri,
+        other => panic!("{called}: {other:?}"),
+    }
+}
+
+#[test]
+fn s85_devices_are_found_by_every_spelling() {
+    for called in
+        ["alice", "sip:Alice@example.com", "sips:alice@EXAMPLE.COM:5061;transport=tls", "alice@192.0.2.1"]
+    {
+        assert_eq!(outcome(called, None), Ok(Target::Device(alias("alice"))), "{called}");
+    }
+    assert_eq!(outcome("alice@other.org", None), Err(Refused::Denied), "another Alice");
+}
+
+#[test]
+fn unknown_away_and_external_differ() {
+    for (called, refused, reason) in [
+        ("nobody", Refused::NotFound, Reason::NotFound),
+        ("1001", Refused::NotFound, Reason::NotFound),
+        ("carol", Refused::NotRegistered, Reason::Unavailable),
+        ("+4930123456", Refused::Denied, Reason::Forbidden),
+        ("004930123456", Refused::Denied, Reason::Forbidden),
+        ("someone@elsewhere.org", Refused::Denied, Reason::Forbidden),
+        ("sip:a%00b@example.com", Refused::NotAnAlias(AliasError::Unprintable), Reason::NotFound),
+    ] {
+        assert_eq!(outcome(called, Some("bob")), Err(refused), "{called}");
+        assert_eq!(refused.reason(), reason);
+    }
+}
+
+#[test]
+fn rules_go_by_priority_and_only_for_whom_they_are() {
+    assert_eq!(uri("joe@partner.example", None), "sip:joe@partner.example");
+    assert_eq!(uri("sip:+15551234@example.com", Some("alice")), "sip:0015551234@trunk.example.net:5061");
+    // The same number from somebody else, and from somebody who has not proved who he is.
+    assert_eq!(outcome("+15551234", Some("bob")), Err(Refused::Denied));
+    assert_eq!(decide(RULES, "+15551234", "alice", None).outcome, Err(Refused::Unauthenticated));
+    assert_eq!(outcome("+15551234", None), Err(Refused::Denied), "the rule is for alice, not for strangers");
+    // A device that is not registered is none.
+    let carol = decide(&RULES.replace("from = \"alice\"", ""), "+15551234", "carol", Some("carol"));
+    assert_eq!(carol.outcome, Err(Refused::Denied), "{carol:?}");
+}
+
+#[test]
+fn a_rule_for_registered_devices_asks_strangers_to_authenticate() {
+    let open = RULES.replace("from = \"alice\"", "");
+    assert_eq!(decide(&open, "+15551234", "x@elsewhere.org", None).outcome, Err(Refused::Unauthenticated));
+}
+
+#[test]
+fn a_rule_can_lead_to_a_device() {
+    assert_eq!(outcome("0", None), Ok(Target::Device(alias("alice"))));
+    let away = decide(&RULES.replace("\"alice\"\n    only", "\"carol\"\n    only"), "0", "x@y.org", None);
+    assert_eq!(away.outcome, Err(Refused::NotRegistered), "{away:?}");
+}
+
+#[test]
+fn a_rule_can_match_the_whole_uri() {
+    assert_eq!(uri("sip:joe@192.0.2.77", None), "sip:joe@192.0.2.77");
+    assert_eq!(outcome("sip:joe@198.51.100.1", None), Err(Refused::NotFound));
+}
+
+#[test]
+fn a_rule_without_a_host_leads_nowhere_and_says_so() {
+    let decision = decide(RULES, "*99", "x@y.org", None);
+    assert_eq!(decision.outcome, Err(Refused::NoDestination));
+    assert!(decision.why.last().unwrap().contains("add a proxy"), "{decision:?}");
+}
+
+#[test]
+fn rules_are_for_the_protocols_that_they_name() {
+    let config = RULES.replace("name = \"partner\"", "name = \"partner\"\n    incoming = [\"h323\"]");
+    assert_eq!(decide(&config, "joe@partner.example", "x@y.org", None).outcome, Err(Refused::Denied));
+}
+
+#[test]
+fn nobody_calls_in_the_name_of_a_device_without_proof() {
+    for caller in ["alice", "sip:ALICE@example.com", "\"Alice\"@example.com"] {
+        let outcome = decide(RULES, "bob", caller, None).outcome;
+        if caller.contains('"') {
+            assert_eq!(outcome, Ok(Target::Device(alias("bob"))), "quotes make another alias");
+        } else {
+            assert_eq!(outcome, Err(Refused::Unauthenticated), "{caller}");
+        }
+    }
+    assert_eq!(decide(RULES, "bob", "alice", Some("alice")).outcome, Ok(Target::Device(alias("bob"))));
+    // An Alice of another domain is a stranger like any other.
+    assert_eq!(decide(RULES, "bob", "alice@other.org", None).outcome, Ok(Target::Device(alias("bob"))));
+}
+
+#[test]
+fn strangers_can_be_refused_altogether() {
+    let config = "[sip]\nstrangers = \"refused\"";
+    assert_eq!(decide(config, "alice", "x@y.org", None).outcome, Err(Refused::Unauthenticated));
+    assert_eq!(decide(config, "alice", "bob", Some("bob")).outcome, Ok(Target::Device(alias("alice"))));
+}
+
+#[test]
+fn toll_fraud_strings_find_no_way_out() {
+    // No rule is for numbers that a stranger or another device may use.
+    for called in [
+        "+15551234",
+        "0015551234",
+        "tel:+1-555-1234",
+        "sip:+15551234;phone-context=x@example.com",
+        "sip:%2B15551234@example.com",
+        "sip:+15551234@example.com;user=phone",
+        "sip:+15551234@evil.example",
+        "+15551234@partner.example.evil.org",
+        "sip:x@partner.example@evil.org",
+        "sips:+15551234%40partner.example@evil.org",
+        "\u{ff0b}15551234",
+    ] {
+        for device in [None, Some("bob")] {
+            let outcome = outcome(called, device);
+            assert!(outcome.is_err(), "{called} {device:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn the_reasons_tell_the_whole_story() {
+    let decision = decide(RULES, "sip:+15551234@example.com", "alice", Some("alice"));
+    let expected = [
+        "called is +15551234",
+        "the caller authenticated as device alice",
+        "no device has the alias +15551234",
+        "rule 1 \"off\" does not apply: it is disabled",
+        "rule 5 \"reception\" does not apply: +15551234 does not match 0",
+        r#"rule 10 "partner" does not apply: +15551234 does not match [^@]+@partner\.example"#,
+        "rule 20 \"boss\" matches +15551234",
+        "it makes 0015551234 of it",
+        "it goes to sip:0015551234@trunk.example.net:5061 by the proxy trunk.example.net:5061",
+    ];
+    assert_eq!(decision.why, expected);
+}
