@@ -17,11 +17,16 @@ use super::stats::{SourceCounters, count};
 use super::stretch::Stretch;
 use super::timeline::Timeline;
 
-/// Where slipping begins and where it is enough, ns off the ideal: playout's margin covers it.
-const SLIP_FROM: i64 = 3_000_000;
+/// A slip is one sample in so many samples, as nearly as ticks allow: 0.1 %, which is less than is
+/// heard as a change of pitch, and five times the drift of a bad clock.
+const SLIP_ONE_IN: u32 = 960;
+/// From so many ns off the ideal on, cycles of the voice are cut out or repeated where that is not
+/// heard.
+const SPLICE_FROM: i64 = 3_500_000;
+/// Where no place was found by then (noise, music), slipping begins; and where it is enough.
+/// Playout's margin covers it.
+const SLIP_FROM: i64 = 5_000_000;
 const SLIP_TO: i64 = 500_000;
-/// From here on whole cycles of the voice are cut out or repeated.
-const SPLICE_FROM: i64 = 12_000_000;
 /// From here on even where it may be heard.
 const SPLICE_ANYWHERE: i64 = 60_000_000;
 /// A splice every third tick at most: some 15 % faster or slower.
@@ -56,6 +61,8 @@ pub(super) struct Decoding {
     block: [i16; LONGEST_TICK],
     tick: usize,
     slipping: i64,
+    /// Samples given out since the last slip that was due.
+    slip_due: u32,
     splice_pause: u8,
     slipped: u64,
 }
@@ -133,6 +140,7 @@ impl Decoding {
             block: [0; LONGEST_TICK],
             tick: usize::try_from(rate / 50).unwrap_or(0).min(LONGEST_TICK),
             slipping: 0,
+            slip_due: 0,
             splice_pause: 0,
             slipped: 0,
         })
@@ -144,7 +152,7 @@ impl Decoding {
         let lag = self.playout.lag(self.plays_at(now)).unwrap_or(0);
         let hurry = lag > SPLICE_FROM && self.splice_pause == 0;
         // One sample more than the tick may be taken by a slip, two more are looked at.
-        let enough = self.tick + self.slip() + 2;
+        let enough = self.tick + 3;
         let wanted = if hurry { self.stretch.needed(self.tick) } else { enough };
         for _ in 0..STEPS {
             // What is wanted beyond the tick is worth a frame, not an invention.
@@ -158,10 +166,9 @@ impl Decoding {
             self.slipping = 0;
             return;
         };
-        if lag.abs() > SPLICE_FROM && self.splice_pause == 0 {
-            self.splice(lag);
-        }
-        if lag.abs() > SLIP_FROM {
+        let tried = lag.abs() > SPLICE_FROM && self.splice_pause == 0;
+        let spliced = tried && self.splice(lag);
+        if lag.abs() > SLIP_FROM && tried && !spliced {
             self.slipping = lag.signum();
         } else if lag * self.slipping < SLIP_TO {
             self.slipping = 0;
@@ -229,12 +236,14 @@ impl Decoding {
         });
     }
 
-    fn splice(&mut self, lag: i64) {
+    /// Cuts or repeats up to `lag`; false when there was no place for it.
+    fn splice(&mut self, lag: i64) -> bool {
         let force = lag.abs() > SPLICE_ANYWHERE;
+        let most = self.samples(Duration::from_nanos(lag.unsigned_abs()));
         let moved = if lag < 0 {
-            self.stretch.repeat(force)
+            self.stretch.repeat(most, force)
         } else if self.stretch.len() >= self.stretch.needed(self.tick) {
-            self.stretch.cut(force)
+            self.stretch.cut(most, force)
         } else {
             0
         };
@@ -242,25 +251,25 @@ impl Decoding {
             self.splice_pause = SPLICE_PAUSE + 1;
             self.note(moved);
         }
+        moved > 0
     }
 
     /// Gives this tick's samples out.
     fn give(&mut self) {
-        let slip = self.slip();
+        self.slip_due += u32::try_from(self.tick).unwrap_or(0);
         let taken = match self.slipping {
-            1.. if self.stretch.len() >= self.tick + slip => self.tick + slip,
-            ..=-1 => self.tick - slip,
+            _ if self.slip_due < SLIP_ONE_IN => self.tick,
+            1.. if self.stretch.len() > self.tick => self.tick + 1,
+            ..=-1 => self.tick.saturating_sub(1),
             _ => self.tick,
         };
+        if self.slip_due >= SLIP_ONE_IN {
+            self.slip_due -= SLIP_ONE_IN;
+        }
         self.note(taken.abs_diff(self.tick));
         if let Some(block) = self.block.get_mut(..self.tick) {
             self.stretch.give(taken, block);
         }
-    }
-
-    /// Samples by which a tick may differ.
-    fn slip(&self) -> usize {
-        (self.tick / 320).max(1)
     }
 
     fn note(&mut self, samples: usize) {

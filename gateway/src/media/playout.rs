@@ -27,24 +27,23 @@ pub(super) const MIN_DELAY: Duration = Duration::from_millis(20);
 /// Beyond this people talk into each other's words (ITU-T G.114 calls 400 ms the limit for one
 /// way); what is later is lost.
 pub(super) const MAX_DELAY: Duration = Duration::from_millis(400);
-/// Delay before anything is known of the network: two frames and the tick.
-const FIRST_DELAY: i64 = 60 * MS;
+/// Delay before anything is known of the network: a usual frame and the tick.
+const FIRST_DELAY: i64 = 40 * MS;
 /// Frames after which the measure is trusted.
 const TRUSTED: u32 = 25;
-/// On top of the measured jitter: the slack within which nothing is slipped, and the wobble of
-/// the floor.
-const MARGIN: i64 = 3 * MS;
+/// On top of the measured jitter: the slack within which nothing is slipped.
+const MARGIN: i64 = 5 * MS;
 /// How long jitter is remembered. P-11 asks for a delay back at its base 10 s after a burst:
 /// forgetting takes 6 s, [`FALL`] the rest.
 const SECONDS: usize = 6;
 /// Width of a bin of the jitter histogram, and how many there are: up to [`MAX_DELAY`].
-const BIN: i64 = 5 * MS;
-const BINS: usize = 80;
+const BIN: i64 = 2 * MS;
+const BINS: usize = 200;
 /// Frames of a thousand that may come later than the delay provides for.
 const LATE_PERMILLE: u32 = 5;
 /// The delay falls only when this much can be gained, and so fast (ns a second): as fast as
 /// sound can be cut without being heard to hurry.
-const HYSTERESIS: i64 = BIN + MS;
+const HYSTERESIS: i64 = 3 * MS;
 const FALL: i64 = 100 * MS;
 /// A sender with FEC that loses more than this of a hundred frames is worth waiting one frame
 /// longer for: the copy of a lost frame comes with the next one.

@@ -1,8 +1,7 @@
 //! Decoded sound on its way to the tick, made a little longer or shorter where playout asks for it.
 //!
-//! Two means: a *slip* plays a tick's samples out of a few more or fewer (cubic interpolation; at
-//! most 0.7 % off, which is below what is heard as a change of pitch) and follows a drifting clock;
-//! a *splice* cuts out or repeats whole cycles of the voice, found by correlation, and moves the
+//! Two means: a *slip* plays a tick's samples out of one more or fewer (cubic interpolation) and
+//! follows a drifting clock; a *splice* cuts out or repeats whole cycles of the voice, found by correlation, and moves the
 //! delay by up to 10 ms at once.
 
 use crosspoint_codecs::format::Codec;
@@ -82,10 +81,10 @@ impl Stretch {
         self.len -= taken;
     }
 
-    /// Cuts a piece out of the front of the line; returns its length, zero when no place is good
-    /// enough. `force` takes the best there is.
-    pub(super) fn cut(&mut self, force: bool) -> usize {
-        let Some(lag) = self.place(force) else {
+    /// Cuts a piece of at most about `most` samples out of the front of the line; returns its
+    /// length, zero when no place is good enough. `force` takes the best there is.
+    pub(super) fn cut(&mut self, most: usize, force: bool) -> usize {
+        let Some(lag) = self.place(most, force) else {
             return 0;
         };
         let blend = self.of(BLEND_US);
@@ -98,8 +97,8 @@ impl Stretch {
     }
 
     /// Repeats a piece at the front of the line; returns its length, zero as for [`Self::cut`].
-    pub(super) fn repeat(&mut self, force: bool) -> usize {
-        let Some(lag) = self.place(force) else {
+    pub(super) fn repeat(&mut self, most: usize, force: bool) -> usize {
+        let Some(lag) = self.place(most, force) else {
             return 0;
         };
         if self.len + lag > self.samples.len() {
@@ -117,8 +116,9 @@ impl Stretch {
     }
 
     /// How long a piece at the front fits what follows it.
-    fn place(&self, force: bool) -> Option<usize> {
-        let (shortest, longest, blend) = (self.of(SHORTEST_US), self.of(LONGEST_US), self.of(BLEND_US));
+    fn place(&self, most: usize, force: bool) -> Option<usize> {
+        let (shortest, blend) = (self.of(SHORTEST_US), self.of(BLEND_US));
+        let longest = self.of(LONGEST_US).min(most).max(shortest);
         let line = self.samples.get(..self.len)?.get(..longest + blend)?;
         let energy: f32 = line.iter().map(|s| f32::from(*s) * f32::from(*s)).sum();
         if energy < QUIET * (line.len() as f32) {
@@ -233,7 +233,7 @@ mod tests {
                 let len = usize::try_from(rate / 25).unwrap();
                 for cut in [true, false] {
                     let mut stretch = line(rate, hertz, len);
-                    let moved = if cut { stretch.cut(false) } else { stretch.repeat(false) };
+                    let moved = if cut { stretch.cut(len, false) } else { stretch.repeat(len, false) };
                     assert!(moved >= stretch.of(SHORTEST_US) && moved <= stretch.of(LONGEST_US));
                     assert_eq!(stretch.len(), if cut { len - moved } else { len + moved });
                     let mut out = vec![0; stretch.len()];
@@ -256,13 +256,13 @@ mod tests {
             }
             320
         });
-        assert_eq!((stretch.cut(false), stretch.repeat(false)), (0, 0));
-        assert!(stretch.cut(true) > 0);
+        assert_eq!((stretch.cut(320, false), stretch.repeat(320, false)), (0, 0));
+        assert!(stretch.cut(320, true) > 0);
         let mut quiet = line(8_000, 100.0, 320);
         quiet.samples.fill(3);
-        assert_eq!(quiet.cut(false), 80);
+        assert_eq!(quiet.cut(320, false), 80);
         let mut short = line(8_000, 100.0, 100);
-        assert_eq!((short.cut(true), short.repeat(true), short.len()), (0, 0, 100));
+        assert_eq!((short.cut(80, true), short.repeat(80, true), short.len()), (0, 0, 100));
     }
 
     #[test]
@@ -288,6 +288,6 @@ mod tests {
         assert_eq!(out, [0; 960]);
         assert_eq!(stretch.append(|room| room.len() + 5), ROOM);
         assert_eq!(stretch.append(|room| room.len() + 5), 0);
-        assert_eq!(stretch.repeat(true), 0);
+        assert_eq!(stretch.repeat(480, true), 0);
     }
 }
