@@ -182,7 +182,7 @@ impl Scene {
             voice: false,
             encoder,
             decoder,
-            sent: (self.now - START).div_ceil(20_000_000).next_multiple_of(6) / 6 * 6,
+            sent: 0,
             jitter: id.0,
             flying: Vec::new(),
             lose: |_| false,
