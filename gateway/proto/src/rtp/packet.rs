@@ -85,7 +85,7 @@ pub struct RtpPacket<'a> {
 }
 
 impl<'a> RtpPacket<'a> {
-    /// Reads `packet`. SRTP packets read the same, with a payload that is still encrypted.
+    /// Reads `packet`. SRTP must be taken off before: the length of the padding is encrypted.
     pub fn parse(packet: &'a [u8]) -> Result<Self, RtpError> {
         let reader = RtpReader::new(packet)?;
         let csrcs_end = FIXED_HEADER.saturating_add(usize::from(reader.csrc_count()).saturating_mul(4));

@@ -65,19 +65,8 @@ impl<'a> Iterator for NalUnits<'a> {
 
 /// What stands before the first start code, and what behind it.
 fn next_start_code(stream: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut at = 0usize;
-    // The third byte of a start code is a one: a larger byte there rules out the three places that
-    // it could belong to, so that most of a picture is looked at once in three bytes.
-    loop {
-        let [first, second, third] = *stream.get(at..)?.first_chunk()?;
-        match third {
-            1 if first == 0 && second == 0 => {
-                return Some((stream.get(..at)?, stream.get(at.saturating_add(3)..)?));
-            }
-            0 => at = at.saturating_add(1),
-            _ => at = at.saturating_add(3),
-        }
-    }
+    let at = memchr::memmem::find(stream, &[0, 0, 1])?;
+    Some((stream.get(..at)?, stream.get(at.saturating_add(3)..)?))
 }
 
 #[cfg(test)]
