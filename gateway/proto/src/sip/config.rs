@@ -1,6 +1,6 @@
 //! What a SIP endpoint is made with.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Host;
@@ -11,7 +11,8 @@ use crate::Transport;
 pub struct Listen {
     /// How.
     pub transport: Transport,
-    /// Where, as the driver reports it. An unspecified address needs [`Self::advertised`].
+    /// Where, as the driver reports it. For datagrams an unspecified address needs
+    /// [`Self::advertised`], since nobody says which one they came to.
     pub address: SocketAddr,
     /// Host and port for Via and Contact, when others reach it under another name.
     pub advertised: Option<(Host, u16)>,
@@ -23,10 +24,11 @@ impl Listen {
         Self { transport, address, advertised: None }
     }
 
-    /// Host and port for Via and Contact.
-    pub fn name(&self) -> (Host, u16) {
+    /// Host and port for Via and Contact on a way whose near end is `local`.
+    pub(super) fn name(&self, local: IpAddr) -> (Host, u16) {
         match &self.advertised {
             Some((host, port)) => (host.clone(), *port),
+            None if self.address.ip().is_unspecified() => (Host::from(local), self.address.port()),
             None => (Host::from(self.address.ip()), self.address.port()),
         }
     }

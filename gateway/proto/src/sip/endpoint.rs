@@ -291,7 +291,8 @@ impl Endpoint {
             return self.stack.answer(now, id, 406, &tag);
         }
         let number = CallId(self.next_call);
-        let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source) else {
+        let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source, body.is_some())
+        else {
             return self.stack.answer(now, id, 400, &tag);
         };
         self.next_call = self.next_call.saturating_add(1);

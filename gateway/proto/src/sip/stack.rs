@@ -18,7 +18,7 @@ use super::transaction::{Action, ClientId, Reply, ServerId, Transactions};
 use super::transport::{Transports, Unsendable};
 use super::uri::{DEFAULT_PORT, DEFAULT_TLS_PORT};
 use super::via::MAGIC_COOKIE;
-use super::{CallId, Event, Flow, Method, Name, NameAddr, Request, Response, SipUri, Uri, Via};
+use super::{CallId, Event, Flow, Name, NameAddr, Request, Response, SipUri, Uri, Via};
 use crate::{Instant, Output, Transport};
 
 /// What we take, for Allow. PRACK, UPDATE, REFER and SUBSCRIBE are not among them.
@@ -175,10 +175,8 @@ impl Stack {
         owner: Owner,
     ) -> Result<ClientId, Unsendable> {
         self.sign(&mut request, &flow)?;
-        if request.method != Method::Invite || !flow.transport.is_stream() {
-            let long = request.to_bytes().len() > MAX_DATAGRAM && !flow.transport.is_stream();
-            self.counters.oversize = self.counters.oversize.saturating_add(u64::from(long));
-        }
+        let long = !flow.transport.is_stream() && request.to_bytes().len() > MAX_DATAGRAM;
+        self.counters.oversize = self.counters.oversize.saturating_add(u64::from(long));
         self.transactions.start(now, request, flow, owner).map_err(|_| Unsendable)
     }
 
@@ -251,7 +249,7 @@ impl Stack {
 
     /// Our Contact on that way.
     pub(super) fn contact(&self, flow: &Flow, user: Option<&str>, secure: bool) -> Option<NameAddr> {
-        let (host, port) = self.transports.listen_for(flow)?.name();
+        let (host, port) = self.transports.listen_for(flow)?.name(flow.local.ip());
         let mut uri = SipUri::new(None, host, Some(port));
         uri.user = user.map(str::to_owned);
         uri.secure = secure;
@@ -280,7 +278,7 @@ impl Stack {
     }
 
     fn sign(&mut self, request: &mut Request, flow: &Flow) -> Result<(), Unsendable> {
-        let (host, port) = self.transports.listen_for(flow).ok_or(Unsendable)?.name();
+        let (host, port) = self.transports.listen_for(flow).ok_or(Unsendable)?.name(flow.local.ip());
         let branch = format!("{MAGIC_COOKIE}{}", self.token());
         request.headers.remove(&Name::Via);
         request.headers.push_front(Name::Via, Via::new(flow.transport, host, Some(port), &branch));

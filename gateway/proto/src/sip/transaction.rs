@@ -250,10 +250,12 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         self.settle_server(id);
     }
 
-    /// A connection is gone: requests on it that wait for a response cannot get one.
+    /// A connection is gone: requests on it that nobody answered yet may never have arrived. What
+    /// was answered goes on; its final response may come by another connection.
     pub(super) fn flow_lost(&mut self, flow: &Flow) {
-        let lost: Vec<_> =
-            self.clients.iter().filter(|(_, c)| c.flow == *flow && c.waits()).map(|(id, _)| *id).collect();
+        let lost = self.clients.iter().filter(|(_, c)| c.flow == *flow && c.is_unheard());
+        let mut lost: Vec<_> = lost.map(|(id, _)| *id).collect();
+        lost.sort_unstable();
         for id in lost {
             if let Some(client) = self.remove_client(id) {
                 let (owner, request) = (client.owner, Box::new(client.request));

@@ -96,8 +96,8 @@ impl Transports {
                 && (!c.accepted || name.is_none())
                 && (c.accepted || c.name.as_deref() == name)
         };
-        if let Some(conn) = self.conns.values().find(same) {
-            return Ok(conn.flow);
+        if let Some(flow) = self.conns.values().filter(same).map(|c| c.flow).min() {
+            return Ok(flow);
         }
         if self.conns.len() >= self.limits.connections {
             return Err(Unsendable);

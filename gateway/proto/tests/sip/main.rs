@@ -12,4 +12,6 @@
 
 mod calls;
 mod identity;
+mod loss;
+mod races;
 mod world;

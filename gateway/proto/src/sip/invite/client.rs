@@ -222,7 +222,10 @@ impl Call {
         if self.stage == Stage::Over {
             // The 2xx crossed our CANCEL.
             self.send_ack(now, stack, client.tx, number, None);
-            let (Cancel::Wanted(reason) | Cancel::Sent(reason)) = client.cancel else { return };
+            let reason = match client.cancel {
+                Cancel::No => None,
+                Cancel::Wanted(reason) | Cancel::Sent(reason) => reason,
+            };
             self.bye(now, stack, reason);
             return;
         }
@@ -259,6 +262,7 @@ impl Call {
                 client.tx = tx;
                 client.flow = flow;
                 client.provisional = false;
+                self.forks.clear();
             }
             _ => self.refused(now, stack, response),
         }

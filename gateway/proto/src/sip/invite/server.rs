@@ -17,6 +17,8 @@ const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", "ap
 pub(super) struct ServerInvite {
     tx: ServerId,
     initial: bool,
+    /// Whether it brought an offer; else its ACK must bring the answer to ours.
+    had_offer: bool,
     /// Its CSeq number, which its ACK repeats.
     number: u32,
     /// What was said last before the answer, and when it is said again.
@@ -34,6 +36,10 @@ struct Answer {
 }
 
 impl ServerInvite {
+    const fn new(tx: ServerId, initial: bool, had_offer: bool, number: u32) -> Self {
+        Self { tx, initial, had_offer, number, provisional: None, answer: None }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.answer {
             Some(answer) => Some(answer.next.min(answer.until)),
@@ -55,6 +61,7 @@ impl Call {
         tx: ServerId,
         request: &Request,
         source: &Source,
+        had_offer: bool,
     ) -> Option<Self> {
         let tag = stack.token();
         let dialog = Dialog::of_request(request, &tag, source.flow, source.translated)?;
@@ -71,7 +78,7 @@ impl Call {
             forks: Vec::new(),
             client: None,
             unanswered: None,
-            server: Some(ServerInvite { tx, initial: true, number, provisional: None, answer: None }),
+            server: Some(ServerInvite::new(tx, true, had_offer, number)),
             wanted: None,
             retry_at: None,
             glares: 0,
@@ -167,17 +174,11 @@ impl Call {
     /// The ACK of a 2xx of ours.
     pub(in crate::sip) fn acked(&mut self, now: Instant, stack: &mut Stack, ack: &Request) {
         let number = ack.headers.cseq().map(|c| c.number);
-        let Some(server) = self.server.take_if(|s| s.answer.is_some() && Some(s.number) == number) else {
-            return;
-        };
-        if let Some(reason) = self.bye_wanted.take() {
-            self.bye(now, stack, reason);
-        } else if self.stage == Stage::Confirmed {
+        if self.server.as_ref().is_some_and(|s| s.answer.is_some() && Some(s.number) == number) {
             let body = session_body(&ack.headers, &ack.body).unwrap_or_default();
-            stack.event(Event::Acked { call: self.id, body });
+            self.settled(now, stack, body);
+            self.pump(now, stack);
         }
-        drop(server);
-        self.pump(now, stack);
     }
 
     /// A request within one of its dialogs: anything but ACK and CANCEL.
@@ -197,7 +198,7 @@ impl Call {
         if !dialog.in_order(number) {
             return stack.answer(now, tx, 500, &self.tag);
         }
-        if dialog.flow.transport == source.transport {
+        if dialog.pinned || dialog.flow.transport == source.transport {
             // The way may have changed: a new connection, another NAT binding.
             dialog.flow = source.flow;
         }
@@ -231,6 +232,16 @@ impl Call {
         }
     }
 
+    /// Our 2xx arrived.
+    fn settled(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
+        self.server = None;
+        if let Some(reason) = self.bye_wanted.take() {
+            self.bye(now, stack, reason);
+        } else if self.stage == Stage::Confirmed {
+            stack.event(Event::Acked { call: self.id, body });
+        }
+    }
+
     /// Before our BYE: their re-INVITE is not answered any more.
     pub(super) fn drop_server_invite(&mut self, now: Instant, stack: &mut Stack) {
         if let Some(server) = self.server.take()
@@ -261,8 +272,13 @@ impl Call {
         request: &Request,
         number: u32,
     ) {
+        if self.server.as_ref().is_some_and(|s| s.answer.is_some() && s.had_offer) {
+            // The next INVITE proves that our 2xx came; its ACK was lost, and nothing was in it.
+            self.settled(now, stack, None);
+        }
         let status = match (&self.server, &self.client, &self.unanswered) {
-            _ if self.stage != Stage::Confirmed => Some(481),
+            _ if self.stage == Stage::Over => Some(481),
+            _ if self.stage == Stage::Early => Some(500),
             (_, Some(_), _) | (_, _, Some(_)) => Some(491),
             (Some(server), ..) if server.answer.is_some() => Some(491),
             (Some(_), ..) => Some(500),
@@ -288,7 +304,7 @@ impl Call {
             dialog.refresh(request.headers.contact());
         }
         stack.transactions.set_owner(tx, self.id);
-        self.server = Some(ServerInvite { tx, initial: false, number, provisional: None, answer: None });
+        self.server = Some(ServerInvite::new(tx, false, body.is_some(), number));
         stack.event(Event::Reinvite { call: self.id, body });
     }
 

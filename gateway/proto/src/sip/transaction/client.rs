@@ -91,6 +91,11 @@ impl<C> Client<C> {
         matches!(self.state, State::Sent | State::Proceeding)
     }
 
+    /// Whether no response came at all.
+    pub(super) const fn is_unheard(&self) -> bool {
+        matches!(self.state, State::Sent)
+    }
+
     pub(super) fn give_up(&mut self, at: Instant) {
         if self.state == State::Proceeding {
             self.given_up = true;

@@ -68,7 +68,7 @@ impl<S> Server<S> {
     ) -> Self {
         let invite = request.method == Method::Invite;
         let mut head = Headers::new();
-        for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
+        for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq, Name::Timestamp] {
             head.copy(&request.headers, &name);
         }
         if invite {
