@@ -58,14 +58,16 @@ impl DtmfReceiver {
             self.last = Some(this);
             return Some(key);
         };
-        if timestamp == last.timestamp && event == last.event {
+        let lately = now.saturating_since(last.at) < LOST_END;
+        // There are senders whose clock stands still between keys; time and the marker tell those.
+        let again = last.ended && marker && !lately;
+        if timestamp == last.timestamp && event == last.event && !again {
             // Out of order the end may come before an update: ended it stays.
             self.last =
                 Some(Last { ended: ended || last.ended, duration: duration.max(last.duration), ..this });
             return None;
         }
         let step = timestamp.wrapping_sub(last.timestamp).cast_signed();
-        let lately = now.saturating_since(last.at) < LOST_END;
         if step < 0 && lately {
             // A straggler of the event before.
             return None;
@@ -380,6 +382,15 @@ mod tests {
         assert_eq!(receiver.receive(at(1700), 1800 + 0xffff, false, &[2, 10, 0, 40]), None);
         // Senders that move the stamp with each packet.
         assert_eq!(receiver.receive(at(1720), 1960 + 0xffff, false, &[2, 10, 0, 200]), None);
+    }
+
+    #[test]
+    fn a_key_is_new_though_the_senders_clock_stood_still() {
+        let mut receiver = DtmfReceiver::default();
+        assert_eq!(receiver.receive(at(0), 100, true, &[5, 10, 0, 0]), Some('5'));
+        assert_eq!(receiver.receive(at(100), 100, false, &[5, 0x8a, 3, 0x20]), None);
+        assert_eq!(receiver.receive(at(150), 100, true, &[5, 10, 0, 0]), None, "a straggler");
+        assert_eq!(receiver.receive(at(350), 100, true, &[5, 10, 0, 0]), Some('5'));
     }
 
     #[test]

@@ -43,9 +43,9 @@ impl SrtpSuite {
         }
     }
 
-    /// The suite of that name; names are told apart by case (RFC 4568 section 9.1).
+    /// The suite of that name, in any case: names are literals of the grammar (RFC 4568 section 9.1).
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|suite| suite.name() == name)
+        Self::ALL.into_iter().find(|suite| suite.name().eq_ignore_ascii_case(name))
     }
 
     /// Bytes of the master key.
@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(suite.key_len() + suite.salt_len(), 30);
             assert!(MasterKey::new(suite, &[0; 29]).is_none());
         }
-        assert_eq!(SrtpSuite::from_name("aes_cm_128_hmac_sha1_80"), None);
+        assert_eq!(SrtpSuite::from_name("aes_cm_128_hmac_sha1_80"), Some(SrtpSuite::Aes128CmSha1_80));
         assert_eq!(SrtpSuite::from_name("F8_128_HMAC_SHA1_80"), None);
     }
 
