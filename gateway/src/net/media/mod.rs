@@ -12,6 +12,7 @@
 //! A relay is a function call on one thread: the packet that was read is rewritten and sent before
 //! the next one is read. Both legs of a call live on the same thread ([`Place::thread`]).
 
+mod legs;
 mod port;
 mod ports;
 mod stream;
@@ -178,7 +179,7 @@ impl MediaNet {
         let pair = self.shared.ports.open(place.ip, start, stream::buffer(kind))?;
         let id = StreamId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let (events, receiver) = mpsc::channel(EVENTS);
-        let (stream, outside) = Stream::new(id, kind, pair, seed, self.shared.clock, events)
+        let (stream, outside) = Stream::new(id, kind, pair, seed, self.shared.clock, place.beside, events)
             .map_err(|source| PortsError::Socket { ip: place.ip, source })?;
         let port = MediaPort::new(self.shared.clone(), thread.number(), outside);
         thread.adopt(Box::new(stream))?;

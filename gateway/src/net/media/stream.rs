@@ -10,6 +10,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, Pool};
 use crosspoint_proto::rtp::session::{Channel, Event, MediaPacket, Received, Session, SessionConfig, Wire};
+use crosspoint_proto::rtp::timeline::LegClock;
 use mio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -126,6 +127,10 @@ pub(super) struct Stream {
     pub(super) feed: Feed,
     /// Slots of the streams that relay what this one receives.
     pub(super) sinks: Vec<usize>,
+    /// Its leg on this thread.
+    pub(super) leg: usize,
+    /// Another stream of its leg, as it was told when it was opened.
+    pub(super) beside: Option<StreamId>,
     /// The deadline that the thread's timer knows.
     pub(super) armed: Option<Instant>,
     rings: Option<Box<Inside>>,
@@ -185,6 +190,7 @@ impl Stream {
         pair: Pair,
         seed: [u8; 32],
         clock: Clock,
+        beside: Option<StreamId>,
         events: mpsc::Sender<StreamEvent>,
     ) -> io::Result<(Self, Outside)> {
         let local = LocalAddress { rtp: pair.rtp.local_addr()?, rtcp: pair.rtcp.local_addr()? };
@@ -199,6 +205,8 @@ impl Stream {
             figures,
             feed: Feed::Silence,
             sinks: Vec::new(),
+            leg: 0,
+            beside,
             armed: None,
             rings: None,
             events,
@@ -218,13 +226,14 @@ impl Stream {
     pub(super) fn receive<'d>(
         &mut self,
         now: Instant,
+        leg: &mut LegClock,
         channel: Channel,
         from: SocketAddr,
         data: &'d mut [u8],
     ) -> Received<'d> {
         self.touch(now);
         let (session, mut wire) = self.split();
-        session.receive(now, channel, from, data, &mut wire)
+        session.receive(now, leg, channel, from, data, &mut wire)
     }
 
     pub(super) fn forward(&mut self, now: Instant, source: StreamId, packet: &MediaPacket<'_>) {
@@ -233,10 +242,11 @@ impl Stream {
         session.forward(now, source.0, packet, &mut wire);
     }
 
-    pub(super) fn send_frame(&mut self, now: Instant, source: StreamId, frame: &EncodedFrame) {
+    /// `source`: who it is relayed from; `None` for a frame of the engine.
+    pub(super) fn send_frame(&mut self, now: Instant, source: Option<StreamId>, frame: &EncodedFrame) {
         self.touch(now);
         let (session, mut wire) = self.split();
-        session.send_frame(now, source.0, frame, &mut wire);
+        session.send_frame(now, source.map(|source| source.0), frame, &mut wire);
     }
 
     pub(super) fn timeout(&mut self, now: Instant) {
@@ -258,8 +268,7 @@ impl Stream {
     }
 
     pub(super) fn configure(&mut self, now: Instant, config: SessionConfig) {
-        let (session, mut wire) = self.split();
-        session.configure(now, config, &mut wire);
+        self.session.configure(now, config);
         if let Some(rings) = &self.rings {
             rings.wishes.limit_bitrate(self.session.send_limit().unwrap_or(0));
         }
@@ -279,12 +288,10 @@ impl Stream {
         self.rings = Some(rings);
     }
 
-    /// Ends the rings; `frames` when a relay still wants frames.
-    pub(super) fn disengage(&mut self, frames: bool) {
+    /// Ends the rings. Frames that a relay wants are opened anew by the thread.
+    pub(super) fn disengage(&mut self) {
         self.rings = None;
-        if !frames {
-            self.session.close_frames();
-        }
+        self.session.close_frames();
     }
 
     pub(super) const fn is_engaged(&self) -> bool {
@@ -306,9 +313,14 @@ impl Stream {
         for _ in 0..RING {
             let Some(frame) = self.rings.as_mut().and_then(|rings| rings.outlet.pop().ok()) else { return };
             if self.feed == Feed::Engine {
-                self.send_frame(now, ENGINE, &frame);
+                self.send_frame(now, None, &frame);
             }
         }
+    }
+
+    /// What this stream and the engine tell each other, while it is engaged.
+    pub(super) fn wishes(&self) -> Option<Arc<Wishes>> {
+        self.rings.as_ref().map(|rings| rings.wishes.clone())
     }
 
     /// The engine's wish for a keyframe of the peer.
@@ -393,9 +405,6 @@ impl Stream {
         });
     }
 }
-
-/// The engine as a source of frames: no stream has this number.
-const ENGINE: StreamId = StreamId(0);
 
 fn rate(bytes: u64, over: Duration) -> u32 {
     let bits = u128::from(bytes).saturating_mul(8_000_000_000) / over.as_nanos().max(1);

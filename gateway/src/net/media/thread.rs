@@ -13,10 +13,11 @@ use crossbeam_queue::ArrayQueue;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::RelayForm;
 use crosspoint_codecs::frame::EncodedFrame;
-use crosspoint_proto::rtp::session::{Channel, Event, Received};
+use crosspoint_proto::rtp::session::{Channel, Event, MediaPacket, Received};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::OpenError;
+use super::legs::Legs;
 use super::stream::{Order, Stream, pool};
 use crate::media::port::{Feed, PortError, StreamEvent, StreamId, Unfit, Wake};
 use crate::net::clock::Clock;
@@ -147,6 +148,7 @@ pub(super) fn start(number: usize, clock: Clock) -> io::Result<(Handle, JoinHand
         streams: Vec::new(),
         free: Vec::new(),
         slots: HashMap::new(),
+        legs: Legs::default(),
         timers: BinaryHeap::new(),
         ready: Vec::with_capacity(EVENTS),
         buffer: vec![0; DATAGRAM].into(),
@@ -163,6 +165,7 @@ struct Loop {
     streams: Vec<Option<Box<Stream>>>,
     free: Vec<usize>,
     slots: HashMap<StreamId, usize>,
+    legs: Legs,
     /// Entries whose time is not the stream's `armed` are stale.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sockets that may hold more.
@@ -250,9 +253,10 @@ impl Loop {
     fn datagram(&mut self, slot: usize, channel: Channel, from: SocketAddr, data: &mut [u8]) {
         let now = self.clock.now();
         let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
-        let source = stream.id;
+        let (source, leg) = (stream.id, stream.leg);
+        let Some(clocks) = self.legs.get_mut(leg) else { return };
+        let received = stream.receive(now, &mut clocks.receive, channel, from, data);
         // The relay comes first; everything else of this packet can wait for it.
-        let received = stream.receive(now, channel, from, data);
         let mut nth = 0;
         while let Some(sink) = sink(&self.streams, slot, nth) {
             nth += 1;
@@ -260,7 +264,9 @@ impl Loop {
             match &received {
                 Received::Media(packet) => {
                     if stream.session.relay_form(&packet.carries) == Some(RelayForm::Packet) {
-                        stream.forward(now, source, packet);
+                        let media_time =
+                            self.legs.cross(now, leg, stream.leg, stream.kind, packet.media_time);
+                        stream.forward(now, source, &MediaPacket { media_time, ..*packet });
                         self.settle(sink, now);
                     }
                 }
@@ -274,33 +280,25 @@ impl Loop {
 
     /// Hands on the frames that are complete.
     fn frames(&mut self, slot: usize, now: Instant) {
-        while let Some(frame) = self
-            .streams
-            .get_mut(slot)
-            .and_then(Option::as_mut)
-            .and_then(|stream| stream.session.poll_frame(now))
-        {
-            self.frame(slot, now, frame);
-        }
-    }
-
-    fn frame(&mut self, slot: usize, now: Instant, frame: EncodedFrame) {
-        let Some(stream) = self.streams.get(slot).and_then(Option::as_ref) else { return };
-        let source = stream.id;
-        let carries = stream.session.frames_carry();
-        let mut nth = 0;
-        while let Some(sink) = sink(&self.streams, slot, nth) {
-            nth += 1;
-            if let Some(stream) = self.streams.get_mut(sink).and_then(Option::as_mut)
-                && carries
-                    .is_some_and(|carries| stream.session.relay_form(&carries) == Some(RelayForm::AccessUnit))
-            {
-                stream.send_frame(now, source, &frame);
-                self.settle(sink, now);
+        loop {
+            let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+            let Some((arrival, frame)) = stream.session.poll_frame() else { return };
+            let Some(carries) = stream.session.frames_carry() else { return };
+            let (source, leg) = (stream.id, stream.leg);
+            let mut nth = 0;
+            while let Some(sink) = sink(&self.streams, slot, nth) {
+                nth += 1;
+                if let Some(stream) = self.streams.get_mut(sink).and_then(Option::as_mut)
+                    && stream.session.relay_form(&carries) == Some(RelayForm::AccessUnit)
+                {
+                    let media_time = self.legs.cross(now, leg, stream.leg, stream.kind, frame.media_time);
+                    stream.send_frame(now, Some(source), &EncodedFrame { media_time, ..frame.clone() });
+                    self.settle(sink, now);
+                }
             }
-        }
-        if let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) {
-            stream.deliver(now, frame);
+            if let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) {
+                stream.deliver(arrival, frame);
+            }
         }
     }
 
@@ -416,6 +414,10 @@ impl Loop {
             self.free.push(slot);
             return;
         }
+        let sibling =
+            stream.beside.and_then(|id| self.slots.get(&id)).and_then(|slot| self.streams.get(*slot));
+        let leg = sibling.and_then(Option::as_ref).map(|sibling| sibling.leg);
+        stream.leg = self.legs.join(leg);
         self.slots.insert(stream.id, slot);
         if slot == self.streams.len() {
             self.streams.push(Some(stream));
@@ -437,6 +439,10 @@ impl Loop {
         // Closing the socket does the same; these only keep the kernel's set tidy until then.
         let _ = registry.deregister(&mut stream.rtp);
         let _ = registry.deregister(&mut stream.rtcp);
+        if stream.is_engaged() && !stream.kind.is_video() {
+            self.legs.set_playout(stream.leg, None);
+        }
+        self.legs.leave(stream.leg);
         self.slots.remove(&stream.id);
         self.free.push(slot);
         self.inbox.streams.fetch_sub(1, Ordering::Relaxed);
@@ -456,13 +462,25 @@ impl Loop {
                 }
             }
             Order::Feed(feed) => self.feed(slot, feed, now),
-            Order::Engage(rings) => stream.engage(rings),
+            Order::Engage(rings) => {
+                stream.engage(rings);
+                if !stream.kind.is_video() {
+                    self.legs.set_playout(stream.leg, stream.wishes());
+                }
+            }
             Order::Disengage => {
-                stream.disengage(false);
+                stream.disengage();
+                if !stream.kind.is_video() {
+                    self.legs.set_playout(stream.leg, None);
+                }
                 self.refresh_frames(slot);
             }
             Order::RequestKeyframe => stream.request_keyframe(now),
-            Order::SendDtmf(digit, duration) => stream.session.send_dtmf(now, digit, duration),
+            Order::SendDtmf(digit, duration) => {
+                if !stream.session.send_dtmf(digit, duration) {
+                    tracing::debug!(stream = stream.id.0, "a key had no way into the media");
+                }
+            }
             Order::Publish => stream.publish(now),
         }
     }
@@ -483,8 +501,11 @@ impl Loop {
                 }
                 return;
             };
-            if let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) {
-                stream.sinks.push(slot);
+            let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) else { return };
+            stream.sinks.push(slot);
+            let from = stream.leg;
+            if let Some(stream) = self.streams.get(slot).and_then(Option::as_ref) {
+                self.legs.route(from, stream.leg);
             }
             self.refresh_frames(source);
             if video {
@@ -526,7 +547,7 @@ impl Loop {
         if source.is_engaged() {
             return;
         }
-        match (wanted, source.session.has_frames()) {
+        match (wanted, source.session.frames_carry().is_some()) {
             (true, false) => source.session.open_frames(pool(source.kind)),
             (false, true) => source.session.close_frames(),
             _ => {}

@@ -1,5 +1,5 @@
-//! When to ask a peer for a keyframe. Many may want one at once (each viewer of a relay, the
-//! decoder, our own loss): the peer hears of it once a second at most.
+//! When to ask for a keyframe. Many may want one at once (each viewer of a relay, the decoder, our
+//! own loss): who makes it hears of it once a second at most.
 
 use std::time::Duration;
 
@@ -9,22 +9,27 @@ use crate::Instant;
 /// asking faster than once a second makes the picture worse, not better.
 pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Merged requests of one source.
+/// Requests for one wish. Whoever has not answered by then does not know the request; the next
+/// wish tries again.
+const TRIES: u8 = 10;
+
+/// Merged wishes for a keyframe of one source.
 #[derive(Debug, Default)]
-pub(super) struct KeyframeRequests {
+pub(super) struct KeyframeWish {
     asked: Option<Instant>,
-    wanted: bool,
+    /// Requests that are left.
+    tries: u8,
 }
 
-impl KeyframeRequests {
+impl KeyframeWish {
     /// Somebody wants one.
     pub(super) const fn want(&mut self) {
-        self.wanted = true;
+        self.tries = TRIES;
     }
 
     /// One began to arrive: all wishes so far are granted.
     pub(super) const fn arrived(&mut self) {
-        self.wanted = false;
+        self.tries = 0;
     }
 
     /// True when the peer is to be asked now. The wish stays until one arrives: the request itself
@@ -33,13 +38,14 @@ impl KeyframeRequests {
         let due = self.due().is_some_and(|at| at <= now);
         if due {
             self.asked = Some(now);
+            self.tries = self.tries.saturating_sub(1);
         }
         due
     }
 
     /// When to ask, if anybody wants one.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.wanted.then(|| self.asked.map_or(Instant::ZERO, |asked| asked + KEYFRAME_INTERVAL))
+        (self.tries > 0).then(|| self.asked.map_or(Instant::ZERO, |asked| asked + KEYFRAME_INTERVAL))
     }
 }
 
@@ -47,26 +53,29 @@ impl KeyframeRequests {
 mod tests {
     use super::*;
 
+    fn asked(wish: &mut KeyframeWish, millis: std::ops::Range<u64>) -> Vec<u64> {
+        millis.filter(|ms| wish.take(Instant::from_millis(10_000 + ms))).collect()
+    }
+
     #[test]
     fn wishes_merge_and_repeat_until_a_keyframe_comes() {
-        let mut requests = KeyframeRequests::default();
-        let start = Instant::from_millis(10_000);
-        let mut asked = Vec::new();
-        for ms in 0..3500 {
-            let now = start + Duration::from_millis(ms);
-            if ms < 100 {
-                requests.want();
-            }
-            if requests.take(now) {
-                asked.push(ms);
-            }
-            if ms == 2500 {
-                requests.arrived();
-            }
-        }
-        assert_eq!(asked, [0, 1000, 2000]);
-        // A wish after the keyframe waits for the interval only if that is not over.
-        requests.want();
-        assert!(requests.take(start + Duration::from_millis(3600)));
+        let mut wish = KeyframeWish::default();
+        wish.want();
+        wish.want();
+        assert_eq!(asked(&mut wish, 0..100), [0]);
+        wish.want();
+        assert_eq!(asked(&mut wish, 100..2500), [1000, 2000]);
+        wish.arrived();
+        assert_eq!(asked(&mut wish, 2500..9000), [0; 0]);
+        // After the interval a new wish goes at once.
+        wish.want();
+        assert_eq!(asked(&mut wish, 9000..9500), [9000]);
+    }
+
+    #[test]
+    fn a_peer_that_never_answers_is_not_asked_for_ever() {
+        let mut wish = KeyframeWish::default();
+        wish.want();
+        assert_eq!(asked(&mut wish, 0..60_000).len(), usize::from(TRIES));
     }
 }

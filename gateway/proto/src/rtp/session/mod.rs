@@ -12,9 +12,8 @@
 //! The owner calls [`Session::poll_event`] until it is empty after each call, and
 //! [`Session::handle_timeout`] at [`Session::poll_timeout`].
 
-#![expect(dead_code, reason = "RTCP, which the rest of it serves, is the next step")]
-
 mod config;
+mod control;
 mod frames;
 mod keyframe;
 mod receive;
@@ -26,23 +25,27 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::format::{Codec, MediaFormat, MediaKind, PacketizationMode, RelayForm};
-use crosspoint_codecs::frame::{MediaTime, Pool};
+use crosspoint_codecs::frame::MediaTime;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::Instant;
+use crate::rtp::dtmf::DtmfSender;
 use crate::rtp::packet::DatagramKind;
 use crate::rtp::srtp::{MAX_OVERHEAD, SrtpContext};
+use crate::rtp::timeline::LegClock;
 
 pub use config::{
     DtmfPayload, Feedback, MEDIA_TIMEOUT, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig,
     SourcePolicy, SrtpKeys,
 };
+use control::Control;
+use frames::Frames;
 pub use keyframe::KEYFRAME_INTERVAL;
-use keyframe::KeyframeRequests;
+use keyframe::KeyframeWish;
 use receive::Receiver;
 use send::Sender;
-use source::{SourceGate, Verdict};
+use source::SourceGate;
 pub use source::{UNPROVEN_PACKETS, UNPROVEN_TIME};
 
 /// Events that wait to be polled. The owner drains after each call, and one call makes few: more
@@ -195,14 +198,19 @@ pub struct Session {
     gate: SourceGate,
     sender: Sender,
     receiver: Receiver,
+    frames: Frames,
+    control: Control,
+    /// We want a keyframe of the peer.
+    wanted: KeyframeWish,
+    /// The peer wants one of us.
+    asked: KeyframeWish,
     srtp: Option<Srtp>,
     events: VecDeque<Event>,
     stats: SessionStats,
     /// Packets are made here.
     scratch: Box<[u8; SCRATCH]>,
+    epoch: SystemTime,
     rng: ChaCha8Rng,
-    keyframes: KeyframeRequests,
-    frames: Option<Pool>,
     closed: bool,
 }
 
@@ -223,15 +231,18 @@ impl Session {
         let config = SessionConfig::new(kind, rng.next_u32(), String::new());
         Self {
             gate: SourceGate::new(config.source, None, false),
-            sender: Sender::new(&config, epoch, &mut rng),
-            receiver: Receiver::new(),
+            sender: Sender::new(&config, &mut rng),
+            receiver: Receiver::default(),
+            frames: Frames::new(&config),
+            control: Control::default(),
+            wanted: KeyframeWish::default(),
+            asked: KeyframeWish::default(),
             srtp: None,
             events: VecDeque::with_capacity(EVENTS),
             stats: SessionStats::default(),
             scratch: Box::new([0; SCRATCH]),
+            epoch,
             rng,
-            keyframes: KeyframeRequests::default(),
-            frames: None,
             closed: false,
             config,
         }
@@ -239,12 +250,20 @@ impl Session {
 
     /// Takes what was agreed, or agreed anew. Numbering and stamps of what we send go on; so do
     /// SRTP contexts whose keys stayed.
-    pub fn configure(&mut self, now: Instant, config: SessionConfig, wire: &mut dyn Wire) {
-        let _ = wire;
+    pub fn configure(&mut self, now: Instant, mut config: SessionConfig) {
+        let cut = config.cname.floor_char_boundary(MAX_CNAME);
+        config.cname.truncate(cut);
         self.gate.configure(config.source, config.remote, config.rtcp_mux);
         self.rekey(config.srtp.as_ref());
-        self.sender.configure(&config);
+        self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);
+        if config.feedback.nack != self.config.feedback.nack || config.kind != self.config.kind {
+            self.frames.configure(&config);
+        }
+        if config.remote.is_some() {
+            let random = self.rng.next_u32();
+            self.control.start(now, random);
+        }
         self.config = config;
         self.stats.encrypted = self.srtp.is_some();
     }
@@ -254,10 +273,9 @@ impl Session {
             self.srtp = None;
             return;
         };
-        let old = self.srtp.take();
         // A context goes on under the same key: to start it anew would accept replays, and on our
         // side use a key stream twice.
-        let (send, receive) = match old {
+        let (send, receive) = match self.srtp.take() {
             Some(old) => (
                 Some(old.send).filter(|_| old.keys.send == keys.send),
                 Some(old.receive).filter(|_| old.keys.receive == keys.receive),
@@ -274,11 +292,13 @@ impl Session {
         }
     }
 
-    /// Takes a datagram that came to the socket of `channel`; `data` is decrypted in place. What is
-    /// due at once (answers to NACK, feedback) leaves through `wire`.
+    /// Takes a datagram that came to the socket of `channel`; `data` is decrypted in place. `leg` is
+    /// what all sessions of the leg share. What is due at once (answers to NACK, feedback) leaves
+    /// through `wire`.
     pub fn receive<'d>(
         &mut self,
         now: Instant,
+        leg: &mut LegClock,
         channel: Channel,
         from: SocketAddr,
         data: &'d mut [u8],
@@ -287,23 +307,15 @@ impl Session {
         if self.closed {
             return Received::Nothing;
         }
-        match (channel, DatagramKind::of(data)) {
-            (Channel::Rtp, DatagramKind::Rtp) => return self.receive_rtp(now, from, data),
-            (Channel::Rtp, DatagramKind::Rtcp) if self.config.rtcp_mux => {
-                self.receive_rtcp(now, from, data, wire);
+        let rtcp = if self.config.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
+        match DatagramKind::of(data) {
+            DatagramKind::Rtp if channel == Channel::Rtp => {
+                return self.receive_rtp(now, leg, from, data);
             }
-            (Channel::Rtcp, DatagramKind::Rtcp) if !self.config.rtcp_mux => {
-                self.receive_rtcp(now, from, data, wire);
-            }
+            DatagramKind::Rtcp if channel == rtcp => self.receive_rtcp(now, leg, from, data, wire),
             _ => self.drop_one(),
         }
         Received::Nothing
-    }
-
-    fn receive_rtcp(&mut self, _now: Instant, from: SocketAddr, _data: &mut [u8], _wire: &mut dyn Wire) {
-        if self.gate.rtcp_from(from) == Verdict::Refuse {
-            self.drop_one();
-        }
     }
 
     /// How what a source carries gets to our peer without decoding; `None` when it cannot.
@@ -315,7 +327,7 @@ impl Session {
         Some(if ours.mode == carries.mode { RelayForm::Packet } else { RelayForm::AccessUnit })
     }
 
-    /// What the peer may send.
+    /// What the peer may send, most wanted first.
     pub fn receives(&self) -> impl Iterator<Item = Carries> + '_ {
         self.config.receive.iter().filter_map(|entry| match &entry.payload {
             Payload::Media(format) => Some(Carries::from(format)),
@@ -323,34 +335,21 @@ impl Session {
         })
     }
 
-    /// Highest rate in bit/s that the peer takes.
-    pub const fn send_limit(&self) -> Option<u32> {
-        self.config.max_send_bitrate
+    /// Highest rate in bit/s that the peer takes: what was agreed, and what it asked for since.
+    pub fn send_limit(&self) -> Option<u32> {
+        [self.config.max_send_bitrate, self.control.peer_limit].into_iter().flatten().min()
     }
-
-    /// Asks the peer for a keyframe: at once, or when the last request is
-    /// [`KEYFRAME_INTERVAL`] ago, and again until one comes.
-    pub fn request_keyframe(&mut self, now: Instant, wire: &mut dyn Wire) {
-        self.keyframes.want();
-        self.ask_keyframe(now, wire);
-    }
-
-    fn ask_keyframe(&mut self, now: Instant, _wire: &mut dyn Wire) {
-        if self.keyframes.take(now) {
-            self.stats.keyframes_requested = self.stats.keyframes_requested.saturating_add(1);
-            self.tell(Event::KeyframeNeeded);
-        }
-    }
-
-    /// Asks the peer to send at most so many bit/s.
-    pub fn limit_peer(&mut self, _now: Instant, _bits: u32, _wire: &mut dyn Wire) {}
-
-    /// Sends a key.
-    pub fn send_dtmf(&mut self, _now: Instant, _digit: char, _duration: Duration) {}
 
     /// Does what is due at [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.closed {
+            return;
+        }
+        self.poll_dtmf(now, wire);
+        self.poll_reorder(now, wire);
         self.ask_keyframe(now, wire);
+        self.answer_keyframe_asked(now);
+        self.report(now, wire);
         if self.receiver.is_silent(now) {
             self.tell(Event::MediaTimeout);
         }
@@ -358,7 +357,17 @@ impl Session {
 
     /// When [`Self::handle_timeout`] wants to be called next; may change with every call.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.receiver.silence_deadline(), self.keyframes.due()];
+        if self.closed {
+            return None;
+        }
+        let deadlines = [
+            self.receiver.silence_deadline(),
+            self.keyframe_due(),
+            self.asked.due(),
+            self.frames.deadline(),
+            self.control.due(),
+            self.sender.dtmf.as_ref().and_then(DtmfSender::deadline),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -369,8 +378,10 @@ impl Session {
 
     /// Says goodbye; nothing is sent or taken afterwards.
     pub fn close(&mut self, now: Instant, wire: &mut dyn Wire) {
-        let _ = (now, wire);
-        self.closed = true;
+        if !self.closed {
+            self.say_goodbye(now, wire);
+            self.closed = true;
+        }
     }
 
     /// Its figures.
@@ -379,6 +390,7 @@ impl Session {
             remote: self.gate.rtp(),
             packets_lost: self.receiver.lost(),
             jitter: self.receiver.jitter(),
+            overflow: self.stats.overflow.saturating_add(self.frames.overflow),
             ..self.stats
         }
     }
@@ -398,3 +410,6 @@ impl Session {
 
 /// Room that a packet needs behind its payload for SRTP.
 const TRAILER: usize = MAX_OVERHEAD;
+
+/// Longest canonical name: the length of an SDES item is one byte (RFC 3550 section 6.5).
+const MAX_CNAME: usize = 255;

@@ -3,27 +3,28 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crosspoint_codecs::frame::MediaTime;
+use crosspoint_codecs::format::Codec;
 
 use super::source::Verdict;
-use super::{
-    Carries, Event, MediaPacket, Numbering, Payload, ReceivePayload, Received, Session, SessionConfig,
-};
+use super::{Carries, Event, MediaPacket, Numbering, Payload, Received, Session, SessionConfig};
 use crate::Instant;
+use crate::rtp::dtmf::DtmfReceiver;
 use crate::rtp::packet::RtpPacket;
 use crate::rtp::reception::{Index, MIN_SEQUENTIAL, Reception, Sequence};
+use crate::rtp::rtcp::LastSenderReport;
+use crate::rtp::timeline::{LegClock, ReceiveTimeline};
 
 /// The receiving half of a session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Receiver {
-    payloads: Vec<ReceivePayload>,
-    source: Option<Source>,
+    pub(super) source: Option<Source>,
     /// A new SSRC of the same peer, until two packets in a row prove it.
     candidate: Option<Source>,
     /// Numberings so far.
     epoch: u32,
-    /// Loss of the numberings before this one.
+    /// Loss of the sources before this one.
     lost_before: u64,
+    dtmf: DtmfReceiver,
     started: bool,
     timeout: Option<Duration>,
     /// Last valid packet, or when waiting began.
@@ -34,16 +35,28 @@ pub(super) struct Receiver {
 
 /// A source of packets: one SSRC.
 #[derive(Debug)]
-struct Source {
-    ssrc: u32,
+pub(super) struct Source {
+    pub(super) ssrc: u32,
     clock: u32,
-    reception: Reception,
+    pub(super) reception: Reception,
     doubles: Doubles,
+    pub(super) timeline: ReceiveTimeline,
+    pub(super) last_report: Option<LastSenderReport>,
+    /// It said goodbye: whoever comes next need not prove itself.
+    pub(super) left: bool,
 }
 
 impl Source {
     const fn new(ssrc: u32, clock: u32, probation: u8) -> Self {
-        Self { ssrc, clock, reception: Reception::new(clock, probation), doubles: Doubles::new() }
+        Self {
+            ssrc,
+            clock,
+            reception: Reception::new(clock, probation),
+            doubles: Doubles::new(),
+            timeline: ReceiveTimeline::new(clock),
+            last_report: None,
+            left: false,
+        }
     }
 }
 
@@ -77,25 +90,13 @@ impl Doubles {
 }
 
 impl Receiver {
-    pub(super) const fn new() -> Self {
-        Self {
-            payloads: Vec::new(),
-            source: None,
-            candidate: None,
-            epoch: 0,
-            lost_before: 0,
-            started: false,
-            timeout: None,
-            heard: None,
-            silent: false,
-        }
-    }
-
     /// `moved`: the peer has another address, so its media starts anew.
     pub(super) fn configure(&mut self, now: Instant, config: &SessionConfig, moved: bool) {
-        self.payloads.clone_from(&config.receive);
         if moved {
             self.started = false;
+            if let Some(source) = &mut self.source {
+                source.left = true;
+            }
         }
         self.timeout =
             config.media_timeout.filter(|_| config.direction.receives() && config.remote.is_some());
@@ -127,54 +128,48 @@ impl Receiver {
         self.source.as_ref().map_or(Duration::ZERO, |source| source.reception.jitter())
     }
 
-    fn payload(&self, payload_type: u8) -> Option<&Payload> {
-        let entry = self.payloads.iter().find(|entry| entry.payload_type == payload_type)?;
-        Some(&entry.payload)
-    }
-
     /// Gives a packet its number; `None` drops it.
     fn number(&mut self, ssrc: u32, sequence: u16, clock: u32) -> Option<Numbering> {
         let known = self.source.as_ref().is_some_and(|source| source.ssrc == ssrc);
-        if !known {
-            self.take_candidate(ssrc, sequence, clock)?;
-        }
-        let source = self.source.as_mut()?;
         let placed = if known {
-            source.reception.sequence(sequence)
-        } else {
-            Sequence::Valid(source.reception.highest())
-        };
-        let index = match placed {
-            Sequence::Valid(index) => index,
-            Sequence::Restarted(index) => {
+            let lost = self.lost();
+            let source = self.source.as_mut()?;
+            let placed = source.reception.sequence(sequence);
+            if let Sequence::Restarted(_) = placed {
+                self.lost_before = lost;
                 self.epoch = self.epoch.wrapping_add(1);
                 source.doubles = Doubles::new();
-                index
             }
-            Sequence::Probation | Sequence::Outlier => return None,
+            placed
+        } else {
+            self.take_candidate(ssrc, sequence, clock)?
         };
-        if source.doubles.is_double(index) {
+        let (Sequence::Valid(index) | Sequence::Restarted(index)) = placed else { return None };
+        if self.source.as_mut()?.doubles.is_double(index) {
             return None;
         }
         Some(Numbering { epoch: self.epoch, index })
     }
 
-    /// A packet of another SSRC than the present: the first ever is believed at once, any other
-    /// after two in a row, so that one stray packet does not tear the stream.
-    fn take_candidate(&mut self, ssrc: u32, sequence: u16, clock: u32) -> Option<()> {
-        let probation = if self.source.is_none() { 0 } else { MIN_SEQUENTIAL };
+    /// A packet of another SSRC than the present: the first ever is believed at once, and who comes
+    /// after a goodbye; any other after two in a row, so that one stray packet does not tear the
+    /// stream.
+    fn take_candidate(&mut self, ssrc: u32, sequence: u16, clock: u32) -> Option<Sequence> {
+        let vacant = self.source.as_ref().is_none_or(|source| source.left);
+        let probation = if vacant { 0 } else { MIN_SEQUENTIAL };
         let mut candidate = match self.candidate.take().filter(|candidate| candidate.ssrc == ssrc) {
             Some(candidate) => candidate,
             None => Source::new(ssrc, clock, probation),
         };
-        let Sequence::Valid(_) = candidate.reception.sequence(sequence) else {
+        let placed = candidate.reception.sequence(sequence);
+        if !matches!(placed, Sequence::Valid(_)) {
             self.candidate = Some(candidate);
             return None;
-        };
+        }
         self.lost_before = self.lost();
         self.epoch = self.epoch.wrapping_add(1);
         self.source = Some(candidate);
-        Some(())
+        Some(placed)
     }
 }
 
@@ -182,6 +177,7 @@ impl Session {
     pub(super) fn receive_rtp<'d>(
         &mut self,
         now: Instant,
+        leg: &mut LegClock,
         from: SocketAddr,
         data: &'d mut [u8],
     ) -> Received<'d> {
@@ -199,7 +195,9 @@ impl Session {
             return Received::Nothing;
         };
         let header = packet.header;
-        let (carries, clock) = match self.receiver.payload(header.payload_type) {
+        let mut entries = self.config.receive.iter();
+        let entry = entries.find(|entry| entry.payload_type == header.payload_type);
+        let (carries, clock) = match entry.map(|entry| &entry.payload) {
             Some(Payload::Media(format)) => (Some(Carries::from(format)), format.codec().rtp_clock()),
             Some(Payload::TelephoneEvent(clock)) => (None, *clock),
             None => {
@@ -207,48 +205,85 @@ impl Session {
                 return Received::Nothing;
             }
         };
-        match verdict {
-            Verdict::Accept => {
-                self.gate.accepted(from, header.ssrc, header.payload_type, header.sequence, now);
-            }
+        if verdict == Verdict::Accept {
+            self.gate.accepted(from, header.ssrc, header.payload_type, header.sequence, now);
+        } else if !self.gate.probe(from, header.ssrc, header.payload_type, header.sequence, now) {
             // Nothing of a candidate is heard before it has proven itself.
-            _ if !self.gate.probe(from, header.ssrc, header.payload_type, header.sequence, now) => {
-                self.drop_one();
-                return Received::Nothing;
-            }
-            _ => {}
+            self.drop_one();
+            return Received::Nothing;
         }
         let Some(number) = self.receiver.number(header.ssrc, header.sequence, clock) else {
             self.drop_one();
             return Received::Nothing;
         };
         self.stats.packets_received = self.stats.packets_received.saturating_add(1);
-        let payload_len = u64::try_from(packet.payload.len()).unwrap_or(0);
-        self.stats.bytes_received = self.stats.bytes_received.saturating_add(payload_len);
+        let bytes = u64::try_from(packet.payload.len()).unwrap_or(0);
+        self.stats.bytes_received = self.stats.bytes_received.saturating_add(bytes);
         self.receiver.heard = self.receiver.timeout.map(|_| now);
         self.receiver.silent = false;
+        let receives = self.config.direction.receives();
         let Some(carries) = carries else {
+            let key = self.receiver.dtmf.receive(now, header.timestamp, header.marker, packet.payload);
+            if let Some(key) = key.filter(|_| receives) {
+                self.tell(Event::Dtmf(key));
+            }
+            self.track_ended(now, number);
             return Received::Ended(number);
         };
         if !self.receiver.started {
             self.receiver.started = true;
             self.tell(Event::MediaStarted);
         }
-        if let Some(source) = self.receiver.source.as_mut().filter(|source| source.clock == clock) {
-            source.reception.arrival(now, header.timestamp);
+        let Some(source) = &mut self.receiver.source else { return Received::Nothing };
+        if source.clock != clock {
+            // Another codec with another clock under the same SSRC (RFC 7160): its stamps have
+            // nothing to do with those before.
+            source.clock = clock;
+            source.timeline = ReceiveTimeline::new(clock);
         }
-        if !self.config.direction.receives() || packet.payload.is_empty() {
+        source.reception.arrival(now, header.timestamp);
+        let media_time = source.timeline.media_time(now, leg, header.timestamp);
+        if !receives || packet.payload.is_empty() {
             // A peer that was told to be silent, or that only keeps a NAT binding open.
+            self.track_ended(now, number);
             return Received::Ended(number);
         }
-        let media_time = MediaTime(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
-        Received::Media(MediaPacket {
+        if carries.codec == Codec::H264 && begins_keyframe(packet.payload) {
+            self.wanted.arrived();
+        }
+        let packet = MediaPacket {
             number,
             timestamp: header.timestamp,
             media_time,
             marker: header.marker,
             carries,
             payload: packet.payload,
-        })
+        };
+        self.track(now, &packet);
+        Received::Media(packet)
+    }
+}
+
+/// Whether a payload of H.264 holds the beginning of a keyframe: an IDR slice or a sequence parameter
+/// set, alone, in an aggregate or as the first fragment (RFC 6184 section 5.4).
+pub(super) fn begins_keyframe(payload: &[u8]) -> bool {
+    const IDR: u8 = 5;
+    const SPS: u8 = 7;
+    let is_key = |byte: u8| matches!(byte & 0x1f, IDR | SPS);
+    match payload {
+        [first, rest @ ..] if first & 0x1f == 24 => {
+            let mut rest = rest;
+            while let [high, low, inner, ..] = rest {
+                if is_key(*inner) {
+                    return true;
+                }
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = rest.get(length.saturating_add(2)..).unwrap_or(&[]);
+            }
+            false
+        }
+        [first, header, ..] if first & 0x1f == 28 => header & 0x80 != 0 && is_key(*header),
+        [first, ..] => is_key(*first),
+        [] => false,
     }
 }

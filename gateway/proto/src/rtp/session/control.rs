@@ -1,0 +1,327 @@
+//! RTCP of a session: reports on schedule, feedback at once, and what the peer's say.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use rand_core::Rng;
+
+use super::source::Verdict;
+use super::{Channel, Event, Session, TRAILER, Wire};
+use crate::Instant;
+use crate::rtp::rtcp::{
+    LastSenderReport, NtpTime, RateLimit, ReportBlock, RtcpError, RtcpEvent, RtcpSchedule, RtcpWriter,
+    SenderInfo, read, round_trip,
+};
+use crate::rtp::timeline::LegClock;
+
+/// Largest compound that we send.
+const COMPOUND: usize = 1200;
+
+/// Between two requests for a lower rate: an encoder needs that long to show what it does.
+const LIMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes below RTP that a TMMBR of ours counts a packet: IPv4, UDP, RTP.
+const OVERHEAD: u16 = 40;
+
+/// The RTCP side of a session.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    schedule: Option<RtcpSchedule>,
+    /// RTP packets sent when the last report went, and the one before: a sender is who has sent
+    /// since (RFC 3550 section 6.4).
+    reported: [u64; 2],
+    /// Bytes of both ways at the last report, for the rate of the session.
+    counted: (Instant, u64),
+    fir: u8,
+    /// The number of the last FIR of the peer: repetitions are one request.
+    fir_seen: Option<(u32, u8)>,
+    limited: Option<Instant>,
+    /// What the peer asked for by TMMBR or REMB.
+    pub(super) peer_limit: Option<u32>,
+    /// Something was sent: a goodbye has somebody to hear it.
+    spoken: bool,
+}
+
+/// Feedback that goes with a report.
+#[derive(Clone, Copy, Debug)]
+enum Feedback<'a> {
+    None,
+    Nack(&'a [u16]),
+    Pli,
+    Fir(u8),
+    Tmmbr(u64),
+    Tmmbn(RateLimit),
+    Bye,
+}
+
+impl Control {
+    pub(super) fn start(&mut self, now: Instant, random: u32) {
+        let _ = self.schedule.get_or_insert_with(|| RtcpSchedule::new(now, random));
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.schedule.as_ref().map(RtcpSchedule::due)
+    }
+}
+
+impl Session {
+    pub(super) fn receive_rtcp(
+        &mut self,
+        now: Instant,
+        leg: &mut LegClock,
+        from: SocketAddr,
+        data: &mut [u8],
+        wire: &mut dyn Wire,
+    ) {
+        let verdict = self.gate.rtcp_from(from);
+        let len = match (verdict, &mut self.srtp) {
+            (Verdict::Refuse, _) => None,
+            (_, Some(srtp)) => srtp.receive.unprotect_rtcp(data).ok(),
+            (_, None) => Some(data.len()),
+        };
+        let Some(data) = len.and_then(|len| data.get(..len)) else {
+            self.drop_one();
+            return;
+        };
+        if verdict == Verdict::Probe {
+            let theirs = self.receiver.source.as_ref().map(|source| source.ssrc);
+            let mut proven = false;
+            let _ = read(data, &mut |event| {
+                if let RtcpEvent::SenderReport { ssrc, .. } | RtcpEvent::ReceiverReport { ssrc } = event {
+                    proven |= Some(ssrc) == theirs;
+                }
+            });
+            if !proven {
+                self.drop_one();
+                return;
+            }
+            self.gate.rtcp_probe(from);
+        }
+        if let Some(schedule) = &mut self.control.schedule {
+            schedule.observe(data.len());
+        }
+        let mut told = false;
+        let result = read(data, &mut |event| {
+            told = true;
+            self.heed(now, leg, event, wire);
+        });
+        if told {
+            self.gate.rtcp_accepted();
+        }
+        if result.is_err() {
+            self.drop_one();
+        }
+    }
+
+    fn heed(&mut self, now: Instant, leg: &mut LegClock, event: RtcpEvent<'_>, wire: &mut dyn Wire) {
+        let ours = self.config.ssrc;
+        match event {
+            RtcpEvent::SenderReport { ssrc, info } => {
+                if let Some(source) = self.receiver.source.as_mut().filter(|source| source.ssrc == ssrc) {
+                    source.last_report = Some(LastSenderReport { ntp: info.ntp, at: now });
+                    source.timeline.sender_report(now, leg, info.ntp, info.rtp_timestamp);
+                }
+            }
+            RtcpEvent::Report { block, .. } if block.ssrc == ours => {
+                self.stats.remote_loss = f32::from(block.fraction_lost) / 256.0;
+                let trip = round_trip(self.ntp(now), block.last_sender_report, block.delay);
+                if let Some(trip) = trip {
+                    self.stats.round_trip = Some(trip);
+                    self.frames.set_round_trip(trip);
+                }
+            }
+            RtcpEvent::Bye { ssrc } => {
+                if let Some(source) = self.receiver.source.as_mut().filter(|source| source.ssrc == ssrc) {
+                    source.left = true;
+                }
+            }
+            RtcpEvent::Nack { media, sequence } if media == ours => self.repeat(now, sequence, wire),
+            // Some endpoints leave the media source of a PLI at zero.
+            RtcpEvent::Pli { media } if media == ours || media == 0 => self.keyframe_asked(),
+            RtcpEvent::Fir { from, media, number }
+                if media == ours && self.control.fir_seen.replace((from, number)) != Some((from, number)) =>
+            {
+                self.keyframe_asked();
+            }
+            RtcpEvent::Tmmbr { limit, .. } if limit.media == ours => {
+                self.peer_limits(limit.bitrate);
+                self.send_compound(now, true, Feedback::Tmmbn(limit), wire);
+            }
+            RtcpEvent::Remb { media, bitrate } if media == ours => self.peer_limits(bitrate),
+            _ => {}
+        }
+        self.answer_keyframe_asked(now);
+    }
+
+    fn keyframe_asked(&mut self) {
+        self.stats.keyframes_asked = self.stats.keyframes_asked.saturating_add(1);
+        self.asked.want();
+    }
+
+    pub(super) fn answer_keyframe_asked(&mut self, now: Instant) {
+        if self.asked.take(now) {
+            self.tell(Event::KeyframeAsked);
+        }
+    }
+
+    fn peer_limits(&mut self, bitrate: u64) {
+        let bits = u32::try_from(bitrate).unwrap_or(u32::MAX);
+        if self.control.peer_limit.replace(bits) != Some(bits)
+            && let Some(limit) = self.send_limit()
+        {
+            self.tell(Event::PeerLimit(limit));
+        }
+    }
+
+    /// Asks the peer for a keyframe: at once, or when the last request is
+    /// [`KEYFRAME_INTERVAL`](super::KEYFRAME_INTERVAL) ago, and again until one comes.
+    pub fn request_keyframe(&mut self, now: Instant, wire: &mut dyn Wire) {
+        self.wanted.want();
+        self.ask_keyframe(now, wire);
+    }
+
+    /// When the next request may go. While the peer sends nothing there is nobody to ask; what it
+    /// begins with is a keyframe.
+    pub(super) fn keyframe_due(&self) -> Option<Instant> {
+        let receives = self.config.direction.receives() && self.receiver.source.is_some();
+        self.wanted.due().filter(|_| receives)
+    }
+
+    pub(super) fn ask_keyframe(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.keyframe_due().is_none() || !self.wanted.take(now) {
+            return;
+        }
+        self.stats.keyframes_requested = self.stats.keyframes_requested.saturating_add(1);
+        if self.config.feedback.pli {
+            self.send_compound(now, true, Feedback::Pli, wire);
+        } else if self.config.feedback.fir {
+            self.control.fir = self.control.fir.wrapping_add(1);
+            self.send_compound(now, true, Feedback::Fir(self.control.fir), wire);
+        } else {
+            self.tell(Event::KeyframeNeeded);
+        }
+    }
+
+    /// Asks the peer to send at most so many bit/s, once a second at most, where it takes TMMBR.
+    pub fn limit_peer(&mut self, now: Instant, bits: u32, wire: &mut dyn Wire) {
+        let due = self.control.limited.is_none_or(|at| now.saturating_since(at) >= LIMIT_INTERVAL);
+        if self.config.feedback.tmmbr && due {
+            self.control.limited = Some(now);
+            self.send_compound(now, true, Feedback::Tmmbr(u64::from(bits)), wire);
+        }
+    }
+
+    pub(super) fn send_nack(&mut self, now: Instant, lost: &[u16], wire: &mut dyn Wire) {
+        self.send_compound(now, true, Feedback::Nack(lost), wire);
+    }
+
+    /// The regular report, when it is due.
+    pub(super) fn report(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.control.due().is_none_or(|due| due > now) {
+            return;
+        }
+        self.send_compound(now, false, Feedback::None, wire);
+        let random = self.rng.next_u32();
+        let bytes = self.stats.bytes_received.saturating_add(self.stats.bytes_sent);
+        let (at, before) = std::mem::replace(&mut self.control.counted, (now, bytes));
+        let bits = u128::from(bytes.saturating_sub(before)).saturating_mul(8_000_000_000);
+        let rate = bits.checked_div(now.saturating_since(at).as_nanos()).unwrap_or(0);
+        if let Some(schedule) = &mut self.control.schedule {
+            schedule.set_bitrate(u32::try_from(rate).unwrap_or(u32::MAX));
+            schedule.sent(now, random);
+        }
+        self.control.reported = [self.sender.packets, self.control.reported[0]];
+    }
+
+    pub(super) fn say_goodbye(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.control.spoken {
+            self.send_compound(now, false, Feedback::Bye, wire);
+        }
+    }
+
+    /// Sends a report with its SDES, and `feedback` behind it. `early`: between the regular ones,
+    /// and so within a share of the rate.
+    fn send_compound(&mut self, now: Instant, early: bool, feedback: Feedback<'_>, wire: &mut dyn Wire) {
+        let Some(to) = self.gate.rtcp() else { return };
+        let len = self.write_compound(now, feedback).ok();
+        let Some(len) = len.filter(|len| *len > 0) else { return };
+        let early_refused = |schedule: &mut RtcpSchedule| early && !schedule.take_early(now, len);
+        if self.control.schedule.as_mut().is_some_and(early_refused) {
+            return;
+        }
+        if !self.gate.may_send(now) {
+            self.stats.packets_withheld = self.stats.packets_withheld.saturating_add(1);
+            return;
+        }
+        let end = match &mut self.srtp {
+            Some(srtp) => srtp.send.protect_rtcp(&mut *self.scratch, len).ok(),
+            None => Some(len),
+        };
+        let Some(datagram) = end.and_then(|end| self.scratch.get(..end)) else { return };
+        let channel = if self.config.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
+        wire.send(channel, to, datagram);
+        self.control.spoken = true;
+        if let Some(schedule) = &mut self.control.schedule {
+            schedule.observe(len);
+        }
+    }
+
+    fn write_compound(&mut self, now: Instant, feedback: Feedback<'_>) -> Result<usize, RtcpError> {
+        let ntp = self.ntp(now);
+        let ours = self.config.ssrc;
+        let mut block = None;
+        let mut theirs = 0;
+        if let Some(source) = &mut self.receiver.source {
+            theirs = source.ssrc;
+            let (last_sender_report, delay) = LastSenderReport::echo(source.last_report, now);
+            block = source.reception.report().map(|report| ReportBlock {
+                ssrc: source.ssrc,
+                fraction_lost: report.fraction_lost,
+                cumulative_lost: report.cumulative_lost,
+                highest: report.highest,
+                jitter: report.jitter,
+                last_sender_report,
+                delay,
+            });
+        }
+        let blocks = block.as_slice();
+        let room = self.scratch.len().saturating_sub(TRAILER).min(COMPOUND);
+        let mut writer = RtcpWriter::new(self.scratch.get_mut(..room).ok_or(RtcpError::Room)?);
+        if self.sender.packets > self.control.reported[1] {
+            let info = SenderInfo {
+                ntp,
+                rtp_timestamp: self.sender.stamp_now(now),
+                packets: low(self.sender.packets),
+                octets: low(self.sender.octets),
+            };
+            writer.sender_report(ours, &info, blocks)?;
+        } else {
+            writer.receiver_report(ours, blocks)?;
+        }
+        writer.cname(ours, &self.config.cname)?;
+        match feedback {
+            Feedback::None => {}
+            Feedback::Nack(lost) => writer.nack(ours, theirs, lost)?,
+            Feedback::Pli => writer.pli(ours, theirs)?,
+            Feedback::Fir(number) => writer.fir(ours, theirs, number)?,
+            Feedback::Tmmbr(bitrate) => {
+                writer.tmmbr(ours, &RateLimit { media: theirs, bitrate, overhead: OVERHEAD })?;
+            }
+            Feedback::Tmmbn(limit) => writer.tmmbn(ours, &limit)?,
+            Feedback::Bye => writer.bye(ours)?,
+        }
+        Ok(writer.len())
+    }
+
+    /// What our reports say that it is now: the wall clock as it stood at the clock's zero, and
+    /// what has passed since.
+    fn ntp(&self, now: Instant) -> NtpTime {
+        let passed = Duration::from_nanos(now.as_nanos());
+        NtpTime::from_wall(self.epoch.checked_add(passed).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+}
+
+/// The low 32 bits of a counter.
+fn low(count: u64) -> u32 {
+    u32::try_from(count & u64::from(u32::MAX)).unwrap_or(0)
+}
