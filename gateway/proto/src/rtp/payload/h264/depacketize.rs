@@ -24,8 +24,11 @@ pub struct H264Depacketizer {
     fragment: Option<usize>,
     lost: u16,
     damaged: bool,
-    /// Packets were lost right before this unit, so that its beginning may be among them.
+    /// Packets were lost right before this unit, or it is the first of its source: its beginning may
+    /// not have been among what came.
     begun_after_loss: bool,
+    /// Nothing came of this source yet.
+    fresh: bool,
     overflown: bool,
     has_slice: bool,
     has_idr: bool,
@@ -51,6 +54,7 @@ impl H264Depacketizer {
             lost: 0,
             damaged: false,
             begun_after_loss: false,
+            fresh: true,
             overflown: false,
             has_slice: false,
             has_idr: false,
@@ -255,7 +259,7 @@ impl Depacketizer for H264Depacketizer {
         }
         if self.timestamp.is_none() {
             self.timestamp = Some(payload.timestamp);
-            self.begun_after_loss = after_loss;
+            self.begun_after_loss = after_loss || std::mem::take(&mut self.fresh);
         }
         let result = if self.overflown { Ok(()) } else { self.take(payload.data) };
         if result.is_err() {
@@ -271,6 +275,7 @@ impl Depacketizer for H264Depacketizer {
     /// Parameter sets are forgotten too: another source has others.
     fn reset(&mut self) {
         self.clear();
+        self.fresh = true;
         self.lost = 0;
         self.sets.clear();
     }
@@ -418,6 +423,17 @@ mod tests {
             seen.iter().map(|unit| (unit.lost, unit.damaged)).collect::<Vec<_>>(),
             [(0, false), (1, true), (1, false)]
         );
+    }
+
+    #[test]
+    fn who_joins_in_the_middle_of_a_picture_is_told() {
+        let mut feed = Feed::new();
+        feed.push(1, true, LATER_SLICE).unwrap();
+        feed.push(2, true, LATER_SLICE).unwrap();
+        feed.depacketizer.reset();
+        feed.push(3, true, LATER_SLICE).unwrap();
+        let damaged: Vec<bool> = feed.take().iter().map(|unit| unit.damaged).collect();
+        assert_eq!(damaged, [true, false, true]);
     }
 
     #[test]

@@ -229,6 +229,9 @@ mod tests {
                 let markers = packets.iter().filter(|(_, marker)| *marker).count();
                 prop_assert!(markers == 1 && packets.last().unwrap().1);
                 let mut depacketizer = H264Depacketizer::new();
+                // A picture before it, so that this one is not taken for one that was joined midway.
+                let before = Payload { data: &[0x41, 0x80], timestamp: 6, marker: true, lost_before: 0 };
+                depacketizer.push(before, &mut |_| ()).unwrap();
                 let mut units = Vec::new();
                 for (data, marker) in &packets {
                     prop_assert!(data.len() <= limit);
