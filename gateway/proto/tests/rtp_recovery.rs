@@ -351,6 +351,8 @@ fn what_is_lost_is_asked_for_and_comes() {
     assert!(bare.receiver.whole < PICTURES * 7 / 10, "{}", bare.receiver.whole);
     assert!(mended.receiver.whole >= PICTURES * 99 / 100, "{}", mended.receiver.whole);
     assert!(mended.window.recovered > 400 && mended.window.lost <= 10, "{:?}", mended.window);
+    // A request is lost as a packet is, and few are made twice without need.
+    assert!(mended.window.requests < mended.window.recovered * 5 / 4, "{:?}", mended.window);
     // Nothing was held beyond its bound, and what was lost is reported as such or as recovered.
     let bound = MAX_WAIT + Duration::from_millis(20 + 3 + 8 + 1);
     assert!(mended.receiver.longest <= bound, "{:?}", mended.receiver.longest);
