@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod alias;
+pub mod api;
 pub mod cause;
 pub mod conference;
 pub mod config;
 pub mod leg;
 pub mod media;
 pub mod net;
+pub mod records;
 pub mod registrar;
 pub mod routing;
+pub mod status;

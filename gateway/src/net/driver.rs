@@ -57,7 +57,7 @@ pub struct Settings {
 
 /// Why a listener cannot be had. Says which, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{listen} {reason} (option {option})", reason = reason(error, *listen))]
+#[error("{listen} {reason} (option {option})", reason = reason(error, listen.address))]
 #[non_exhaustive]
 pub struct BindError {
     /// The listener.
@@ -68,11 +68,12 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-fn reason(error: &io::Error, listen: Listen) -> String {
+/// What is wrong with a listener, and what to do.
+pub(crate) fn reason(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "is in use: stop the program that has port {}, or choose another port",
-            listen.address.port()
+            address.port()
         ),
         io::ErrorKind::PermissionDenied => {
             "is not permitted: ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a higher one"

@@ -143,7 +143,7 @@ pub(super) struct Accepted {
     pub(super) room: Room,
 }
 
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the former life to time out.
     socket.set_reuse_address(true)?;

@@ -1,0 +1,256 @@
+//! The management listener: `/metrics`, `/healthz`, `/status`. Translation only; what it shows
+//! comes from a [`Source`].
+//!
+//! There is no authentication here, so it belongs on loopback. On loopback a request must name the
+//! machine by address or as localhost: a web page of a foreign name that resolves to 127.0.0.1
+//! (DNS rebinding) must not read who is calling whom.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+mod metrics;
+
+pub use metrics::Metrics;
+
+use crate::status::Status;
+
+/// Connections at once; further ones wait. Those who scrape and look are few.
+const CONNECTIONS: usize = 32;
+
+/// A connection ends after this time, whatever it does: who sends one byte a second holds nothing
+/// for long, and who keeps a connection for reuse opens another.
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+
+/// After accept failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a stop waits for answers under way.
+const STOP: Duration = Duration::from_secs(1);
+
+/// What the gateway shows of itself. Called for each request; must not block.
+pub trait Source: Send + Sync + 'static {
+    /// Everything.
+    fn status(&self) -> Status;
+
+    /// Whether it can serve.
+    fn health(&self) -> Health;
+}
+
+/// Whether the gateway can serve, as `/healthz` says: 200 when there are no problems, else 503.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// What is wrong, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Why the management listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("tcp:{address} {reason} (option http.listen)", reason = crate::net::driver::reason(error, *address))]
+#[non_exhaustive]
+pub struct ApiError {
+    /// Where it should listen.
+    pub address: SocketAddr,
+    /// Why it does not.
+    pub error: io::Error,
+}
+
+/// The running management listener.
+#[derive(Debug)]
+pub struct Api {
+    listening: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    serving: JoinSet<()>,
+}
+
+impl Api {
+    /// Listens and serves on the current tokio runtime.
+    pub fn start(
+        listen: &[SocketAddr],
+        source: Arc<dyn Source>,
+        metrics: &Metrics,
+    ) -> Result<Self, ApiError> {
+        let registry = Arc::new(metrics.registry(Arc::clone(&source)));
+        let (stop, stopped) = watch::channel(false);
+        let mut api = Self { listening: Vec::new(), stop, serving: JoinSet::new() };
+        for address in listen.iter().copied() {
+            let error = |error| ApiError { address, error };
+            let listener = crate::net::tcp::bind(address).and_then(TcpListener::from_std).map_err(error)?;
+            let local = listener.local_addr().map_err(error)?;
+            if !local.ip().is_loopback() {
+                tracing::warn!(%local, "status and metrics are open to the network, without authentication");
+            }
+            api.listening.push(local);
+            let router = router(Arc::clone(&source), Arc::clone(&registry), local.ip());
+            let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) };
+            let mut stopped = stopped.clone();
+            let serve = axum::serve(limited, router).with_graceful_shutdown(async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            });
+            api.serving.spawn(async move {
+                // It ends with the stop only: accept errors are dealt with below.
+                let _ = serve.await;
+            });
+        }
+        Ok(api)
+    }
+
+    /// Where it listens, with the real port where any was asked for.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Stops; answers under way have a second to leave.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let ended = async { while self.serving.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOP, ended).await;
+        self.serving.shutdown().await;
+    }
+}
+
+fn router(source: Arc<dyn Source>, registry: Arc<Registry>, local: IpAddr) -> Router {
+    let shared = Shared { source, registry };
+    Router::new()
+        .route("/status", get(status))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(shared)
+        .layer(middleware::from_fn(move |request, next| known_host(local, request, next)))
+}
+
+#[derive(Clone)]
+struct Shared {
+    source: Arc<dyn Source>,
+    registry: Arc<Registry>,
+}
+
+async fn status(State(shared): State<Shared>) -> Json<Status> {
+    Json(shared.source.status())
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
+    let health = shared.source.health();
+    let code = if health.problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(health)).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &shared.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn known_host(local: IpAddr, request: Request<Body>, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if local.is_loopback() && !names_this_machine(host) {
+        let told = "call it by address or as localhost\n";
+        return (StatusCode::MISDIRECTED_REQUEST, told).into_response();
+    }
+    next.run(request).await
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+/// A listener with room for some connections, each for some time.
+struct Limited {
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Limited {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            // The semaphore is never closed, so that a permit comes when a connection ends.
+            let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { std::future::pending().await };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let end = Box::pin(tokio::time::sleep(CONNECTION_LIFE));
+                    return (Connection { stream, end, _room: room }, peer);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "management connections cannot be accepted for the moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests;
