@@ -70,10 +70,14 @@ impl Params {
         self.0.insert(at.unwrap_or(self.0.len()).min(self.0.len()), (name, value));
     }
 
-    /// Adds what a parser already checked.
+    /// Adds what a parser already checked. No name may stand twice (RFC 3261 sections 7.3.1 and
+    /// 19.1.1): of two tags, two readers could believe different ones.
     pub(super) fn push_raw(&mut self, name: String, value: Option<String>) -> Result<(), ValueError> {
         if self.0.len() >= limits::PARAMS {
             return Err(ValueError::TooMany);
+        }
+        if self.has(&name) {
+            return Err(ValueError::Param);
         }
         self.0.push((name, value));
         Ok(())
@@ -155,7 +159,8 @@ pub(super) fn unquote(text: &str) -> Option<String> {
     rest.is_empty().then_some(inside)
 }
 
-/// Reads a quoted string at the start of `text`: its meaning and what follows it.
+/// Reads a quoted string at the start of `text`: its meaning and what follows it. CR and LF cannot
+/// stand in one, not even behind a backslash.
 pub(super) fn take_quoted(text: &str) -> Option<(String, &str)> {
     let mut inside = String::new();
     let mut chars = text.strip_prefix('"')?.chars();
@@ -163,9 +168,10 @@ pub(super) fn take_quoted(text: &str) -> Option<(String, &str)> {
         match chars.next()? {
             '"' => return Some((inside, chars.as_str())),
             '\\' => match chars.next()? {
-                c if c.is_ascii() => inside.push(c),
+                c if c.is_ascii() && !matches!(c, '\r' | '\n') => inside.push(c),
                 _ => return None,
             },
+            '\r' | '\n' => return None,
             c => inside.push(c),
         }
     }
@@ -220,7 +226,7 @@ mod tests {
             assert_eq!(unquote(&quote(text)).as_deref(), Some(text));
         }
         assert_eq!(quote("a\r\nVia: x"), "\"a  Via: x\"");
-        for broken in ["\"", "\"a", "\"a\\\"", "\"a\"b", "a\"", "\"\\é\""] {
+        for broken in ["\"", "\"a", "\"a\\\"", "\"a\"b", "a\"", "\"\\é\"", "\"a\nb\"", "\"\\\r\""] {
             assert_eq!(unquote(broken), None, "{broken}");
         }
     }
@@ -244,18 +250,20 @@ mod tests {
         assert_eq!(params.get("A"), Some("b"));
         assert_eq!(params.text("d").as_deref(), Some("x;y"));
         assert!(params.has("c") && params.get("c").is_none());
-        for bad in [";", ";;,;,,", ";;;;", ";a=", "a=b", ";a b", ";a=b c", ";=b"] {
+        for bad in [";", ";tag=1;TAG=2", ";;,;,,", ";;;;", ";a=", "a=b", ";a b", ";a=b c", ";=b"] {
             assert!(Params::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Params::parse(&";a".repeat(limits::PARAMS + 1)), Err(ValueError::TooMany));
+        let many = |count| (0..count).map(|n| format!(";p{n}")).collect::<String>();
+        assert!(Params::parse(&many(limits::PARAMS)).is_ok());
+        assert_eq!(Params::parse(&many(limits::PARAMS + 1)), Err(ValueError::TooMany));
     }
 
     #[test]
     fn set_replaces_in_place_and_cannot_inject() {
-        let mut params = Params::parse(";rport;branch=1;RPORT").unwrap();
-        params.set("rport", Some("5060"));
-        assert_eq!(params.to_string(), ";rport=5060;branch=1");
+        let mut params = Params::parse(";rport;branch=1").unwrap();
+        params.set("RPORT", Some("5060"));
+        assert_eq!(params.to_string(), ";RPORT=5060;branch=1");
         params.set("te;x\r\ny", Some("a\r\nb;c"));
-        assert_eq!(params.to_string(), ";rport=5060;branch=1;texy=\"a  b;c\"");
+        assert_eq!(params.to_string(), ";RPORT=5060;branch=1;texy=\"a  b;c\"");
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::limits;
 use super::params::{Params, is_token_char};
+use super::typed::ValueError;
 
 /// Port of SIP over UDP and TCP.
 pub const DEFAULT_PORT: u16 = 5060;
@@ -399,7 +400,7 @@ pub enum UriError {
     /// A character that may not stand there unescaped.
     #[error("character that a URI cannot have")]
     Character,
-    /// A parameter or header without a name.
+    /// A parameter or header without a name, or a parameter that stands twice.
     #[error("malformed parameter")]
     Param,
     /// More parameters than allowed.
@@ -439,7 +440,10 @@ fn parse_params(text: &str) -> Result<Params, UriError> {
         if name.is_empty() {
             return Err(UriError::Param);
         }
-        params.push_raw(check(name, is_param_char)?, value).map_err(|_| UriError::TooMany)?;
+        params.push_raw(check(name, is_param_char)?, value).map_err(|error| match error {
+            ValueError::TooMany => UriError::TooMany,
+            _ => UriError::Param,
+        })?;
     }
     Ok(params)
 }
@@ -634,6 +638,7 @@ mod tests {
             ("sip:a\0@c", UriError::Character),
             ("sip:a@b;", UriError::Param),
             ("sip:a@b;;lr", UriError::Param),
+            ("sip:a@b;lr;x;LR=1", UriError::Param),
             ("sip:a@b;x=<", UriError::Character),
             ("sip:a@b?", UriError::Param),
             ("sip:a@b?x", UriError::Param),
@@ -642,7 +647,7 @@ mod tests {
         ] {
             assert_eq!(Uri::parse(text), Err(error), "{text}");
         }
-        let many = |count| format!("sip:a@b{}", ";x".repeat(count));
+        let many = |count| format!("sip:a@b{}", (0..count).map(|n| format!(";x{n}")).collect::<String>());
         assert!(Uri::parse(&many(limits::PARAMS)).is_ok());
         assert_eq!(Uri::parse(&many(limits::PARAMS + 1)), Err(UriError::TooMany));
     }

@@ -1,0 +1,27 @@
+//! What each fuzz target does with its input: read it, and check what must hold for all inputs.
+//!
+//! Nothing here knows the fuzzer, so that seeds and minimised crashes replay as plain tests.
+
+mod media;
+mod sip;
+
+/// Every target by its name: of its file in `targets/` and of its folders in `seeds/` and
+/// `regressions/`.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("sip_message", sip::message),
+    ("sip_stream", sip::stream),
+    ("sip_uri", sip::uri),
+    ("sip_auth", sip::auth),
+    ("sdp", media::sdp),
+    ("rtp", media::rtp),
+    ("rtcp", media::rtcp),
+    ("h264_depack", media::h264_depack),
+];
+
+/// Runs one target on one input; panics when something does not hold.
+pub fn run(target: &str, data: &[u8]) {
+    let Some((_, check)) = TARGETS.iter().find(|(name, _)| *name == target) else {
+        panic!("no target {target}")
+    };
+    check(data);
+}
