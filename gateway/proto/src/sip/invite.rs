@@ -169,14 +169,14 @@ impl Call {
             (Stage::Over, _) => {}
             (Stage::Early, Direction::Outgoing) => {
                 self.cancel(now, stack, reason);
-                self.end(stack, Ending::of(By::Us, How::Cancelled));
+                self.end(now, stack, Ending::of(By::Us, How::Cancelled));
             }
             (Stage::Early, Direction::Incoming) => {
                 self.refuse(now, stack, 480, "", reason, &[]);
             }
             (Stage::Confirmed, _) => {
                 self.bye_when_allowed(now, stack, reason);
-                self.end(stack, Ending::of(By::Us, How::Hangup));
+                self.end(now, stack, Ending::of(By::Us, How::Hangup));
             }
         }
     }
@@ -221,9 +221,9 @@ impl Call {
             return;
         }
         stack.event(Event::InfoAnswered { call: self.id, status });
-        if status == 481 {
+        if status == 481 && self.stage == Stage::Confirmed {
             self.bye(now, stack, None);
-            self.end(stack, Ending::of(By::Network, How::Gone).with_status(status, ""));
+            self.end(now, stack, Ending::of(By::Network, How::Gone).with_status(status, ""));
         }
     }
 
@@ -252,14 +252,19 @@ impl Call {
         Some((id, flow))
     }
 
-    /// Tells the owner of the end, once.
-    fn end(&mut self, stack: &mut Stack, ending: Ending) {
-        if self.stage != Stage::Over {
-            self.stage = Stage::Over;
-            self.wanted = None;
-            self.retry_at = None;
-            stack.event(Event::Ended { call: self.id, ending: Box::new(ending) });
+    /// Tells the owner of the end, once. What is open between the two ends is brought to its own.
+    fn end(&mut self, now: Instant, stack: &mut Stack, ending: Ending) {
+        if self.stage == Stage::Over {
+            return;
         }
+        self.stage = Stage::Over;
+        self.wanted = None;
+        self.retry_at = None;
+        if self.bye_wanted.is_none() {
+            self.drop_server_invite(now, stack);
+        }
+        self.drop_client_invite(now, stack);
+        stack.event(Event::Ended { call: self.id, ending: Box::new(ending) });
     }
 
     fn bye(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {

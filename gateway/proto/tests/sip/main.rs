@@ -11,7 +11,11 @@
 )]
 
 mod calls;
+mod chaos;
 mod identity;
 mod loss;
+mod peers;
 mod races;
+mod solo;
+mod torture;
 mod world;

@@ -23,15 +23,21 @@ pub(crate) fn address(index: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + index as u8], 5060))
 }
 
-pub(crate) fn endpoint(index: usize, seed: u64) -> (Endpoint, Vec<SocketAddr>) {
+/// One that listens everywhere.
+pub(crate) fn config(index: usize) -> Config {
     let (plain, tls) = (address(index), SocketAddr::new(address(index).ip(), 5061));
-    let listen = vec![
+    Config::new(vec![
         Listen::new(Transport::Udp, plain),
         Listen::new(Transport::Tcp, plain),
         Listen::new(Transport::Tls, tls),
-    ];
+    ])
+}
+
+pub(crate) fn endpoint(index: usize, seed: u64) -> (Endpoint, Vec<SocketAddr>) {
+    let config = config(index);
+    let addresses = config.listen.iter().map(|l| l.address).collect();
     let rng = ChaCha12Rng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(index as u64));
-    (Endpoint::new(Config::new(listen), rng), vec![plain, tls])
+    (Endpoint::new(config, rng), addresses)
 }
 
 pub(crate) struct World {

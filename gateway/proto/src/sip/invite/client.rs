@@ -48,10 +48,6 @@ impl ClientInvite {
         let (provisional, cancel) = (false, Cancel::No);
         Self { tx, initial, had_offer, flow, pinned, datagram, provisional, cancel }
     }
-
-    pub(super) const fn transaction(&self) -> ClientId {
-        self.tx
-    }
 }
 
 /// A 2xx with an offer, whose ACK carries the owner's answer.
@@ -114,7 +110,7 @@ impl Call {
             // Section 14.1: as a 408, which ends the dialog.
             self.bye(now, stack, None);
         }
-        self.end(stack, Ending::of(By::Network, how));
+        self.end(now, stack, Ending::of(By::Network, how));
     }
 
     /// The owner's answer to the offer of a 2xx.
@@ -167,6 +163,9 @@ impl Call {
         let initial = client.initial;
         let (flow, pinned, tx) = (client.flow, client.pinned, client.tx);
         self.cancel_when_heard(now, stack);
+        if self.stage == Stage::Over {
+            stack.transactions.give_up_soon(now, tx);
+        }
         if !initial || self.stage != Stage::Early || response.status <= 100 {
             return;
         }
@@ -216,7 +215,7 @@ impl Call {
             dialog.as_ref().and_then(|d| self.forks.iter().position(|f| f.remote_tag() == d.remote_tag()));
         self.forks.clear();
         let Some(dialog) = dialog else {
-            return self.end(stack, Ending::of(By::Network, How::Protocol));
+            return self.end(now, stack, Ending::of(By::Network, How::Protocol));
         };
         self.dialog = Some(dialog);
         if self.stage == Stage::Over {
@@ -279,7 +278,7 @@ impl Call {
             let reason = first_reason(&response.headers);
             let ending = Ending::of(By::Peer, How::Refused).with_status(status, &response.reason);
             self.forks.clear();
-            return self.end(stack, Ending { contacts, ..ending.with_reason(reason) });
+            return self.end(now, stack, Ending { contacts, ..ending.with_reason(reason) });
         }
         if self.stage != Stage::Confirmed {
             return;
@@ -298,7 +297,7 @@ impl Call {
             408 | 481 => {
                 self.bye(now, stack, None);
                 let ending = Ending::of(By::Peer, How::Gone).with_status(status, &response.reason);
-                self.end(stack, ending);
+                self.end(now, stack, ending);
             }
             _ => {
                 self.wanted = None;

@@ -139,7 +139,7 @@ impl Call {
         }
         self.respond(now, stack, status, phrase, None, &headers);
         self.server = None;
-        self.end(stack, Ending::of(By::Us, How::Refused).with_status(status, phrase));
+        self.end(now, stack, Ending::of(By::Us, How::Refused).with_status(status, phrase));
     }
 
     /// Refuses their re-INVITE.
@@ -164,7 +164,7 @@ impl Call {
         stack.answer(now, tx, 487, &self.tag);
         if server.initial {
             let reason = first_reason(&cancel.headers);
-            self.end(stack, Ending::of(By::Peer, How::Cancelled).with_reason(reason));
+            self.end(now, stack, Ending::of(By::Peer, How::Cancelled).with_reason(reason));
         } else if self.stage == Stage::Confirmed {
             stack.event(Event::ReinviteCancelled { call: self.id });
             self.pump(now, stack);
@@ -218,7 +218,7 @@ impl Call {
                 self.server = None;
                 self.bye_wanted = None;
                 self.bye(now, stack, None);
-                self.end(stack, Ending::of(By::Network, How::NoAck));
+                self.end(now, stack, Ending::of(By::Network, How::NoAck));
             } else if answer.next <= now {
                 answer.pause = answer.pause.saturating_mul(2).min(t2);
                 answer.next = now + answer.pause;
@@ -253,15 +253,10 @@ impl Call {
 
     fn bye_arrived(&mut self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
         stack.answer(now, tx, 200, &self.tag);
-        self.drop_server_invite(now, stack);
         self.bye_wanted = None;
-        self.unanswered = None;
-        if let Some(client) = &self.client {
-            // It still has to be answered; the answer changes nothing.
-            stack.transactions.give_up_soon(now, client.transaction());
-        }
+        self.drop_server_invite(now, stack);
         let reason = first_reason(&request.headers);
-        self.end(stack, Ending::of(By::Peer, How::Hangup).with_reason(reason));
+        self.end(now, stack, Ending::of(By::Peer, How::Hangup).with_reason(reason));
     }
 
     fn reinvite_arrived(

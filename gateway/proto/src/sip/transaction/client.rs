@@ -97,7 +97,7 @@ impl<C> Client<C> {
     }
 
     pub(super) fn give_up(&mut self, at: Instant) {
-        if self.state == State::Proceeding {
+        if self.state == State::Proceeding && !self.given_up {
             self.given_up = true;
             self.end = Some(at);
         }
