@@ -19,8 +19,8 @@ mod types;
 
 pub use parse::{ConfigError, Fault};
 pub use types::{
-    Choice, Credentials, DeviceEntry, Encryption, HostPort, Latching, Listen, LogFormat, LogLevel, Network,
-    Pattern, PortRange, Protocol, Proxy, Redacted, Rule, Strangers, Template,
+    Choice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Latching, Listen, LogFormat, LogLevel,
+    Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers, Template,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the
@@ -91,6 +91,9 @@ pub struct Sip {
     pub domains: Vec<String>,
     /// The digest realm. Stored passwords are bound to it.
     pub realm: String,
+    /// Hashes that challenges offer, in this order. Some old phones give up when they meet one that
+    /// they do not know, even beside one that they do: for them leave "md5" alone.
+    pub digest: Vec<Digest>,
     /// PEM certificate chain for TLS. `None`: a self-signed one is made in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
@@ -114,6 +117,8 @@ pub struct Sip {
     /// How long a device may ring before the call ends as not answered.
     #[serde(serialize_with = "types::show_duration")]
     pub ring_timeout: Duration,
+    /// Who makes the ringing tone when the called party sends none.
+    pub ringback: Ringback,
     /// Whom callers that did not authenticate as a device may call.
     pub strangers: Strangers,
 }
@@ -133,6 +138,7 @@ impl Default for Sip {
             public_address: None,
             domains: Vec::new(),
             realm: "crosspoint".into(),
+            digest: vec![Digest::Sha256, Digest::Md5],
             certificate: None,
             key: None,
             trusted_certificates: None,
@@ -143,6 +149,7 @@ impl Default for Sip {
             max_expires: Duration::from_secs(7200),
             // Below RFC 3261 Timer C (more than 3 min) and about ten rings.
             ring_timeout: Duration::from_secs(60),
+            ringback: Ringback::Gateway,
             strangers: Strangers::Devices,
         }
     }

@@ -86,6 +86,7 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         public_address: from.text("public_address"),
         domains: from.texts("domains").unwrap_or(defaults.domains),
         realm: from.label("realm").unwrap_or(defaults.realm),
+        digest: from.choices("digest").unwrap_or(defaults.digest),
         certificate: from.path("certificate"),
         key: from.path("key"),
         trusted_certificates: from.path("trusted_certificates"),
@@ -94,10 +95,14 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         default_expires: from.duration("default_expires").unwrap_or(defaults.default_expires),
         max_expires: from.duration("max_expires").unwrap_or(defaults.max_expires),
         ring_timeout: from.duration("ring_timeout").unwrap_or(defaults.ring_timeout),
+        ringback: from.choice("ringback").unwrap_or(defaults.ringback),
         strangers: from.choice("strangers").unwrap_or(defaults.strangers),
     };
     if sip.listen.is_empty() {
         from.fault("listen", "is empty: name at least one listener, as \"udp:0.0.0.0:5060\"");
+    }
+    if sip.digest.is_empty() {
+        from.fault("digest", "is empty: name sha-256, md5 or both, or leave the line out");
     }
     for (index, listen) in sip.listen.iter().enumerate() {
         let clash = |other: &Listen| {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crosspoint_proto::Transport;
+use crosspoint_proto::address::Prefix;
 use regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
@@ -91,6 +92,26 @@ choice! {
         Devices = "devices",
         /// Nobody: every call must authenticate.
         Refused = "refused",
+    }
+}
+
+choice! {
+    /// Hash of digest authentication (RFC 7616, RFC 8760).
+    Digest {
+        /// SHA-256.
+        Sha256 = "sha-256",
+        /// MD5: all that phones of before 2020 know.
+        Md5 = "md5",
+    }
+}
+
+choice! {
+    /// Who makes the tone that a caller hears while the called party rings and sends none.
+    Ringback {
+        /// The gateway, in media before the answer; the caller's own phone where that cannot be.
+        Gateway = "gateway",
+        /// The caller's own phone.
+        Phone = "phone",
     }
 }
 
@@ -291,6 +312,13 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl Network {
+    /// The same for the policy of media addresses.
+    pub fn prefix(&self) -> Option<Prefix> {
+        Prefix::new(self.address, self.prefix)
     }
 }
 

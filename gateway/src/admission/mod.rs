@@ -1,0 +1,163 @@
+//! The front door for SIP: who may register, who may call, what stays outside.
+//!
+//! One task reads the machine's events. Calls that stand are handed to their legs at once; a new
+//! call or registration is proved first, by digest, and the answer to a caller who is unknown
+//! costs the same work and says the same as to one whose password is wrong.
+
+mod directory;
+mod register;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crosspoint_proto::Now;
+use crosspoint_proto::sip::auth::{Ha1, Secret, Verdict, Verifier};
+use crosspoint_proto::sip::{CallId, Command, Event, Incoming, Name, Request, RequestId, Source};
+use tokio::sync::mpsc;
+
+pub use self::directory::SwitchDirectory;
+use crate::conference::Exchange;
+use crate::config::Protocol;
+use crate::leg::sip::{Proven, SipLegs};
+use crate::net::clock::Clock;
+use crate::registrar::{Device, Registrar};
+use crate::routing::{Refused, Registered, Routing};
+
+/// What the door needs.
+#[derive(Debug)]
+pub struct SipDoor {
+    /// Calls that are let in become legs here.
+    pub legs: SipLegs,
+    /// And go there.
+    pub exchange: Exchange,
+    /// Who may register.
+    pub registrar: Registrar,
+    /// Where calls may go.
+    pub routing: Arc<Routing>,
+    /// Commands to the machine.
+    pub machine: mpsc::Sender<Command>,
+    /// Checks digests.
+    pub verifier: Mutex<Verifier>,
+    /// What this moment is.
+    pub clock: Clock,
+}
+
+impl SipDoor {
+    /// Serves until the machine's events end.
+    pub async fn serve(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Incoming(incoming) => self.call(*incoming).await,
+                Event::Request { request, message, source } => {
+                    // The store answers when it has written: others need not wait for that.
+                    tokio::spawn(self.clone().request(request, message, source));
+                }
+                Event::FlowClosed { flow } => self.registrar.flow_closed(flow),
+                event => self.legs.deliver(event),
+            }
+        }
+    }
+
+    async fn call(&self, incoming: Incoming) {
+        let now = self.clock.both();
+        let claimed = incoming.request.headers.from().map(|from| from.uri.alias()).unwrap_or_default();
+        let (verdict, device) = self.prove(now, &claimed, &incoming.request, &incoming.source);
+        let claims_device =
+            self.routing.alias(&claimed).is_ok_and(|alias| self.registrar.device(&alias).is_some());
+        let must_prove = match (&verdict, &device) {
+            (Verdict::Accepted { .. }, Some(_)) => false,
+            // Wrong credentials are never taken for none.
+            (Verdict::Stale | Verdict::Refused | Verdict::Accepted { .. }, _) => true,
+            (Verdict::Missing, _) => claims_device || self.would_need_proof(&claimed, &incoming),
+        };
+        if must_prove {
+            if verdict == Verdict::Refused {
+                tracing::warn!(source = %incoming.source.remote, "a call with wrong credentials was refused");
+            }
+            let headers = self.challenges(now, incoming.source.remote.ip(), verdict == Verdict::Stale);
+            return self.reject(incoming.call, 401, headers).await;
+        }
+        let proven = device.map(|device| Proven { alias: device.alias.to_string() });
+        if let Some(leg) = self.legs.incoming(incoming, proven) {
+            self.exchange.accept(leg);
+        }
+    }
+
+    async fn request(self: Arc<Self>, request: RequestId, message: Box<Request>, source: Source) {
+        let answer = self.register(&message, &source).await;
+        let respond = Command::Respond {
+            request,
+            status: answer.status,
+            phrase: String::new(),
+            headers: answer.headers,
+            body: None,
+        };
+        let _ = self.machine.send(respond).await;
+    }
+
+    /// Checks whether a request comes from the device `claimed`: alias, user name and password
+    /// must be those of one entry (S50).
+    fn prove(
+        &self,
+        now: Now,
+        claimed: &str,
+        request: &Request,
+        source: &Source,
+    ) -> (Verdict, Option<Arc<Device>>) {
+        let device = self.routing.alias(claimed).ok().and_then(|alias| self.registrar.device(&alias));
+        let verdict = self.verifier().authenticate(
+            now,
+            source.remote.ip(),
+            request,
+            &Name::Authorization,
+            |username| device.as_deref().filter(|device| device.username == username).and_then(secret),
+        );
+        let device = device.filter(|_| matches!(verdict, Verdict::Accepted { .. }));
+        (verdict, device)
+    }
+
+    fn challenges(&self, now: Now, source: IpAddr, stale: bool) -> Vec<(String, String)> {
+        self.verifier()
+            .challenges(now, source, stale)
+            .into_iter()
+            .map(|challenge| ("WWW-Authenticate".to_owned(), challenge.to_string()))
+            .collect()
+    }
+
+    /// Whether the call would get through if the caller were somebody.
+    fn would_need_proof(&self, claimed: &str, incoming: &Incoming) -> bool {
+        let request = crate::routing::Request {
+            called: &incoming.request.uri.alias(),
+            caller: claimed,
+            device: None,
+            protocol: Protocol::Sip,
+        };
+        let registered = Registered { registrar: &self.registrar, clock: self.clock };
+        matches!(self.routing.route(&request, &registered).outcome, Err(Refused::Unauthenticated))
+    }
+
+    async fn reject(&self, call: CallId, status: u16, headers: Vec<(String, String)>) {
+        let reject = Command::Reject { call, status, phrase: String::new(), reason: None, headers };
+        let _ = self.machine.send(reject).await;
+    }
+
+    fn verifier(&self) -> std::sync::MutexGuard<'_, Verifier> {
+        self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What proves a device: its stored hashes.
+fn secret(device: &Device) -> Option<Secret> {
+    Some(Secret::Ha1(Ha1 { md5: unhex(device.md5.expose())?, sha256: unhex(device.sha256.expose())? }))
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (index, octet) in octets.iter_mut().enumerate() {
+        *octet = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(octets)
+}

@@ -1,0 +1,155 @@
+//! REGISTER (RFC 3261 section 10.3) between the machine and the registrar.
+
+use crosspoint_proto::sip::auth::Verdict;
+use crosspoint_proto::sip::{Contacts as Header, Name, Request, Source, Uri};
+
+use super::SipDoor;
+use crate::registrar::{Binding, Contact, Contacts, Refusal, Register};
+
+/// Retry-After of a refusal because too much is going on, in seconds.
+const RETRY_AFTER: u64 = 10;
+
+/// A final response.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    const fn of(status: u16) -> Self {
+        Self { status, headers: Vec::new() }
+    }
+}
+
+impl SipDoor {
+    /// Proves, stores, answers. What is acknowledged has been written.
+    pub(super) async fn register(&self, request: &Request, source: &Source) -> Answer {
+        let now = self.clock.both();
+        let claimed = request.headers.to().map(|to| to.uri.alias()).unwrap_or_default();
+        let (verdict, device) = self.prove(now, &claimed, request, source);
+        let challenge =
+            |stale| Answer { status: 401, headers: self.challenges(now, source.remote.ip(), stale) };
+        let device = match (verdict, device) {
+            (Verdict::Accepted { .. }, Some(device)) => device,
+            (Verdict::Stale, _) => return challenge(true),
+            (Verdict::Refused, _) => {
+                tracing::warn!(source = %source.remote, "a registration was refused: unknown user or wrong password");
+                return challenge(false);
+            }
+            _ => return challenge(false),
+        };
+        let Some(contacts) = contacts(request) else { return Answer::of(400) };
+        let registered = self
+            .registrar
+            .register(Register {
+                alias: device.alias.clone(),
+                contacts,
+                expires: request.headers.expires(),
+                call_id: request.headers.call_id().unwrap_or_default().to_owned(),
+                cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
+                flow: Some(source.flow),
+                translated: source.translated,
+                user_agent: request.headers.get(&Name::UserAgent).unwrap_or_default().to_owned(),
+            })
+            .await;
+        match registered {
+            Ok(bindings) => {
+                let mut headers: Vec<_> =
+                    bindings.iter().map(|it| ("Contact".to_owned(), contact(it, now.mono))).collect();
+                headers.push(("Date".to_owned(), httpdate(now.wall)));
+                Answer { status: 200, headers }
+            }
+            Err(refusal) => refused(&refusal),
+        }
+    }
+}
+
+fn contacts(request: &Request) -> Option<Contacts> {
+    match request.headers.contacts().ok()? {
+        Header::All => Some(Contacts::All),
+        Header::List(list) => list
+            .into_iter()
+            .map(|it| {
+                // Only what a call can reach later is stored.
+                matches!(it.uri, Uri::Sip(_)).then(|| Contact {
+                    expires: it.expires(),
+                    q: Some(it.q()),
+                    instance: it.params.text("+sip.instance"),
+                    reg_id: it.params.get("reg-id").and_then(|id| id.parse().ok()),
+                    uri: it.uri,
+                })
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(Contacts::List),
+    }
+}
+
+fn contact(binding: &Binding, now: crosspoint_proto::Instant) -> String {
+    let q = if binding.q == crate::registrar::DEFAULT_Q {
+        String::new()
+    } else {
+        format!(";q={}.{:03}", binding.q / 1000, binding.q % 1000)
+    };
+    format!("<{}>{q};expires={}", binding.uri, binding.remaining(now).as_secs())
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    match refusal {
+        Refusal::UnknownAlias => Answer::of(404),
+        Refusal::TooBrief { least } => {
+            Answer { status: 423, headers: vec![("Min-Expires".to_owned(), least.as_secs().to_string())] }
+        }
+        Refusal::BadWildcard => Answer::of(400),
+        Refusal::TooManyContacts => Answer::of(403),
+        Refusal::Full => {
+            Answer { status: 503, headers: vec![("Retry-After".to_owned(), RETRY_AFTER.to_string())] }
+        }
+        _ => Answer::of(500),
+    }
+}
+
+/// RFC 1123 date: some phones set their clock by it (RFC 3261 section 20.17).
+fn httpdate(at: std::time::SystemTime) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date of the Gregorian calendar, whose years are taken to begin in March.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = year_of_era + era * 400 + u64::from(month < 2);
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[month as usize],
+        time / 3600,
+        time / 60 % 60,
+        time % 60,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn dates_of_every_kind_of_year() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_289_668_229, "Sat, 13 Nov 2010 17:10:29 GMT"),
+            (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(httpdate(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+}

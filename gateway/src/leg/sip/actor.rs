@@ -1,0 +1,417 @@
+//! One SIP leg: between the machine's events and the conference's commands, with the negotiation
+//! and the media ports in its hands.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crosspoint_codecs::format::{Capabilities, MediaKind};
+use crosspoint_proto::rtp::session::SourcePolicy;
+use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
+use crosspoint_proto::sip::{Body, CallId, Command, Event};
+use tokio::sync::mpsc;
+
+use super::media::Lines;
+use super::{Inner, cause, info};
+use crate::cause::{Cause, Reason};
+use crate::leg::{LegCommand, LegEvent, LegStream};
+use crate::media::port::{StreamEvent, StreamPort};
+
+/// How long a key is sounded when it is sent in the media: what phones do (RFC 4733 asks for at
+/// least 40 ms).
+const DTMF_LENGTH: Duration = Duration::from_millis(160);
+
+/// A key that comes by two methods comes once: the second report within this time is the echo of
+/// the first.
+const DTMF_ECHO: Duration = Duration::from_millis(1_000);
+
+/// The actor of one leg.
+pub(super) struct Actor {
+    pub(super) inner: Arc<Inner>,
+    pub(super) call: CallId,
+    pub(super) inbox: mpsc::Receiver<Event>,
+    pub(super) commands: mpsc::Receiver<LegCommand>,
+    pub(super) events: mpsc::Sender<LegEvent>,
+    pub(super) negotiation: Negotiation,
+    pub(super) lines: Lines,
+    pub(super) source: SourcePolicy,
+    pub(super) state: State,
+}
+
+/// Where the leg is, as far as the conference's commands depend on it.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The call stands.
+    pub(super) answered: bool,
+    /// An incoming call had an offer.
+    pub(super) offered: bool,
+    /// What we answered early: it is the answer, whatever comes later (RFC 3261 section 13.2.1).
+    early: Option<(Bytes, Vec<LegStream>)>,
+    /// Our offer went out in a 200; the answer comes with the ACK.
+    awaiting_ack: bool,
+    /// The peer's re-INVITE had no offer: ours goes into the 200.
+    offerless_reinvite: bool,
+    /// The last key and how it came.
+    key: Option<(char, DtmfMethod, tokio::time::Instant)>,
+    /// We were told to hang up: the cause to report.
+    hung_up: Option<Cause>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DtmfMethod {
+    Media,
+    Info,
+}
+
+/// What to do after an event or a command.
+enum Next {
+    Go,
+    End(Cause),
+}
+
+impl Actor {
+    /// Runs the leg to its end. Its last event is `Ended`.
+    pub(super) async fn run(mut self) {
+        let cause = loop {
+            let next = tokio::select! {
+                event = self.inbox.recv() => match event {
+                    Some(event) => self.told(event).await,
+                    None => Next::End(Cause::local(Reason::Shutdown)),
+                },
+                command = self.commands.recv(), if self.state.hung_up.is_none() => match command {
+                    Some(command) => self.commanded(command).await,
+                    // The conference is gone: nobody will say goodbye for it.
+                    None => self.hang_up(Cause::local(Reason::Internal)).await,
+                },
+                (role, event) = next_stream_event(&mut self.lines) => self.stream(role, event).await,
+            };
+            if let Next::End(cause) = next {
+                break cause;
+            }
+        };
+        self.inner.forget(self.call);
+        let _ = self.events.send(LegEvent::Ended(self.state.hung_up.unwrap_or(cause))).await;
+    }
+
+    /// Refuses an incoming call before anybody has seen it.
+    pub(super) async fn refuse(mut self, cause: Cause) {
+        self.hang_up(cause).await;
+        self.inner.forget(self.call);
+    }
+
+    /// Ends an outgoing leg that never began.
+    pub(super) async fn fail(self, cause: Cause) {
+        self.inner.forget(self.call);
+        let _ = self.events.send(LegEvent::Ended(cause)).await;
+    }
+
+    async fn told(&mut self, event: Event) -> Next {
+        match event {
+            Event::Ringing { .. } => self.tell(LegEvent::Ringing).await,
+            Event::Progress { body, .. } => {
+                // A body that is no answer, or a second one of another phone that rings, is passed
+                // over: the final answer counts.
+                match self.read_answer(&body) {
+                    Ok(streams) => self.tell(LegEvent::Progress(streams)).await,
+                    Err(_) => self.tell(LegEvent::Ringing).await,
+                }
+            }
+            Event::Answered { body, .. } => {
+                let streams = match (&body, self.state.early.take()) {
+                    (Some(body), _) => self.read_answer(body),
+                    (None, Some((_, streams))) => Ok(streams),
+                    (None, None) => Err(Reason::NotAcceptable),
+                };
+                match streams {
+                    Ok(streams) => {
+                        self.state.answered = true;
+                        self.tell(LegEvent::Answered(streams)).await
+                    }
+                    Err(reason) => self.hang_up(Cause::local(reason)).await,
+                }
+            }
+            Event::Acked { body, .. } if self.state.awaiting_ack => {
+                self.state.awaiting_ack = false;
+                let streams = body.ok_or(Reason::NotAcceptable).and_then(|body| self.read_answer(&body));
+                match streams {
+                    Ok(streams) if self.state.offerless_reinvite => {
+                        self.state.offerless_reinvite = false;
+                        self.tell(LegEvent::Changed(streams)).await
+                    }
+                    Ok(streams) => self.tell(LegEvent::Answered(streams)).await,
+                    Err(reason) => self.hang_up(Cause::local(reason)).await,
+                }
+            }
+            Event::Acked { .. } => Next::Go,
+            Event::Reinvite { body, .. } => self.reinvited(body).await,
+            Event::ReinviteCancelled { .. } => {
+                self.negotiation.refuse_offer();
+                Next::Go
+            }
+            Event::ReinviteAnswered { body, .. } => {
+                match body.ok_or(Reason::NotAcceptable).and_then(|body| self.read_answer(&body)) {
+                    Ok(streams) => self.tell(LegEvent::Changed(streams)).await,
+                    Err(_) => {
+                        self.negotiation.withdraw_offer();
+                        self.tell(LegEvent::ReofferRefused).await
+                    }
+                }
+            }
+            Event::ReinviteRefused { .. } => {
+                self.negotiation.withdraw_offer();
+                self.tell(LegEvent::ReofferRefused).await
+            }
+            Event::Info { body, .. } => self.info(&body).await,
+            Event::Ended { ending, .. } => Next::End(cause::of_ending(&ending)),
+            _ => Next::Go,
+        }
+    }
+
+    async fn commanded(&mut self, command: LegCommand) -> Next {
+        let call = self.call;
+        match command {
+            LegCommand::Ring => self.machine(Command::Ring { call }).await,
+            LegCommand::Progress(wanted) => self.progress(&wanted).await,
+            LegCommand::Answer(wanted) => self.answer(&wanted).await,
+            LegCommand::Reoffer(wanted) => match self.write_offer(&wanted) {
+                Ok(body) => self.machine(Command::Reinvite { call, body: Some(body) }).await,
+                Err(_) => self.tell(LegEvent::ReofferRefused).await,
+            },
+            LegCommand::AcceptReoffer(wanted) => self.accept_reoffer(&wanted).await,
+            LegCommand::RefuseReoffer => {
+                self.negotiation.refuse_offer();
+                self.machine(Command::RefuseReinvite { call, status: 488 }).await
+            }
+            LegCommand::SendDtmf(digit) => match self.lines.dtmf() {
+                Some(port) => {
+                    let _ = port.send_dtmf(digit, DTMF_LENGTH);
+                    Next::Go
+                }
+                None => self.machine(Command::Info { call, body: info::dtmf(digit, DTMF_LENGTH) }).await,
+            },
+            LegCommand::RequestKeyframe(role) => match self.lines.keyframes(role) {
+                Some((port, true)) => {
+                    let _ = port.request_keyframe();
+                    Next::Go
+                }
+                Some((_, false)) => self.machine(Command::Info { call, body: info::fast_update() }).await,
+                None => Next::Go,
+            },
+            LegCommand::Hangup(cause) => self.hang_up(cause).await,
+        }
+    }
+
+    async fn progress(&mut self, wanted: &Capabilities) -> Next {
+        // Without an offer there is nothing to answer early, and one early answer is enough.
+        if !self.state.offered || self.state.early.is_some() {
+            return Next::Go;
+        }
+        let Ok((body, streams)) = self.write_answer(wanted) else { return Next::Go };
+        self.state.early = Some((body.data.clone(), streams.clone()));
+        let sent = self.machine(Command::Progress { call: self.call, body }).await;
+        if matches!(sent, Next::End(_)) {
+            return sent;
+        }
+        self.tell(LegEvent::Progress(streams)).await
+    }
+
+    async fn answer(&mut self, wanted: &Capabilities) -> Next {
+        if self.state.answered {
+            return Next::Go;
+        }
+        let call = self.call;
+        if !self.state.offered {
+            return match self.write_offer(wanted) {
+                Ok(body) => {
+                    self.state.answered = true;
+                    self.state.awaiting_ack = true;
+                    self.machine(Command::Answer { call, body }).await
+                }
+                Err(reason) => self.hang_up(Cause::local(reason)).await,
+            };
+        }
+        let answer = match self.state.early.take() {
+            Some((data, streams)) => Ok((Body::sdp(data), streams)),
+            None => self.write_answer(wanted),
+        };
+        match answer {
+            Ok((body, streams)) => {
+                self.state.answered = true;
+                let sent = self.machine(Command::Answer { call, body }).await;
+                if matches!(sent, Next::End(_)) {
+                    return sent;
+                }
+                self.tell(LegEvent::Answered(streams)).await
+            }
+            Err(reason) => self.hang_up(Cause::local(reason)).await,
+        }
+    }
+
+    async fn reinvited(&mut self, body: Option<Body>) -> Next {
+        let Some(body) = body else {
+            self.state.offerless_reinvite = true;
+            return self.tell(LegEvent::Reoffered { offer: None }).await;
+        };
+        match self.read_offer(&body) {
+            Ok(offer) => self.tell(LegEvent::Reoffered { offer: Some(offer) }).await,
+            Err(_) => {
+                self.negotiation.refuse_offer();
+                self.machine(Command::RefuseReinvite { call: self.call, status: 488 }).await
+            }
+        }
+    }
+
+    async fn accept_reoffer(&mut self, wanted: &Capabilities) -> Next {
+        let call = self.call;
+        if self.state.offerless_reinvite {
+            return match self.write_offer(wanted) {
+                Ok(body) => {
+                    self.state.awaiting_ack = true;
+                    self.machine(Command::AnswerReinvite { call, body }).await
+                }
+                Err(_) => self.machine(Command::RefuseReinvite { call, status: 488 }).await,
+            };
+        }
+        match self.write_answer(wanted) {
+            Ok((body, streams)) => {
+                let sent = self.machine(Command::AnswerReinvite { call, body }).await;
+                if matches!(sent, Next::End(_)) {
+                    return sent;
+                }
+                self.tell(LegEvent::Changed(streams)).await
+            }
+            Err(_) => {
+                self.negotiation.refuse_offer();
+                self.machine(Command::RefuseReinvite { call, status: 488 }).await
+            }
+        }
+    }
+
+    async fn stream(&mut self, role: MediaKind, event: StreamEvent) -> Next {
+        match event {
+            StreamEvent::Dtmf(digit) => self.key(digit, DtmfMethod::Media).await,
+            event => self.tell(LegEvent::Stream { role, event }).await,
+        }
+    }
+
+    async fn info(&mut self, body: &Body) -> Next {
+        match info::parse(body) {
+            Some(info::Meaning::Dtmf(digit)) => self.key(digit, DtmfMethod::Info).await,
+            Some(info::Meaning::FastUpdate) => {
+                let event = StreamEvent::KeyframeRequested;
+                self.tell(LegEvent::Stream { role: MediaKind::Main, event }).await
+            }
+            None => Next::Go,
+        }
+    }
+
+    /// A key by one method; its echo by the other is passed over.
+    async fn key(&mut self, digit: char, method: DtmfMethod) -> Next {
+        let now = tokio::time::Instant::now();
+        if let Some((before, by, at)) = self.state.key
+            && before == digit
+            && by != method
+            && now.duration_since(at) < DTMF_ECHO
+        {
+            return Next::Go;
+        }
+        self.state.key = Some((digit, method, now));
+        self.tell(LegEvent::Dtmf(digit)).await
+    }
+
+    async fn hang_up(&mut self, cause: Cause) -> Next {
+        self.state.hung_up = Some(cause);
+        let call = self.call;
+        let reason = Some(cause::to_header(cause.reason));
+        let command = if call.is_incoming() && !self.state.answered {
+            let headers = self.inner.refusal_headers(cause.reason);
+            let status = cause::to_status(cause.reason);
+            Command::Reject { call, status, phrase: String::new(), reason, headers }
+        } else {
+            Command::Hangup { call, reason }
+        };
+        self.machine(command).await
+    }
+
+    pub(super) fn read_offer(&mut self, body: &Body) -> Result<Capabilities, Reason> {
+        let offer = self.negotiation.receive_offer(&body.data).map_err(|fault| {
+            tracing::info!(%fault, "an offer was not understood");
+            Reason::NotAcceptable
+        })?;
+        Ok(offer.capabilities)
+    }
+
+    fn read_answer(&mut self, body: &Body) -> Result<Vec<LegStream>, Reason> {
+        let agreed = self.negotiation.receive_answer(&body.data).map_err(|fault| {
+            tracing::info!(%fault, "an answer was not acceptable");
+            Reason::NotAcceptable
+        })?;
+        self.agreed(&agreed)
+    }
+
+    /// Our offer for a conference that wants `wanted` of this leg.
+    pub(super) fn write_offer(&mut self, wanted: &Capabilities) -> Result<Body, Reason> {
+        let local = self.local(wanted)?;
+        let sdp = self.negotiation.create_offer(wanted, &local).map_err(|fault| {
+            tracing::warn!(%fault, "no offer can be made");
+            Reason::NotAcceptable
+        })?;
+        Ok(Body::sdp(sdp.to_bytes()))
+    }
+
+    fn write_answer(&mut self, wanted: &Capabilities) -> Result<(Body, Vec<LegStream>), Reason> {
+        let local = self.local(wanted)?;
+        let (sdp, agreed) =
+            self.negotiation.create_answer(wanted, &local, Preference::Ours).map_err(|fault| {
+                tracing::info!(%fault, "an offer was not acceptable");
+                Reason::NotAcceptable
+            })?;
+        Ok((Body::sdp(sdp.to_bytes()), self.agreed(&agreed)?))
+    }
+
+    fn agreed(&mut self, agreed: &[AgreedLine]) -> Result<Vec<LegStream>, Reason> {
+        if agreed.is_empty() {
+            return Err(Reason::NotAcceptable);
+        }
+        Ok(self.lines.apply(agreed, self.source))
+    }
+
+    fn local(&mut self, wanted: &Capabilities) -> Result<Vec<LocalMedia>, Reason> {
+        let mut local: Vec<LocalMedia> = Vec::new();
+        for line in &wanted.media {
+            if local.iter().all(|media| media.role != line.role) {
+                let inner = &self.inner;
+                let media =
+                    self.lines.local(line.role, &mut |bytes| inner.random(bytes)).map_err(|fault| {
+                        tracing::warn!(%fault, "no port for media");
+                        Reason::Congestion
+                    })?;
+                local.push(media);
+            }
+        }
+        Ok(local)
+    }
+
+    async fn machine(&self, command: Command) -> Next {
+        match self.inner.machine.send(command).await {
+            Ok(()) => Next::Go,
+            Err(_) => Next::End(Cause::local(Reason::Shutdown)),
+        }
+    }
+
+    async fn tell(&self, event: LegEvent) -> Next {
+        // A conference that is gone is noticed by its command queue.
+        let _ = self.events.send(event).await;
+        Next::Go
+    }
+}
+
+async fn next_stream_event(lines: &mut Lines) -> (MediaKind, StreamEvent) {
+    poll_fn(|cx| match lines.poll_event(cx) {
+        Poll::Ready(event) => Poll::Ready(event),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

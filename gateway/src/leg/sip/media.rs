@@ -1,0 +1,206 @@
+//! The media ports of one SIP leg: opened when an offer or answer needs them, configured by what
+//! was agreed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crosspoint_codecs::format::MediaKind;
+use crosspoint_proto::rtp::session::{
+    DtmfPayload, Feedback, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig, SourcePolicy,
+    SrtpKeys,
+};
+use crosspoint_proto::rtp::srtp::{MasterKey, SrtpSuite};
+use crosspoint_proto::sdp::{self, AgreedLine, LocalMedia};
+use tokio::sync::mpsc;
+
+use crate::leg::LegStream;
+use crate::media::port::{StreamEvent, StreamPort};
+use crate::net::media::{MediaNet, MediaPort, OpenError, Place};
+
+/// Where ports are opened and what peers are told of them.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    /// The media side of the gateway.
+    pub(super) net: Arc<MediaNet>,
+    /// The local address to bind.
+    pub(super) bind: IpAddr,
+    /// The address that stands in SDP.
+    pub(super) advertised: IpAddr,
+    /// The thread of all streams of the call.
+    pub(super) thread: usize,
+    /// Silence after which the leg counts as dead.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// The streams of a leg.
+#[derive(Debug)]
+pub(super) struct Lines {
+    site: Site,
+    cname: String,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    role: MediaKind,
+    port: Arc<MediaPort>,
+    events: mpsc::Receiver<StreamEvent>,
+    ssrc: u32,
+    key: sdp::crypto::SrtpKey,
+    /// Keys can go out as events (RFC 4733).
+    dtmf: bool,
+    /// Keyframes can be asked for in RTCP.
+    feedback: bool,
+    agreed: bool,
+}
+
+impl Lines {
+    pub(super) const fn new(site: Site, cname: String) -> Self {
+        Self { site, cname, lines: Vec::new() }
+    }
+
+    /// Our end of the stream in `role`, opened now if it is not there yet.
+    pub(super) fn local(
+        &mut self,
+        role: MediaKind,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<LocalMedia, OpenError> {
+        let line = match self.lines.iter().position(|line| line.role == role) {
+            Some(at) => &self.lines[at],
+            None => {
+                let place = Place {
+                    ip: self.site.bind,
+                    thread: Some(self.site.thread),
+                    beside: self.lines.first().map(|line| line.port.id()),
+                };
+                let opened = self.site.net.open(role, place)?;
+                let (mut ssrc, mut key) = ([0; 4], [0; 30]);
+                random(&mut ssrc);
+                random(&mut key);
+                self.lines.push(Line {
+                    role,
+                    port: opened.port,
+                    events: opened.events,
+                    ssrc: u32::from_be_bytes(ssrc),
+                    key: sdp::crypto::SrtpKey::new(key),
+                    dtmf: false,
+                    feedback: false,
+                    agreed: false,
+                });
+                &self.lines[self.lines.len() - 1]
+            }
+        };
+        let local = line.port.local();
+        Ok(LocalMedia {
+            role,
+            rtp: SocketAddr::new(self.site.advertised, local.rtp.port()),
+            rtcp: Some(SocketAddr::new(self.site.advertised, local.rtcp.port())),
+            rtcp_mux: true,
+            key: Some(line.key.clone()),
+        })
+    }
+
+    /// Configures the ports by what was agreed; lines that were refused are closed. The streams,
+    /// in the order of the m-lines.
+    pub(super) fn apply(&mut self, agreed: &[AgreedLine], source: SourcePolicy) -> Vec<LegStream> {
+        self.lines.retain(|line| {
+            let stays = agreed.iter().any(|agreed| agreed.role == line.role);
+            if !stays {
+                line.port.close();
+            }
+            stays
+        });
+        let mut streams = Vec::new();
+        for agreed in agreed {
+            let Some(line) = self.lines.iter_mut().find(|line| line.role == agreed.role) else { continue };
+            line.dtmf = agreed.dtmf.is_some();
+            line.feedback = agreed.feedback.pli || agreed.feedback.fir;
+            line.agreed = true;
+            let config = session(agreed, line, &self.cname, source, self.site.timeout);
+            // Keys that cannot be used never turn into clear media.
+            if agreed.srtp.is_some() && config.srtp.is_none() {
+                tracing::error!(role = %agreed.role, "agreed keys cannot be used, the stream stays silent");
+                continue;
+            }
+            if let Err(fault) = line.port.configure(config) {
+                tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
+                continue;
+            }
+            streams.push(LegStream { agreed: agreed.stream(), port: line.port.clone() });
+        }
+        streams
+    }
+
+    /// Whether keys can be sent in the media; the stream to send them on.
+    pub(super) fn dtmf(&self) -> Option<&MediaPort> {
+        self.lines.iter().find(|line| line.dtmf).map(|line| &*line.port)
+    }
+
+    /// The stream in `role` and whether RTCP can ask it for a keyframe.
+    pub(super) fn keyframes(&self, role: MediaKind) -> Option<(&MediaPort, bool)> {
+        self.lines
+            .iter()
+            .find(|line| line.role == role && line.agreed)
+            .map(|line| (&*line.port, line.feedback))
+    }
+
+    /// The next event of any stream.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<(MediaKind, StreamEvent)> {
+        for line in &mut self.lines {
+            if let Poll::Ready(Some(event)) = line.events.poll_recv(cx) {
+                return Poll::Ready((line.role, event));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn session(
+    agreed: &AgreedLine,
+    line: &Line,
+    cname: &str,
+    source: SourcePolicy,
+    timeout: Option<Duration>,
+) -> SessionConfig {
+    let mut receive: Vec<ReceivePayload> = agreed
+        .receive
+        .iter()
+        .map(|it| ReceivePayload { payload_type: it.payload, payload: Payload::Media(it.format.clone()) })
+        .collect();
+    if let Some(dtmf) = &agreed.dtmf {
+        receive.extend(dtmf.receive.iter().map(|(payload_type, clock)| ReceivePayload {
+            payload_type: *payload_type,
+            payload: Payload::TelephoneEvent(*clock),
+        }));
+    }
+    SessionConfig {
+        direction: agreed.direction,
+        receive,
+        send: Some(SendPayload { payload_type: agreed.send.payload, format: agreed.send.format.clone() }),
+        dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfPayload { payload_type: dtmf.send, clock: dtmf.clock }),
+        remote: agreed.remote.map(|remote| RemoteAddress {
+            rtp: remote.rtp,
+            rtcp: remote.rtcp.unwrap_or_else(|| RemoteAddress::new(remote.rtp, agreed.rtcp_mux).rtcp),
+        }),
+        rtcp_mux: agreed.rtcp_mux,
+        feedback: Feedback {
+            nack: agreed.feedback.nack,
+            pli: agreed.feedback.pli,
+            fir: agreed.feedback.fir,
+            tmmbr: agreed.feedback.tmmbr,
+        },
+        srtp: agreed.srtp.as_ref().and_then(|keys| {
+            let suite = SrtpSuite::from_name(keys.suite.name())?;
+            Some(SrtpKeys {
+                send: MasterKey::new(suite, keys.local.as_bytes())?,
+                receive: MasterKey::new(suite, keys.remote.as_bytes())?,
+            })
+        }),
+        source,
+        max_send_bitrate: agreed.max_bitrate,
+        media_timeout: timeout,
+        ..SessionConfig::new(line.role, line.ssrc, cname.to_owned())
+    }
+}

@@ -1,0 +1,445 @@
+//! SIP legs: one machine for the whole gateway, one actor for each call.
+
+mod actor;
+mod cause;
+mod info;
+mod media;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crosspoint_codecs::format::Capabilities;
+use crosspoint_proto::Transport;
+use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
+use crosspoint_proto::rtp::session::SourcePolicy;
+use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
+use crosspoint_proto::sip::auth::{Account, Secret};
+use crosspoint_proto::sip::{
+    CallId, Command, DEFAULT_PORT, DEFAULT_TLS_PORT, Destination, Event, Flow, Host, Incoming, Invite,
+    MAX_FORWARDS, NameAddr, SipUri, Source, Uri,
+};
+use rand_chacha::ChaCha12Rng;
+use rand_core::Rng;
+use tokio::sync::mpsc;
+
+use self::actor::{Actor, State};
+use self::media::{Lines, Site};
+use super::{Address, COMMANDS, Caller, EVENTS, Leg, LegEvent, LegId, Origin, Party, Protocol};
+use crate::cause::{Cause, Reason};
+use crate::config::Proxy;
+use crate::net::media::MediaNet;
+
+/// Machine events that wait for one leg. A leg handles them at once; overflow means that its
+/// conference hangs, and the leg is ended.
+const INBOX: usize = 64;
+
+/// Retry-After of a refusal for congestion or shutdown, in seconds: long enough that a crowd does
+/// not come back as one.
+const RETRY_AFTER: u32 = 10;
+
+/// How SIP legs are set up.
+#[derive(Clone, Debug)]
+pub struct SipLegConfig {
+    /// Local address of media sockets.
+    pub bind: IpAddr,
+    /// The address in SDP; `None`: the one that the peer is reached from.
+    pub advertised: Option<IpAddr>,
+    /// Whether media is encrypted.
+    pub encryption: EncryptionPolicy,
+    /// Keys may cross signalling without TLS.
+    pub insecure_keys: bool,
+    /// Networks whose media addresses are believed.
+    pub allow: Vec<Prefix>,
+    /// Listeners of our own: never a place to send media to.
+    pub own: Vec<OwnPorts>,
+    /// Registered devices behind NAT may send from another port than they said.
+    pub latching: bool,
+    /// Silence after which a leg counts as dead.
+    pub media_timeout: Option<Duration>,
+    /// The host in From of calls to others: our domain or address.
+    pub domain: Host,
+}
+
+/// The SIP side of one gateway. Clones share it.
+#[derive(Clone, Debug)]
+pub struct SipLegs(Arc<Inner>);
+
+/// What all SIP legs have in common.
+pub(super) struct Inner {
+    machine: mpsc::Sender<Command>,
+    net: Arc<MediaNet>,
+    config: SipLegConfig,
+    rng: Mutex<ChaCha12Rng>,
+    inboxes: Mutex<HashMap<CallId, mpsc::Sender<Event>>>,
+    next_call: AtomicU64,
+    next_leg: Arc<AtomicU64>,
+}
+
+/// Who an incoming call proved to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The device alias.
+    pub alias: String,
+}
+
+impl SipLegs {
+    /// Legs on the machine behind `machine`. `next_leg` numbers the legs of the whole gateway.
+    pub fn new(
+        machine: mpsc::Sender<Command>,
+        net: Arc<MediaNet>,
+        config: SipLegConfig,
+        rng: ChaCha12Rng,
+        next_leg: Arc<AtomicU64>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            machine,
+            net,
+            config,
+            rng: Mutex::new(rng),
+            inboxes: Mutex::default(),
+            next_call: AtomicU64::new(1),
+            next_leg,
+        }))
+    }
+
+    /// Hands an event of the machine to the leg that it is for.
+    pub fn deliver(&self, event: Event) {
+        let Some(call) = call_of(&event) else { return };
+        let inbox = self.0.inboxes().get(&call).cloned();
+        let Some(inbox) = inbox else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = inbox.try_send(event) {
+            tracing::error!(%call, "a leg does not keep up with its own signalling and is ended");
+            self.0.forget(call);
+        }
+    }
+
+    /// Makes a leg of a call that came in. `proven` says which device it is, when it proved it.
+    /// `None`: its offer cannot be understood, and it has been refused.
+    pub fn incoming(&self, incoming: Incoming, proven: Option<Proven>) -> Option<Leg> {
+        let Incoming { call, request, source, body } = incoming;
+        let from = request.headers.from();
+        let called = request.uri.alias();
+        let party = Party {
+            protocol: "sip",
+            origin: Origin::Incoming,
+            address: match (&proven, &from) {
+                (Some(proven), _) => proven.alias.clone(),
+                (None, Some(from)) => from.uri.alias(),
+                (None, None) => String::new(),
+            },
+            name: clean(from.as_ref().and_then(|from| from.display.as_deref()).unwrap_or_default()),
+            called,
+            device: proven.map(|proven| proven.alias),
+            signalling: Some(source.remote),
+            transport: word(source.transport),
+        };
+        let device = party.device.is_some();
+        let (leg, mut actor) = self.leg(call, party, &Peer::of(&source, device), None);
+        let offered = body.as_ref().map(|body| actor.read_offer(body));
+        let offered = match offered.transpose() {
+            Ok(offered) => offered,
+            Err(reason) => {
+                let refuse = Cause::local(reason);
+                tokio::spawn(async move {
+                    actor.refuse(refuse).await;
+                });
+                return None;
+            }
+        };
+        actor.state.offered = offered.is_some();
+        // The queue is empty: the offer is the first thing in it.
+        let _ = actor.events.try_send(LegEvent::Offered(offered));
+        tokio::spawn(actor.run());
+        Some(leg)
+    }
+
+    fn leg(&self, call: CallId, party: Party, peer: &Peer, thread: Option<usize>) -> (Leg, Actor) {
+        let inner = &self.0;
+        let id = LegId(inner.next_leg.fetch_add(1, Ordering::Relaxed));
+        let thread = thread.unwrap_or_else(|| inner.net.quietest());
+        let (commands, command_queue) = mpsc::channel(COMMANDS);
+        let (event_queue, events) = mpsc::channel(EVENTS);
+        let (inbox, inbox_queue) = mpsc::channel(INBOX);
+        inner.inboxes().insert(call, inbox);
+        let bind = inner.config.bind;
+        let advertised = inner.config.advertised.unwrap_or_else(|| {
+            if bind.is_unspecified() {
+                crate::net::local_address_towards(peer.address.ip()).unwrap_or(bind)
+            } else {
+                bind
+            }
+        });
+        let site =
+            Site { net: inner.net.clone(), bind, advertised, thread, timeout: inner.config.media_timeout };
+        let policy = PeerPolicy {
+            signalling: peer.address.ip(),
+            allow: inner.config.allow.clone(),
+            own: inner.config.own.clone(),
+            accept_foreign: peer.latched(&inner.config),
+        };
+        let encryption = Encryption {
+            policy: inner.config.encryption,
+            secure_signalling: peer.transport == Transport::Tls,
+            allow_insecure: inner.config.insecure_keys,
+        };
+        let mut session = [0; 8];
+        inner.random(&mut session);
+        let session = u64::from_be_bytes(session);
+        let parameters =
+            SessionParameters { session_id: session, address: advertised, encryption, peer: policy };
+        let negotiation = Negotiation::new(parameters);
+        let source = if peer.latched(&inner.config) {
+            SourcePolicy::Latch(peer.address.ip())
+        } else {
+            SourcePolicy::Strict
+        };
+        let actor = Actor {
+            inner: inner.clone(),
+            call,
+            inbox: inbox_queue,
+            commands: command_queue,
+            events: event_queue,
+            negotiation,
+            lines: Lines::new(site, format!("{session:x}@{advertised}")),
+            source,
+            state: State::default(),
+        };
+        (Leg { id, party, thread, commands, events }, actor)
+    }
+}
+
+impl Protocol for SipLegs {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["sip", "sips"]
+    }
+
+    fn dial(
+        &self,
+        to: &Address,
+        from: &Caller,
+        offer: Capabilities,
+        thread: Option<usize>,
+    ) -> Result<Leg, Cause> {
+        let unusable = |_| Cause::local(Reason::NotFound);
+        let target = Uri::parse(&to.uri).map_err(unusable)?;
+        let sip = match &target {
+            Uri::Sip(sip) => sip.clone(),
+            _ => return Err(Cause::local(Reason::NotFound)),
+        };
+        let flow: Option<Flow> = match &to.flow {
+            Some(flow) => Some(flow.parse().map_err(|_| Cause::local(Reason::Unavailable))?),
+            None => None,
+        };
+        let call = CallId(self.0.next_call.fetch_add(1, Ordering::Relaxed));
+        let mut caller = SipUri::new(Some(user_of(&from.address)), self.0.config.domain.clone(), None);
+        if let Some((user, host)) = from.address.rsplit_once('@')
+            && let Ok(host) = Host::parse(host)
+        {
+            caller = SipUri::new(Some(user), host, None);
+        }
+        let invite = Invite {
+            call,
+            target,
+            destination: flow.map_or(Destination::Target, Destination::Flow),
+            from: NameAddr::new(caller).with_display(&from.name),
+            to: None,
+            body: None,
+            headers: Vec::new(),
+            account: None,
+            max_forwards: MAX_FORWARDS - 1,
+        };
+        let hop = Hop::of(&sip, flow.as_ref(), to.proxy.as_ref());
+        let party = Party {
+            protocol: "sip",
+            origin: Origin::Outgoing,
+            address: to.uri.clone(),
+            name: String::new(),
+            called: to.uri.clone(),
+            device: to.device.clone(),
+            signalling: None,
+            transport: word(hop.transport),
+        };
+        // A device that registered is as trusted as when it did so.
+        let device = to.device.is_some();
+        let this = self.clone();
+        let credentials = to.proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
+        let known = flow.as_ref().map(Flow::remote).or_else(|| hop.address());
+        let peer = Peer {
+            address: known.unwrap_or_else(|| SocketAddr::new(self.0.config.bind, 0)),
+            transport: hop.transport,
+            translated: to.translated,
+            device,
+        };
+        let (leg, mut actor) = self.leg(call, party, &peer, thread);
+        let has_flow = flow.is_some();
+        tokio::spawn(async move {
+            let mut invite = invite;
+            if !has_flow {
+                let Some(address) = hop.resolve().await else {
+                    tracing::warn!(host = %hop.host, "the name of a next hop has no address");
+                    return actor.fail(Cause::local(Reason::Unreachable)).await;
+                };
+                invite.destination = hop.destination(address);
+                invite.account = credentials.map(|credentials| Account {
+                    username: credentials.username,
+                    secret: Secret::Password(credentials.password.expose().to_owned()),
+                    realm: Some(credentials.realm),
+                    peers: vec![address.ip()],
+                });
+                let policy = actor.negotiation.parameters().peer.clone();
+                actor.negotiation.set_peer(PeerPolicy { signalling: address.ip(), ..policy });
+            }
+            match actor.write_offer(&offer) {
+                Ok(body) => {
+                    invite.body = Some(body);
+                    if this.0.machine.send(Command::Invite(Box::new(invite))).await.is_err() {
+                        return actor.fail(Cause::local(Reason::Shutdown)).await;
+                    }
+                    actor.run().await;
+                }
+                Err(reason) => actor.fail(Cause::local(reason)).await,
+            }
+        });
+        Ok(leg)
+    }
+}
+
+/// What is known of the far end before anything is agreed.
+struct Peer {
+    address: SocketAddr,
+    transport: Transport,
+    translated: bool,
+    device: bool,
+}
+
+impl Peer {
+    const fn of(source: &Source, device: bool) -> Self {
+        Self { address: source.remote, transport: source.transport, translated: source.translated, device }
+    }
+
+    /// Media may be latched: a device that authenticated, behind a NAT.
+    const fn latched(&self, config: &SipLegConfig) -> bool {
+        config.latching && self.device && self.translated
+    }
+}
+
+impl Inner {
+    /// The leg is over: events for it have nowhere to go.
+    fn forget(&self, call: CallId) {
+        self.inboxes().remove(&call);
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
+    }
+
+    /// Further headers of a refusal.
+    fn refusal_headers(&self, reason: Reason) -> Vec<(String, String)> {
+        match reason {
+            Reason::Congestion | Reason::Shutdown => {
+                vec![("Retry-After".to_owned(), RETRY_AFTER.to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn inboxes(&self) -> MutexGuard<'_, HashMap<CallId, mpsc::Sender<Event>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SipLegs").field("calls", &self.inboxes().len()).finish_non_exhaustive()
+    }
+}
+
+/// Where a call goes first.
+struct Hop {
+    host: Host,
+    port: u16,
+    transport: Transport,
+    /// The transport, when the target or the rule names one.
+    asked: Option<Transport>,
+}
+
+impl Hop {
+    fn of(uri: &SipUri, flow: Option<&Flow>, proxy: Option<&Proxy>) -> Self {
+        let asked = match uri.transport().map(str::to_ascii_lowercase).as_deref() {
+            _ if proxy.is_some() => proxy.map(|proxy| proxy.transport),
+            _ if uri.secure => Some(Transport::Tls),
+            Some("tcp") => Some(Transport::Tcp),
+            Some("tls") => Some(Transport::Tls),
+            Some("udp") => Some(Transport::Udp),
+            _ => None,
+        };
+        let transport = flow.map_or_else(|| asked.unwrap_or(Transport::Udp), Flow::transport);
+        let (host, port) = match proxy {
+            Some(proxy) => {
+                let host = &proxy.host.host;
+                let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                (Host::parse(&bracketed).unwrap_or_else(|_| Host::Name(host.clone())), proxy.host.port)
+            }
+            None => (uri.host.clone(), uri.port),
+        };
+        let usual = if transport == Transport::Tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+        Self { host, port: port.unwrap_or(usual), transport, asked }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.host.address().map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    async fn resolve(&self) -> Option<SocketAddr> {
+        match &self.host {
+            Host::Name(name) => tokio::net::lookup_host((name.as_str(), self.port)).await.ok()?.next(),
+            _ => self.address(),
+        }
+    }
+
+    fn destination(&self, address: SocketAddr) -> Destination {
+        let name = match &self.host {
+            Host::Name(name) => Some(name.clone()),
+            _ => None,
+        };
+        Destination::Address { transport: self.asked, address, name }
+    }
+}
+
+const fn word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+    }
+}
+
+fn user_of(address: &str) -> &str {
+    address.split('@').next().unwrap_or(address)
+}
+
+/// A display name without what could break a line of a log or a page.
+fn clean(name: &str) -> String {
+    name.chars().filter(|sign| !sign.is_control()).take(64).collect()
+}
+
+fn call_of(event: &Event) -> Option<CallId> {
+    match event {
+        Event::Ringing { call, .. }
+        | Event::Progress { call, .. }
+        | Event::Answered { call, .. }
+        | Event::Acked { call, .. }
+        | Event::Reinvite { call, .. }
+        | Event::ReinviteCancelled { call }
+        | Event::ReinviteAnswered { call, .. }
+        | Event::ReinviteRefused { call, .. }
+        | Event::Info { call, .. }
+        | Event::InfoAnswered { call, .. }
+        | Event::Ended { call, .. } => Some(*call),
+        _ => None,
+    }
+}

@@ -1,0 +1,304 @@
+//! The facade: one gateway, started from a configuration, stopped when its owner says so.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crosspoint_codecs::registry::Registry;
+use crosspoint_gateway::admission::{SipDoor, SwitchDirectory};
+use crosspoint_gateway::cause::Reason;
+use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, LiveCall};
+use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
+use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
+use crosspoint_gateway::media::{EngineConfig, EngineError, EngineHandle};
+use crosspoint_gateway::net::clock::Clock;
+use crosspoint_gateway::net::driver::{BindError, Driver, Settings, Sockets};
+use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
+use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
+use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError};
+use crosspoint_gateway::routing::Routing;
+use crosspoint_proto::Transport;
+use crosspoint_proto::address::OwnPorts;
+use crosspoint_proto::sdp::EncryptionPolicy;
+use crosspoint_proto::sip;
+use crosspoint_proto::sip::auth::{Algorithm, Verifier};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Machine events that wait for the door. Overflow: the network waits.
+const EVENTS: usize = 1024;
+
+/// How long calls have to say goodbye when the gateway stops.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Streams that the engine has room for, for each call: audio and video of two legs.
+const STREAMS_A_CALL: usize = 4;
+
+/// Why a gateway did not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate cannot be read or made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The media side cannot start.
+    #[error(transparent)]
+    Media(#[from] MediaStartError),
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Something of the operating system.
+    #[error("the system refused: {0}")]
+    System(#[from] std::io::Error),
+    /// The system gave no randomness.
+    #[error("the system gave no random seed: {0}")]
+    Randomness(String),
+}
+
+/// A running gateway. Several live in one process; dropping one stops it without a goodbye.
+#[derive(Debug)]
+pub struct Gateway {
+    listening: Vec<Listen>,
+    config: Config,
+    exchange: Exchange,
+    registrar: Registrar,
+    engine: EngineHandle,
+    media: Arc<MediaNet>,
+    driver: Driver<sip::Command>,
+    door: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts on the current tokio runtime, with threads of its own for media.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let data = config.data_folder();
+        let registrar = Registrar::open(&data, registrar_settings(&config), clock)?;
+        let tls = tls(&config, &data, clock)?;
+        let settings = Settings {
+            option: "sip.listen",
+            connections: config.limits.connections,
+            connections_per_source: config.limits.connections_per_source,
+            tls,
+        };
+        let sockets = Sockets::bind(&config.sip.listen, settings)?;
+        let listening = sockets.listening().to_vec();
+        let media = Arc::new(MediaNet::start(&media_config(&config), clock)?);
+        let engine = EngineHandle::start(
+            &EngineConfig { streams: config.limits.calls.saturating_mul(STREAMS_A_CALL) },
+            Arc::new(Registry::built_in()),
+            Arc::new(move || clock.now()),
+        )?;
+        let (events, event_queue) = mpsc::channel(EVENTS);
+        let machine = sip::Endpoint::new(machine_config(&config, &listening), random()?);
+        let driver = sockets.drive(machine, clock, events)?;
+        let routing = Arc::new(Routing::new(&config));
+        let legs = SipLegs::new(
+            driver.commands(),
+            media.clone(),
+            leg_config(&config, &listening),
+            random()?,
+            Arc::new(AtomicU64::new(1)),
+        );
+        let directory = SwitchDirectory { registrar: registrar.clone(), routing: routing.clone(), clock };
+        let exchange = Exchange::new(ExchangeParts {
+            directory: Arc::new(directory),
+            protocols: vec![Arc::new(legs.clone())],
+            engine: engine.clone(),
+            rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
+            calls: config.limits.calls,
+            recorder: Arc::new(|_| {}),
+        });
+        let door = SipDoor {
+            legs,
+            exchange: exchange.clone(),
+            registrar: registrar.clone(),
+            routing,
+            machine: driver.commands(),
+            verifier: Mutex::new(Verifier::new(
+                &config.sip.realm,
+                &config.sip.digest.iter().map(|digest| algorithm(*digest)).collect::<Vec<_>>(),
+                seed()?,
+            )),
+            clock,
+        };
+        let door = tokio::spawn(Arc::new(door).serve(event_queue));
+        Ok(Self { listening, config, exchange, registrar, engine, media, driver, door })
+    }
+
+    /// What listens for SIP, with real ports where any were asked for.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    /// The configuration in effect.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Calls that are live.
+    pub fn calls(&self) -> Vec<LiveCall> {
+        self.exchange.calls()
+    }
+
+    /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
+    /// of it is left.
+    pub async fn stop(self) {
+        if tokio::time::timeout(GOODBYE, self.exchange.stop(Reason::Shutdown)).await.is_err() {
+            tracing::warn!("some calls were cut off without a goodbye");
+        }
+        self.driver.stop().await;
+        // The driver was the only one to send to the door.
+        let _ = self.door.await;
+        let (engine, media) = (self.engine, self.media);
+        // Both join threads: not on a thread of the runtime.
+        let _ = tokio::task::spawn_blocking(move || {
+            engine.stop();
+            media.stop();
+        })
+        .await;
+        drop(self.registrar);
+    }
+}
+
+fn registrar_settings(config: &Config) -> registrar::Settings {
+    registrar::Settings {
+        realm: config.sip.realm.clone(),
+        expiry: Expiry {
+            least: config.sip.min_expires,
+            default: config.sip.default_expires,
+            most: config.sip.max_expires,
+        },
+        registrations: config.limits.registrations,
+        devices: config.devices.clone(),
+    }
+}
+
+fn tls(config: &Config, data: &std::path::Path, clock: Clock) -> Result<Option<Tls>, StartError> {
+    let certificates = match (&config.sip.certificate, &config.sip.key) {
+        (Some(certificate), Some(key)) => Certificates::load(certificate, key)?,
+        _ => {
+            let mut addresses: Vec<IpAddr> =
+                config.sip.listen.iter().map(|listen| listen.address.ip()).collect();
+            addresses.extend(config.sip.public_address);
+            addresses.retain(|address| !address.is_unspecified());
+            Certificates::load_or_make(&data.join("tls"), &config.sip.domains, &addresses, clock.both().wall)?
+        }
+    };
+    let trust = match &config.sip.trusted_certificates {
+        _ if !config.sip.verify_certificates => Trust::Anybody,
+        Some(file) => Trust::File(PathBuf::from(file)),
+        None => Trust::System,
+    };
+    Ok(Some(Tls::new(certificates, &trust)?))
+}
+
+fn media_config(config: &Config) -> MediaConfig {
+    let threads = config.media.socket_threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2)),
+        std::num::NonZeroUsize::get,
+    );
+    MediaConfig { threads, ports: config.media.ports.first()..=config.media.ports.last() }
+}
+
+fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
+    let listen = listening
+        .iter()
+        .map(|listen| {
+            let ip = advertised(config, listen.address.ip());
+            let mut it = sip::Listen::new(listen.transport, listen.address);
+            if ip != listen.address.ip() {
+                it.advertised = Some((host(ip), listen.address.port()));
+            }
+            it
+        })
+        .collect();
+    let mut machine = sip::Config::new(listen);
+    machine.product = concat!("Crosspoint/", env!("CARGO_PKG_VERSION")).to_owned();
+    // Each call has two legs.
+    machine.limits.calls = config.limits.calls.saturating_mul(2);
+    machine.limits.server_transactions = config.limits.transactions;
+    machine.limits.client_transactions = config.limits.transactions;
+    machine.limits.connections = config.limits.connections;
+    machine.limits.connections_per_address = config.limits.connections_per_source;
+    machine
+}
+
+fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
+    let mut own: Vec<OwnPorts> = listening
+        .iter()
+        .map(|listen| OwnPorts {
+            ip: listen.address.ip(),
+            ports: listen.address.port()..=listen.address.port(),
+        })
+        .collect();
+    own.push(OwnPorts {
+        ip: config.media.address,
+        ports: config.media.ports.first()..=config.media.ports.last(),
+    });
+    let domain = config.sip.domains.first().and_then(|domain| sip::Host::parse(domain).ok());
+    let first =
+        listening.iter().find(|listen| listen.transport == Transport::Udp).or_else(|| listening.first());
+    let ip = first.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |listen| listen.address.ip());
+    SipLegConfig {
+        bind: config.media.address,
+        advertised: config.media.public_address.or(config.sip.public_address),
+        encryption: match config.media.encryption {
+            Encryption::None => EncryptionPolicy::None,
+            Encryption::BestEffort => EncryptionPolicy::BestEffort,
+            Encryption::Required => EncryptionPolicy::Required,
+        },
+        insecure_keys: config.media.insecure_keys,
+        allow: config.media.allow.iter().filter_map(|network| network.prefix()).collect(),
+        own,
+        latching: config.media.latching == Latching::Auto,
+        media_timeout: Some(config.media.timeout),
+        domain: domain.unwrap_or_else(|| host(advertised(config, ip))),
+    }
+}
+
+const fn algorithm(digest: Digest) -> Algorithm {
+    match digest {
+        Digest::Sha256 => Algorithm::Sha256,
+        Digest::Md5 => Algorithm::Md5,
+    }
+}
+
+/// The address that peers are told instead of `local`.
+fn advertised(config: &Config, local: IpAddr) -> IpAddr {
+    /// Only the routing table is asked: nothing is sent there (RFC 5737).
+    const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    match config.sip.public_address {
+        Some(public) => public,
+        None if local.is_unspecified() => crosspoint_gateway::net::local_address_towards(ELSEWHERE)
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        None => local,
+    }
+}
+
+const fn host(ip: IpAddr) -> sip::Host {
+    match ip {
+        IpAddr::V4(ip) => sip::Host::V4(ip),
+        IpAddr::V6(ip) => sip::Host::V6(ip),
+    }
+}
+
+fn seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| StartError::Randomness(error.to_string()))?;
+    Ok(seed)
+}
+
+fn random() -> Result<ChaCha12Rng, StartError> {
+    Ok(ChaCha12Rng::from_seed(seed()?))
+}
