@@ -1,6 +1,8 @@
 //! The whole seam for a new kind of leg: a [`Protocol`] makes [`Leg`]s, a leg takes commands and
 //! tells events. Legs never know each other; what they have in common is this file.
 
+pub mod sip;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use crosspoint_codecs::format::{Capabilities, MediaKind, Stream};
 use tokio::sync::mpsc;
 
 use crate::cause::Cause;
+use crate::config::Proxy;
 use crate::media::port::{StreamEvent, StreamPort};
 
 /// One party on one protocol. Never used twice in one gateway.
@@ -140,12 +143,18 @@ pub enum LegEvent {
 }
 
 /// Where an outgoing leg shall go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Address {
     /// What to call, in the protocol's own spelling ("sip:bob@192.0.2.7:5062;transport=tcp").
     pub uri: String,
     /// The registered flow to use instead of opening one, in the protocol's own spelling.
     pub flow: Option<String>,
+    /// The device alias whose registration this is, if it is one.
+    pub device: Option<String>,
+    /// The device is behind a NAT.
+    pub translated: bool,
+    /// Where it goes first, instead of to the host of `uri`.
+    pub proxy: Option<Proxy>,
 }
 
 /// Who calls, as the called party shall see it.

@@ -5,6 +5,7 @@ use crosspoint_codecs::codec::{
 };
 use crosspoint_codecs::format::{AudioFormat, VideoFormat};
 use crosspoint_codecs::frame::Pool;
+use crosspoint_codecs::registry::Registry;
 
 /// Makes codecs, on the thread of whoever adds a stream. Tests put their own behind it.
 pub trait Codecs: Send + Sync {
@@ -23,4 +24,26 @@ pub trait Codecs: Send + Sync {
         format: &VideoFormat,
         encoding: VideoEncoding,
     ) -> Result<Box<dyn VideoEncoder>, CodecError>;
+}
+
+impl Codecs for Registry {
+    fn audio_decoder(&self, format: &AudioFormat) -> Result<Box<dyn AudioDecoder>, CodecError> {
+        self.audio_decoder(format)
+    }
+
+    fn audio_encoder(&self, format: &AudioFormat) -> Result<Box<dyn AudioEncoder>, CodecError> {
+        self.audio_encoder(format)
+    }
+
+    fn video_decoder(&self, format: &VideoFormat, pool: Pool) -> Result<Box<dyn VideoDecoder>, CodecError> {
+        self.video_decoder(format, pool)
+    }
+
+    fn video_encoder(
+        &self,
+        format: &VideoFormat,
+        encoding: VideoEncoding,
+    ) -> Result<Box<dyn VideoEncoder>, CodecError> {
+        self.video_encoder(format, encoding)
+    }
 }

@@ -122,7 +122,7 @@ pub struct Opened {
 /// The media side of one gateway. Dropping it stops it.
 pub struct MediaNet {
     shared: Arc<Shared>,
-    joins: Vec<JoinHandle<()>>,
+    joins: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What all ports of a `MediaNet` have in common.
@@ -164,7 +164,7 @@ impl MediaNet {
             next_id: AtomicU64::new(1),
             places: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), joins })
+        Ok(Self { shared: Arc::new(shared), joins: Mutex::new(joins) })
     }
 
     /// Opens a port pair with a stream that sends and takes nothing until it is configured.
@@ -187,6 +187,11 @@ impl MediaNet {
         Ok(Opened { port: Arc::new(port), events: receiver })
     }
 
+    /// The thread with the fewest streams: where the streams of a new call should live.
+    pub fn quietest(&self) -> usize {
+        self.shared.threads.iter().min_by_key(|thread| thread.streams()).map_or(0, Handle::number)
+    }
+
     /// Socket threads.
     pub fn threads(&self) -> usize {
         self.shared.threads.len()
@@ -199,14 +204,15 @@ impl MediaNet {
 
     /// Says goodbye on every stream, frees all ports and joins the threads. Blocks for the moment
     /// that takes; ports that are still held answer [`PortError::Closed`](crate::media::port::PortError).
-    pub fn stop(mut self) {
-        halt(&self.shared.threads, std::mem::take(&mut self.joins));
+    pub fn stop(&self) {
+        let joins = std::mem::take(&mut *self.joins.lock().unwrap_or_else(PoisonError::into_inner));
+        halt(&self.shared.threads, joins);
     }
 }
 
 impl Drop for MediaNet {
     fn drop(&mut self) {
-        halt(&self.shared.threads, std::mem::take(&mut self.joins));
+        self.stop();
     }
 }
 
