@@ -1,6 +1,6 @@
 //! Everything of Crosspoint that waits, owns sockets or threads.
-#![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod alias;
 pub mod api;
 pub mod cause;

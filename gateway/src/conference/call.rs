@@ -16,22 +16,13 @@ use super::graph::Graph;
 use super::offer::{answer_for, offer_for, with_directions};
 use super::plan::{Member, MemberStream};
 use crate::cause::{Cause, Reason, Side};
+use crate::config::Ringback;
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream};
 use crate::media::port::{StreamEvent, StreamId, Unfit};
 
 /// How long legs may take to say goodbye once a call is over: SIP's timer F (RFC 3261 section
 /// 17.1.2.2) is 32 s, after which a leg gives up by itself.
 const GOODBYE: Duration = Duration::from_secs(35);
-
-/// What the caller hears while the called party rings without sending a tone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ringback {
-    /// Its own phone's tone: we send "ringing" and no media.
-    Phone,
-    /// Ours: media is opened early and the engine plays the tone.
-    #[default]
-    Gateway,
-}
 
 /// What a call is given from outside.
 #[derive(Clone, Copy, Debug)]
@@ -207,16 +198,11 @@ impl Call {
         if self.rules.ringback == Ringback::Gateway
             && self.early.is_none()
             && let Some(offered) = &self.offered
+            // An early answer is the answer: pictures would have to be accepted before anybody
+            // knows whether the called party has any.
+            && offered.media.iter().all(|line| !line.role.is_video())
         {
-            let audio_only = Capabilities {
-                media: offer_for(Some(offered))
-                    .media
-                    .into_iter()
-                    .filter(|line| !line.role.is_video())
-                    .collect(),
-                max_bitrate: None,
-            };
-            self.caller.tell(LegCommand::Progress(audio_only)).await;
+            self.caller.tell(LegCommand::Progress(offer_for(Some(offered)))).await;
         }
     }
 

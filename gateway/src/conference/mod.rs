@@ -1,9 +1,13 @@
 //! A container of legs. A point-to-point call is a conference of two.
 
 mod call;
+mod exchange;
 mod graph;
 pub mod offer;
 pub mod plan;
 
-pub use call::{Call, CallRules, CallView, LegView, Outcome, Ringback, StreamView};
+pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
+pub use exchange::{
+    CallRecord, Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving,
+};
 pub use graph::Graph;

@@ -156,6 +156,11 @@ impl Routing {
         &self.domains
     }
 
+    /// The alias in a dialled string or URI, in its canonical form.
+    pub fn alias(&self, dialled: &str) -> Result<Alias, AliasError> {
+        Alias::parse(dialled, &self.domains)
+    }
+
     /// Decides. The same request, devices and configuration give the same decision.
     pub fn route(&self, request: &Request<'_>, directory: &impl Directory) -> Decision {
         let mut why = Vec::new();
