@@ -1,2 +1,7 @@
-//! x
+//! Crosspoint as a library: a gateway that joins call legs, started from a configuration.
+
+mod gateway;
 pub mod proof;
+
+pub use crosspoint_gateway::config::Config;
+pub use gateway::{Gateway, StartError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crosspoint::proof::{SoundReport, Wav};
 use support::baresip::{Account, Baresip};
+use support::gateway::Gateway;
 
 /// The peers alone, so that a failure elsewhere is the gateway's: two softphones call each other
 /// directly and hear each other's tone.
@@ -20,6 +21,20 @@ fn the_oracle_hears_two_softphones_without_a_gateway() {
     callee.event("CALL_CLOSED");
     heard(&caller.heard(), 620.0, 30.0);
     heard(&callee.heard(), 440.0, 30.0);
+}
+
+#[test]
+fn pcma_to_pcma_is_relayed() {
+    let gateway = Gateway::start(&["alice", "bob"], "");
+    let mut alice = Baresip::start(Account::new("alice", "PCMA/8000/1", 440), gateway.sip);
+    let bob = Baresip::start(Account::new("bob", "PCMA/8000/1", 620), gateway.sip);
+    alice.dial(&format!("sip:bob@127.0.0.1:{}", gateway.sip));
+    alice.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(4));
+    alice.hang_up();
+    bob.event("CALL_CLOSED");
+    heard(&alice.heard(), 620.0, 30.0);
+    heard(&bob.heard(), 440.0, 30.0);
 }
 
 fn heard(recording: &Wav, frequency: f64, snr: f64) {

@@ -3,6 +3,8 @@
 //! "The call was answered" proves nothing. A tone has a frequency, a level and a distance to
 //! everything that is not the tone; a recording has gaps or has none.
 
+#![allow(clippy::cast_possible_truncation, reason = "measures count samples of files that we wrote")]
+
 mod picture;
 mod sound;
 mod wav;

@@ -74,7 +74,8 @@ impl Baresip {
     /// Starts it and waits until it is registered at `server` (port of the account's transport).
     pub fn start(account: Account, server: u16) -> Self {
         let this = Self::start_unregistered(account, Some(server));
-        this.event("REGISTER_OK");
+        // Its event may come before anybody listens; its log keeps it.
+        wait_for("a registration", || this.log().contains(" binding").then_some(()));
         this
     }
 

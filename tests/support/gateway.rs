@@ -27,7 +27,8 @@ impl Gateway {
         let first = 30_000 + u32::from(sip) % 300 * 30;
         let mut text = format!(
             "data = \"{data}\"\n{more}\n\
-             [sip]\nlisten = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
+             [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n\
+             listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
              [media]\naddress = \"127.0.0.1\"\nports = \"{first}-{last}\"\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\n",
             data = scratch.path().join("data").display(),
@@ -99,7 +100,7 @@ impl Gateway {
     }
 
     fn wait(&self) {
-        wait_for("the gateway's management port", || TcpStream::connect(("127.0.0.1", self.http)).ok());
+        wait_for("the gateway's SIP port", || TcpStream::connect(("127.0.0.1", self.sip)).ok());
     }
 }
 

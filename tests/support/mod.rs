@@ -1,6 +1,11 @@
 //! What the interop tests share: the gateway as a process, the real programs beside it, scratch
 //! folders and ports. A program that is missing fails the test that needs it.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
 
 pub mod baresip;
 pub mod gateway;
