@@ -170,7 +170,7 @@ mod tests {
         let mut state = 1u32;
         for sample in &mut samples {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *sample += ((state >> 16) as i32 % 1000 - 500) as i16;
+            *sample += ((state >> 16).cast_signed() % 1000 - 500) as i16;
         }
         // The noise is even over 1000 steps: 288.7 RMS against 7071: 27.8 dB.
         let found = tone(&samples, 8000);
