@@ -154,6 +154,8 @@ impl AudioLane {
 
 impl Lane for AudioLane {
     const PERIOD: Duration = TICK;
+    /// As much as a playout delay may hide.
+    const CATCH_UP: u64 = 5;
 
     fn step(&mut self, now: Instant) {
         self.take_commands();

@@ -11,16 +11,15 @@ use crosspoint_codecs::codec::CodecError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
-use super::hear;
 use super::lane::{Desk, Scrap};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
 use super::route::Route;
-use super::speak;
 use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
 use super::timeline::Timeline;
-use super::video::{self, VideoCommand};
+use super::video::VideoCommand;
 use super::worker::Workers;
+use super::{hear, see, show, speak};
 
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,8 +156,8 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Source(source))
             }
             MediaFormat::Video(format) => {
-                let part = video::decoding(&*self.0.codecs, format)?;
-                let source = video::source(id, inlet, timeline.clone(), counters.clone(), part);
+                let part = see::decoding(&*self.0.codecs, format)?;
+                let source = see::source(id, inlet, timeline.clone(), counters.clone(), part);
                 Command::Video(VideoCommand::Source(source))
             }
         };
@@ -186,7 +185,7 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Decoding { id, part })
             }
             MediaFormat::Video(format) => {
-                let part = video::decoding(&*self.0.codecs, format)?;
+                let part = see::decoding(&*self.0.codecs, format)?;
                 Command::Video(VideoCommand::Decoding { id, part })
             }
         };
@@ -224,8 +223,8 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Sink(speak::sink(id, outlet, counters.clone(), part)))
             }
             MediaFormat::Video(format) => {
-                let part = video::encoding(&*self.0.codecs, format)?;
-                Command::Video(VideoCommand::Sink(video::sink(id, kind, outlet, counters.clone(), part)))
+                let part = show::encoding(&*self.0.codecs, format)?;
+                Command::Video(VideoCommand::Sink(show::sink(id, kind, outlet, counters.clone(), part)))
             }
         };
         self.with(|registers| {
@@ -253,7 +252,7 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Encoding { id, part })
             }
             MediaFormat::Video(format) => {
-                let part = video::encoding(&*self.0.codecs, format)?;
+                let part = show::encoding(&*self.0.codecs, format)?;
                 Command::Video(VideoCommand::Encoding { id, part })
             }
         };

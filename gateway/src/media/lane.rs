@@ -18,6 +18,10 @@ pub(super) trait Lane: Send {
     /// Time between two steps.
     const PERIOD: Duration;
 
+    /// Steps that are made up for after a late wake, one right after the other. What is beyond is
+    /// left out, and the streams go on from the present.
+    const CATCH_UP: u64;
+
     /// Takes the commands that have come, then does what is due at `now`: for a worker the moment
     /// at which the step should have been, not the one at which it woke.
     fn step(&mut self, now: Instant);

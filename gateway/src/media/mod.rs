@@ -23,12 +23,12 @@ mod player;
 mod playout;
 pub mod port;
 pub mod route;
+mod see;
+mod show;
 mod speak;
 mod stats;
 mod stretch;
-#[allow(dead_code, reason = "used with the codecs, in the changes to come")]
 pub mod timeline;
-#[allow(dead_code, reason = "used with the codecs, in the changes to come")]
 mod video;
 mod worker;
 

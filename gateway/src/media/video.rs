@@ -1,25 +1,22 @@
-//! The lane of the sound: every 10 ms, each source gives 20 ms of samples and each sink takes them.
+//! The lane of the pictures: every 10 ms, each source decodes what is due and each sink encodes
+//! what is new. A picture therefore waits half a step on average; the sound does not wait for it
+//! at all.
+//!
+//! This is no tick: decoding and encoding are jobs, and only their steady state allocates
+//! nothing. A change of the picture's size makes decoder, scaler and encoder begin anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
-use crosspoint_codecs::codec::{VideoDecoder, VideoEncoder, VideoEncoding};
-use crosspoint_codecs::format::{MediaKind, VideoFormat};
 
-use crosspoint_codecs::frame::{Pool, VideoFrame};
-
-use super::handle::EngineError;
-use super::lane::{Lane, Mailbox, Slots};
-use super::parts::Codecs;
-use super::port::{Inlet, Outlet, StreamId};
+use super::lane::{Lane, Mailbox, Slots, Wakes};
+use super::port::StreamId;
 use super::route::Route;
-use super::stats::{LaneCounters, SinkCounters, SourceCounters};
-use super::timeline::Timeline;
-
-/// Buffers.
-const PICTURES: usize = 4;
+use super::see::{Decoding, VideoSource};
+use super::show::{Encoding, VideoSink};
+use super::stats::LaneCounters;
 
 /// What the lane is told. Everything in it was built on the caller's thread.
 pub(super) enum VideoCommand {
@@ -32,144 +29,142 @@ pub(super) enum VideoCommand {
     RemoveSink(StreamId),
 }
 
-pub(super) struct VideoSource {
-    id: StreamId,
-    inlet: Inlet,
-    timeline: Timeline,
-    counters: Arc<SourceCounters>,
-    decoding: Box<Decoding>,
-}
-
-/// The part of a source that depends on its format.
-pub(super) struct Decoding {
-    decoder: Box<dyn VideoDecoder>,
-}
-
-pub(super) struct VideoSink {
-    id: StreamId,
-    outlet: Outlet,
-    counters: Arc<SinkCounters>,
-    encoding: Box<Encoding>,
-    route: Route,
-    kind: MediaKind,
-}
-
-/// The part of a sink that depends on its format.
-pub(super) struct Encoding {
-    encoder: Box<dyn VideoEncoder>,
-}
-
-pub(super) fn decoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<Decoding>, EngineError> {
-    let pool = Pool::new(PICTURES, VideoFrame::bytes(1920, 1088));
-    Ok(Box::new(Decoding { decoder: codecs.video_decoder(format, pool)? }))
-}
-
-pub(super) fn source(
-    id: StreamId,
-    inlet: Inlet,
-    timeline: Timeline,
-    counters: Arc<SourceCounters>,
-    decoding: Box<Decoding>,
-) -> Box<VideoSource> {
-    Box::new(VideoSource { id, inlet, timeline, counters, decoding })
-}
-
-pub(super) fn encoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<Encoding>, EngineError> {
-    let encoding = VideoEncoding {
-        bitrate: 500_000,
-        frame_rate: 30.0,
-        profile: format.profile,
-        level: format.level,
-        max_nal: None,
-    };
-    Ok(Box::new(Encoding { encoder: codecs.video_encoder(format, encoding)? }))
-}
-
-pub(super) fn sink(
-    id: StreamId,
-    kind: MediaKind,
-    outlet: Outlet,
-    counters: Arc<SinkCounters>,
-    encoding: Box<Encoding>,
-) -> Box<VideoSink> {
-    Box::new(VideoSink { id, outlet, counters, encoding, route: Route::Silence, kind })
-}
-
 /// The lane.
 pub(super) struct VideoLane {
     mailbox: Mailbox<VideoCommand>,
     counters: Arc<LaneCounters>,
     sources: Slots<VideoSource>,
     sinks: Slots<VideoSink>,
+    wakes: Wakes,
 }
 
 impl VideoLane {
     pub(super) fn new(streams: usize, mailbox: Mailbox<VideoCommand>) -> Self {
-        Self { mailbox, counters: Arc::default(), sources: Slots::new(streams), sinks: Slots::new(streams) }
+        Self {
+            mailbox,
+            counters: Arc::default(),
+            sources: Slots::new(streams),
+            sinks: Slots::new(streams),
+            wakes: Wakes::new(),
+        }
     }
 
     fn take_commands(&mut self) {
+        let mut changed = false;
         while let Some(command) = self.mailbox.command() {
+            changed = true;
             match command {
                 VideoCommand::Source(source) => {
-                    self.remove_source(source.id);
+                    self.remove_source(source.id());
                     if let Err(source) = self.sources.insert(source) {
                         self.mailbox.discard(source);
                     }
                 }
                 VideoCommand::Decoding { id, mut part } => {
-                    if let Some(source) = self.sources.by(|member| member.id == id) {
-                        std::mem::swap(&mut source.decoding, &mut part);
+                    if let Some(source) = self.sources.by(|source| source.id() == id) {
+                        source.set_decoding(&mut part);
                     }
                     self.mailbox.discard(part);
                 }
                 VideoCommand::Sink(sink) => {
-                    self.remove_sink(sink.id);
+                    self.remove_sink(sink.id());
                     if let Err(sink) = self.sinks.insert(sink) {
                         self.mailbox.discard(sink);
                     }
                 }
                 VideoCommand::Encoding { id, mut part } => {
-                    if let Some(sink) = self.sinks.by(|member| member.id == id) {
-                        std::mem::swap(&mut sink.encoding, &mut part);
+                    if let Some(sink) = self.sinks.by(|sink| sink.id() == id) {
+                        sink.set_encoding(&mut part);
                     }
                     self.mailbox.discard(part);
                 }
-                VideoCommand::Route { sink, route } => {
-                    if let Some(sink) = self.sinks.by(|member| member.id == sink) {
+                VideoCommand::Route { sink: id, route } => {
+                    if let Some(sink) = self.sinks.by(|sink| sink.id() == id) {
                         sink.route = route;
+                        sink.link(None);
                     }
                 }
                 VideoCommand::RemoveSource(id) => self.remove_source(id),
                 VideoCommand::RemoveSink(id) => self.remove_sink(id),
             }
         }
+        if changed {
+            self.link();
+        }
         let members = self.sources.len() + self.sinks.len();
         self.counters.members.store(u64::try_from(members).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// Who sees whom, after a change: numbers become slots.
+    fn link(&mut self) {
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(wanted) = sink.unlinked()
+                && let Some(slot) = self.sources.find(|source| source.id() == wanted)
+            {
+                sink.link(Some(slot));
+            }
+        }
+    }
+
     fn remove_source(&mut self, id: StreamId) {
-        if let Some(slot) = self.sources.find(|source| source.id == id)
-            && let Some(source) = self.sources.take(slot)
-        {
-            self.mailbox.discard(source);
+        let Some(slot) = self.sources.find(|source| source.id() == id) else {
+            return;
+        };
+        for (_, sink) in self.sinks.iter_mut() {
+            if sink.seen == Some(slot) {
+                sink.link(None);
+            }
+        }
+        if let Some(source) = self.sources.take(slot) {
+            self.let_go(source);
         }
     }
 
     fn remove_sink(&mut self, id: StreamId) {
-        if let Some(slot) = self.sinks.find(|sink| sink.id == id)
+        if let Some(slot) = self.sinks.find(|sink| sink.id() == id)
             && let Some(sink) = self.sinks.take(slot)
         {
-            self.mailbox.discard(sink);
+            self.let_go(sink);
+        }
+    }
+
+    /// With nobody left to serve there is no step to disturb, and nobody who will soon send a
+    /// command and free it.
+    fn let_go<T: Send + 'static>(&mut self, part: Box<T>) {
+        if self.sources.len() + self.sinks.len() == 0 {
+            drop(part);
+        } else {
+            self.mailbox.discard(part);
         }
     }
 }
 
 impl Lane for VideoLane {
     const PERIOD: Duration = Duration::from_millis(10);
+    /// The latest picture wins: steps that are past are past.
+    const CATCH_UP: u64 = 0;
 
-    fn step(&mut self, _now: Instant) {
+    fn step(&mut self, now: Instant) {
         self.take_commands();
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(source) = sink.seen.and_then(|slot| self.sources.at_mut(slot)) {
+                source.watched = true;
+            }
+        }
+        for (_, source) in self.sources.iter_mut() {
+            source.pull(now);
+        }
+        for (slot, sink) in self.sinks.iter_mut() {
+            let source = sink.seen.and_then(|slot| self.sources.at(slot));
+            let (sent, old) = sink.feed(now, source);
+            if let Some(old) = old {
+                self.mailbox.discard(old);
+            }
+            if sent {
+                self.wakes.note(slot, sink.outlet());
+            }
+        }
+        self.wakes.send(|slot| self.sinks.at(slot).map(VideoSink::outlet));
     }
 
     fn idle(&mut self) -> bool {

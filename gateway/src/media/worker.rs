@@ -13,10 +13,6 @@ use super::engine::Engine;
 use super::handle::ClockFn;
 use super::lane::Lane;
 
-/// Steps that are made up for after a late wake, one right after the other: as much as a playout
-/// delay may hide. What is beyond is left out, and the streams go on from the present.
-const CATCH_UP: u64 = 5;
-
 /// The two threads of an engine.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
@@ -91,7 +87,7 @@ fn run<L: Lane>(mut lane: L, clock: &dyn Fn() -> Instant, stopping: &AtomicBool)
 /// How many steps to do at a wake that is `late`, and how many to leave out before them.
 fn missed<L: Lane>(late: Duration) -> (u64, u64) {
     let missed = u64::try_from(late.as_nanos() / L::PERIOD.as_nanos().max(1)).unwrap_or(u64::MAX);
-    let caught_up = missed.min(CATCH_UP);
+    let caught_up = missed.min(L::CATCH_UP);
     (caught_up.saturating_add(1), missed - caught_up)
 }
 

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::picture::Camera;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::{AudioDecoder, AudioEncoder};
 use crosspoint_codecs::format::{AudioFormat, Codec, MediaFormat, MediaKind};
 use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime};
+use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::media::port::{Arrival, Inlet, Outlet, RING, StreamId, Wake, Wishes};
-use crosspoint_gateway::media::{Codecs, Engine, EngineConfig, EngineHandle, Timeline};
-
-use crate::kit::Kit;
+use crosspoint_gateway::media::{Engine, EngineConfig, EngineHandle, Timeline};
 
 /// When all scenes begin.
 pub const START: u64 = 86_400_000_000_000;
+
+/// Where the far ends' own time lines begin.
+pub const ZERO: i64 = 777_000_000;
 
 /// A thread that was woken so often.
 #[derive(Default)]
@@ -60,8 +63,13 @@ pub struct Far {
     decoder: Box<dyn AudioDecoder>,
     sent: u64,
     jitter: u64,
+    /// Most that the line adds to a packet, ns.
+    pub jitter_up_to: u64,
+    pub timeline: Timeline,
     /// Packets on their way.
     flying: Vec<(u64, EncodedFrame)>,
+    /// Sound only during the first 100 ms of each second.
+    pub beeps: bool,
     pub lose: fn(u64) -> bool,
     lost: u16,
     /// What came: when, and the frame.
@@ -83,6 +91,8 @@ impl Far {
                 .map(|t| if self.voice { voice(t) } else { self.peak * (TAU * self.hertz * t).sin() })
                 .map(|sample| sample as i16)
                 .collect();
+            let quiet = self.beeps && number_of(self.sent, ptime) >= 100;
+            let pcm = if quiet { vec![0; samples] } else { pcm };
             let mut packet = [0; 1_500];
             let len = self.encoder.encode(&pcm, &mut packet).unwrap();
             let number = self.sent;
@@ -92,10 +102,10 @@ impl Far {
                 self.lost += 1;
                 continue;
             }
-            let at = START + self.sent * ptime + 5_000_000 + (self.jitter >> 33) % 4_000_000;
+            let at = START + self.sent * ptime + 5_000_000 + (self.jitter >> 33) % self.jitter_up_to;
             let frame = EncodedFrame {
                 kind: MediaKind::Audio,
-                media_time: MediaTime((number * ptime) as i64 + 777_000_000),
+                media_time: MediaTime((number * ptime) as i64 + ZERO),
                 duration: Duration::from_nanos(ptime),
                 lost_before: std::mem::take(&mut self.lost),
                 keyframe: true,
@@ -140,6 +150,11 @@ impl Far {
     }
 }
 
+/// Milliseconds of the present second at which that packet begins.
+fn number_of(packet: u64, ptime: u64) -> u64 {
+    packet * ptime / 1_000_000 % 1_000
+}
+
 /// A vowel: harmonics under two formants, swelling as speech does.
 fn voice(t: f64) -> f64 {
     let formant = |hz: f64| {
@@ -155,13 +170,14 @@ pub struct Scene {
     pub handle: EngineHandle,
     pub bell: Arc<Bell>,
     pub far: Vec<Far>,
+    pub cameras: Vec<Camera>,
     pub now: u64,
 }
 
 impl Scene {
     pub fn new() -> Self {
-        let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Kit));
-        Self { engine, handle, bell: Arc::default(), far: Vec::new(), now: START }
+        let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+        Self { engine, handle, bell: Arc::default(), far: Vec::new(), cameras: Vec::new(), now: START }
     }
 
     /// A far end that sends and wants `format`; returns its place.
@@ -169,10 +185,11 @@ impl Scene {
         let id = StreamId(self.far.len() as u64 + 1);
         let (rings, inlet, outlet) = rings(&self.bell);
         let media = MediaFormat::Audio(format.clone());
-        self.handle.add_source(id, &Timeline::new(), &media, inlet).unwrap();
+        let timeline = Timeline::new();
+        self.handle.add_source(id, &timeline, &media, inlet).unwrap();
         self.handle.add_sink(id, MediaKind::Audio, &media, outlet).unwrap();
-        let encoder = Kit.audio_encoder(&format).unwrap();
-        let decoder = Kit.audio_decoder(&format).unwrap();
+        let encoder = Registry::built_in().audio_encoder(&format).unwrap();
+        let decoder = Registry::built_in().audio_decoder(&format).unwrap();
         self.far.push(Far {
             id,
             rings,
@@ -184,7 +201,10 @@ impl Scene {
             decoder,
             sent: 0,
             jitter: id.0,
+            jitter_up_to: 4_000_000,
+            timeline,
             flying: Vec::new(),
+            beeps: false,
             lose: |_| false,
             lost: 0,
             packets: Vec::new(),
@@ -199,7 +219,13 @@ impl Scene {
             for far in &mut self.far {
                 far.exchange(self.now);
             }
+            for camera in &mut self.cameras {
+                camera.exchange(self.now);
+            }
             self.engine.step(Instant::from_nanos(self.now));
+            for camera in &mut self.cameras {
+                camera.collect(self.now);
+            }
             for far in &mut self.far {
                 far.collect(self.now);
             }
@@ -209,6 +235,7 @@ impl Scene {
 
     pub fn forget(&mut self) {
         self.far.iter_mut().for_each(Far::forget);
+        self.cameras.iter_mut().for_each(Camera::forget);
     }
 }
 

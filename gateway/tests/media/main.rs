@@ -5,6 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
 mod far;
-mod kit;
 mod listen;
+mod picture;
 mod sound;
