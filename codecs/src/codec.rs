@@ -123,7 +123,9 @@ pub struct VideoEncoding {
     pub frame_rate: f32,
     /// Highest profile that may be used.
     pub profile: H264Profile,
-    /// Highest level that may be used, `level_idc`.
+    /// Highest level that may be used, `level_idc`. For a receiver that raises `max-fs` or
+    /// `max-mbps` beyond its level: the level that the picture needs
+    /// ([`crate::format::H264Level::for_picture`]).
     pub level: u8,
     /// Largest NAL unit in bytes, when each must fit a packet (packetization mode 0).
     pub max_nal: Option<usize>,

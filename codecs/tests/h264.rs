@@ -179,6 +179,20 @@ fn more_pictures_than_told_are_skipped() {
 }
 
 #[test]
+fn a_clock_that_goes_back_stops_nothing() {
+    let source = pool(SIZE);
+    let mut encoder = Encoder::new(encoding(2_000_000)).unwrap();
+    let mut out = vec![0; 1 << 20];
+    let hour = Duration::from_secs(3_600);
+    let times = (0..30).map(|n| hour + at(n)).chain((0..30).map(at)).chain((0..30).map(|n| 2 * hour + at(n)));
+    let sent = times
+        .enumerate()
+        .filter(|(n, at)| encoder.encode(&picture(&source, SIZE, *n), *at, &mut out).unwrap().len > 0)
+        .count();
+    assert!(sent >= 85, "{sent} of 90");
+}
+
+#[test]
 fn a_keyframe_comes_when_it_is_asked_for() {
     let mut encoder = Encoder::new(encoding(800_000)).unwrap();
     encode(&mut encoder, SIZE, 0, 20);

@@ -28,6 +28,8 @@ const HIGHEST_RATE: f32 = 60.0;
 const LEAST_NAL: usize = 500;
 /// The rate control's frame rate follows the pictures when they differ by so much from it.
 const PACE_TOLERANCE: f64 = 0.15;
+/// A picture that comes so much too early tells of another clock, not of haste.
+const JUMP: Duration = Duration::from_millis(500);
 /// Weight of a new interval between pictures in their average: about ten pictures of memory.
 const PACE_WEIGHT: f64 = 0.1;
 
@@ -152,6 +154,11 @@ impl VideoEncoder for Encoder {
             return Err(CodecError::Unsupported("no encoder"));
         };
         let interval = Duration::from_secs_f64(1.0 / running.max_rate);
+        if self.due > at + JUMP {
+            // The clock of the pictures went back: what was due counts no more.
+            self.due = at;
+            self.pace.last = None;
+        }
         // A quarter of an interval of jitter is forgiven.
         if at + interval / 4 < self.due {
             return Ok(Encoded { len: 0, keyframe: false });
@@ -384,6 +391,10 @@ impl VideoDecoder for Decoder {
             Err(CodecError::NoPicture) => Err(CodecError::NoPicture),
             Err(error) => {
                 self.damaged = true;
+                if matches!(error, CodecError::Library { .. }) {
+                    // Out of memory or out of step: the next keyframe finds a fresh one.
+                    self.running = None;
+                }
                 Err(error)
             }
         }
