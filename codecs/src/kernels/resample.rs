@@ -7,6 +7,9 @@
 
 use std::time::Duration;
 
+use fearless_simd::{Simd, SimdBase, SimdInt, SimdIntWiden, dispatch, i16x16, i32x8};
+
+use super::cpu::Cpu;
 use crate::audio::saturate;
 use crate::codec::CodecError;
 
@@ -21,8 +24,8 @@ const CUTOFF: f64 = 0.476;
 const KAISER_BETA: f64 = 6.53;
 /// Input that is filtered in one go, so that the line of samples has a fixed length: 20 ms.
 const CHUNK: usize = 960;
-/// Taps are rounded up to this, for vector operations without a rest.
-const LANES: usize = 8;
+/// Rows of taps are filled up with zeros to a multiple of this, for vectors without a rest.
+const LANES: usize = 16;
 
 /// Changes the rate of one stream. Allocates when made, never afterwards.
 #[derive(Clone, Debug)]
@@ -35,7 +38,10 @@ pub struct Resampler {
     /// One row of `taps` for each phase.
     coefficients: Box<[i16]>,
     taps: usize,
+    /// Half of the filter without its zeros, in input samples.
+    delay: usize,
     shift: u32,
+    cpu: Cpu,
     /// The newest input, oldest first; `held` of it are in use.
     line: Box<[i16]>,
     held: usize,
@@ -52,8 +58,9 @@ impl Resampler {
         }
         let common = greatest_common_divisor(from, to);
         let (up, down) = (size(to / common), size(from / common));
-        let taps = (TAPS * down).div_ceil(up).max(TAPS).next_multiple_of(LANES);
-        let (coefficients, shift) = design(up, down, taps);
+        let length = (TAPS * down).div_ceil(up).max(TAPS).next_multiple_of(2);
+        let taps = length.next_multiple_of(LANES);
+        let (coefficients, shift) = design(up, down, length, taps);
         let mut resampler = Self {
             from,
             to,
@@ -61,7 +68,9 @@ impl Resampler {
             down,
             coefficients,
             taps,
+            delay: length / 2,
             shift,
+            cpu: Cpu::detect(),
             line: vec![0; taps + CHUNK].into(),
             held: 0,
             at: 0,
@@ -71,12 +80,19 @@ impl Resampler {
         Ok(resampler)
     }
 
+    /// The same with other instructions; the output is the same, bit by bit.
+    #[must_use]
+    pub fn on(mut self, cpu: Cpu) -> Self {
+        self.cpu = cpu;
+        self
+    }
+
     /// How far the output lies behind the input.
     pub fn delay(&self) -> Duration {
         if self.from == self.to {
             return Duration::ZERO;
         }
-        let half = u64::try_from(self.taps / 2).unwrap_or(u64::MAX);
+        let half = u64::try_from(self.delay).unwrap_or(u64::MAX);
         Duration::from_nanos(half.saturating_mul(1_000_000_000) / u64::from(self.from))
     }
 
@@ -122,12 +138,17 @@ impl Resampler {
     }
 
     fn filter(&mut self, out: &mut [i16]) -> usize {
+        dispatch!(self.cpu.0, simd => self.filter_body(simd, out))
+    }
+
+    #[inline(always)]
+    fn filter_body<S: Simd>(&mut self, simd: S, out: &mut [i16]) -> usize {
         let round = 1 << (self.shift - 1);
         let mut written = 0;
         while self.at + self.taps <= self.held {
             let window = &self.line[self.at..self.at + self.taps];
             let row = &self.coefficients[self.phase * self.taps..(self.phase + 1) * self.taps];
-            out[written] = saturate((dot(window, row) + round) >> self.shift);
+            out[written] = saturate((dot(simd, window, row) + round) >> self.shift);
             written += 1;
             self.phase += self.down;
             while self.phase >= self.up {
@@ -139,22 +160,27 @@ impl Resampler {
     }
 }
 
-/// Sums of products; [`design`] sees to it that none can leave 32 bits.
+/// Sums of products; [`design`] sees to it that none can leave 32 bits. What is over after whole
+/// vectors is left out: rows have no rest.
 #[inline(always)]
-fn dot(a: &[i16], b: &[i16]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+fn dot<S: Simd>(simd: S, a: &[i16], b: &[i16]) -> i32 {
+    let mut sum = i32x8::splat(simd, 0);
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        sum += i16x16::from_slice(simd, a).pairwise_dot_product(i16x16::from_slice(simd, b));
+    }
+    sum.reduce_sum()
 }
 
 /// The rows of coefficients and their binary point.
-fn design(up: usize, down: usize, taps: usize) -> (Box<[i16]>, u32) {
+fn design(up: usize, down: usize, length: usize, taps: usize) -> (Box<[i16]>, u32) {
     let row = |phase: usize| -> Vec<f64> {
-        let centre = float(taps / 2) - 1.0 + float(phase) / float(up);
+        let centre = float(length / 2) - 1.0 + float(phase) / float(up);
         // Of the input rate.
         let cutoff = CUTOFF * (float(up) / float(down)).min(1.0);
-        let values: Vec<f64> = (0..taps)
+        let values: Vec<f64> = (0..length)
             .map(|tap| {
                 let at = float(tap) - centre;
-                2.0 * cutoff * sinc(2.0 * cutoff * at) * kaiser(at / float(taps / 2))
+                2.0 * cutoff * sinc(2.0 * cutoff * at) * kaiser(at / float(length / 2))
             })
             .collect();
         let sum: f64 = values.iter().sum();
@@ -168,6 +194,8 @@ fn design(up: usize, down: usize, taps: usize) -> (Box<[i16]>, u32) {
     let mut coefficients = Vec::with_capacity(up * taps);
     for row in &rows {
         let start = coefficients.len();
+        // The zeros stand at the oldest samples, where they cost no delay.
+        coefficients.resize(start + taps - length, 0);
         coefficients.extend(row.iter().map(|c| round(c * one)));
         // Rounding moves the sum by some units: the largest tap takes them, so that a constant
         // stays one in every phase.
@@ -285,6 +313,36 @@ mod tests {
                 let steady = &out[out.len() / 5..];
                 let left = 10.0 * (energy(steady) / steady.len() as f64 / (30_000f64.powi(2) / 2.0)).log10();
                 assert!(left <= -60.0, "{from} to {to}, {hz} Hz: {left:.1} dB");
+            }
+        }
+    }
+
+    /// The specification: every output by plain sums.
+    fn by_sums(from: u32, to: u32, signal: &[i16]) -> Vec<i16> {
+        let filter = Resampler::new(from, to).unwrap();
+        let mut line = vec![0i16; filter.taps - 1];
+        line.extend(signal);
+        let (mut at, mut phase, mut out) = (0, 0, Vec::new());
+        while at + filter.taps <= line.len() {
+            let row = &filter.coefficients[phase * filter.taps..][..filter.taps];
+            let sum: i32 = row.iter().zip(&line[at..]).map(|(c, x)| i32::from(*c) * i32::from(*x)).sum();
+            out.push(saturate((sum + (1 << (filter.shift - 1))) >> filter.shift));
+            phase += filter.down;
+            (at, phase) = (at + phase / filter.up, phase % filter.up);
+        }
+        out
+    }
+
+    #[test]
+    fn every_level_is_the_plain_sum() {
+        for (from, to) in pairs().filter(|(from, to)| from != to) {
+            let signal = noise(5, 32_767, 3_333);
+            let expected = by_sums(from, to, &signal);
+            for cpu in Cpu::available() {
+                let mut resampler = Resampler::new(from, to).unwrap().on(cpu);
+                let mut out = vec![0; resampler.output_len(signal.len())];
+                resampler.process(&signal, &mut out).unwrap();
+                assert_eq!(out, expected, "{from} to {to} by {cpu:?}");
             }
         }
     }
