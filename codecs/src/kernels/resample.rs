@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use fearless_simd::{Simd, SimdBase, SimdInt, SimdIntWiden, dispatch, i16x16, i32x8};
+use fearless_simd::{Simd, SimdBase, SimdIntWiden, dispatch, i16x16, i32x8};
 
 use super::cpu::Cpu;
 use crate::audio::saturate;

@@ -1,6 +1,9 @@
 //! Pictures to another size: an area average where it shrinks, two taps where it grows, each way
 //! by itself. Keeping the shape is the caller's: see [`super::fill::Area::fit`].
 
+use fearless_simd::{Simd, dispatch};
+
+use super::cpu::Cpu;
 use super::fill::Area;
 use crate::codec::CodecError;
 use crate::frame::{MAX_SIDE, PlanesMut, VideoFrame};
@@ -15,8 +18,10 @@ pub struct Scaler {
     to: (usize, usize),
     luma: Plan,
     chroma: Plan,
-    /// One line, already scaled the upright way, 8 bits after the point.
+    /// One line, already scaled the upright way: sums first, then 8 bits after the point.
+    sums: Box<[u32]>,
     line: Box<[u16]>,
+    cpu: Cpu,
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ struct Plan {
 #[derive(Clone, Debug)]
 struct Side {
     taps: usize,
+    /// All pixels weigh alike and none is shared: the sides' ratio is whole.
+    whole: bool,
     starts: Box<[usize]>,
     weights: Box<[u32]>,
 }
@@ -43,7 +50,22 @@ impl Scaler {
             across: Side::new(from.0.div_ceil(divide), to.0.div_ceil(divide)),
             upright: Side::new(from.1.div_ceil(divide), to.1.div_ceil(divide)),
         };
-        Ok(Self { from, to, luma: plan(1), chroma: plan(2), line: vec![0; from.0].into() })
+        Ok(Self {
+            from,
+            to,
+            luma: plan(1),
+            chroma: plan(2),
+            sums: vec![0; from.0].into(),
+            line: vec![0; from.0].into(),
+            cpu: Cpu::detect(),
+        })
+    }
+
+    /// The same with other instructions; the pictures are the same, bit by bit.
+    #[must_use]
+    pub fn on(mut self, cpu: Cpu) -> Self {
+        self.cpu = cpu;
+        self
     }
 
     /// Size of the pictures that go in.
@@ -78,9 +100,13 @@ impl Scaler {
         }
         let (half, chroma) = (width.div_ceil(2), self.from.0.div_ceil(2));
         let corner = (x / 2, y / 2);
-        scale_plane(&self.luma, frame.y(), self.from.0, picture.y, width, (x, y), &mut self.line);
-        scale_plane(&self.chroma, frame.u(), chroma, picture.u, half, corner, &mut self.line);
-        scale_plane(&self.chroma, frame.v(), chroma, picture.v, half, corner, &mut self.line);
+        let Self { luma: plan, chroma: chroma_plan, sums, line, from, .. } = self;
+        let mut room = Room { sums, line };
+        dispatch!(self.cpu.0, simd => {
+            scale_plane(simd, plan, frame.y(), from.0, picture.y, width, (x, y), &mut room);
+            scale_plane(simd, chroma_plan, frame.u(), chroma, picture.u, half, corner, &mut room);
+            scale_plane(simd, chroma_plan, frame.v(), chroma, picture.v, half, corner, &mut room);
+        });
         Ok(())
     }
 }
@@ -88,7 +114,12 @@ impl Scaler {
 impl Side {
     fn new(from: usize, to: usize) -> Self {
         let ratio = float(from) / float(to);
-        let taps = if from > to { (from.div_ceil(to) + 1).min(from) } else { 2.min(from) };
+        let whole = from > to && from.is_multiple_of(to) && (from / to).is_power_of_two();
+        let taps = match (whole, from > to) {
+            (true, _) => from / to,
+            (false, true) => (from.div_ceil(to) + 1).min(from),
+            (false, false) => 2.min(from),
+        };
         let (mut starts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * taps));
         for n in 0..to {
             let share = |pixel: usize| {
@@ -113,7 +144,7 @@ impl Side {
                 *largest = (*largest + ONE).saturating_sub(sum);
             }
         }
-        Self { taps, starts: starts.into(), weights: weights.into() }
+        Self { taps, whole, starts: starts.into(), weights: weights.into() }
     }
 
     fn rows(&self) -> impl Iterator<Item = (usize, &[u32])> {
@@ -121,28 +152,40 @@ impl Side {
     }
 }
 
-/// The upright way first, a line at a time, since that runs along the memory.
-fn scale_plane(
+/// One line in the making.
+struct Room<'a> {
+    sums: &'a mut [u32],
+    line: &'a mut [u16],
+}
+
+/// The upright way first, a line at a time, since that runs along the memory. Plain loops: what
+/// the level adds is the compiler's choice of instructions for them.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "two planes with their strides; never called from elsewhere")]
+fn scale_plane<S: Simd>(
+    _: S,
     plan: &Plan,
     from: &[u8],
     from_width: usize,
     to: &mut [u8],
     to_width: usize,
     (x, y): (usize, usize),
-    line: &mut [u16],
+    room: &mut Room<'_>,
 ) {
-    let line = &mut line[..from_width];
+    let (sums, line) = (&mut room.sums[..from_width], &mut room.line[..from_width]);
     let width = plan.across.starts.len();
     for ((top, weights), out) in plan.upright.rows().zip(to.chunks_exact_mut(to_width).skip(y)) {
-        blend_lines(&from[top * from_width..], from_width, weights, line);
-        let out = &mut out[x..x + width];
-        match plan.across.taps {
-            1 => across::<1>(&plan.across, line, out),
-            2 => across::<2>(&plan.across, line, out),
-            3 => across::<3>(&plan.across, line, out),
-            4 => across::<4>(&plan.across, line, out),
+        blend_lines(&from[top * from_width..], weights, sums, line);
+        let (side, out) = (&plan.across, &mut out[x..x + width]);
+        match (side.taps, side.whole) {
+            (2, true) => across_whole::<2>(line, out),
+            (4, true) => across_whole::<4>(line, out),
+            (1, _) => across::<1>(side, line, out),
+            (2, _) => across::<2>(side, line, out),
+            (3, _) => across::<3>(side, line, out),
+            (4, _) => across::<4>(side, line, out),
             _ => {
-                for ((start, weights), out) in plan.across.rows().zip(out) {
+                for ((start, weights), out) in side.rows().zip(out) {
                     let pixels = &line[start..start + weights.len()];
                     *out = whole(pixels.iter().zip(weights).map(|(p, w)| u32::from(*p) * w).sum());
                 }
@@ -152,22 +195,27 @@ fn scale_plane(
 }
 
 /// Lines of `from` by weight, 8 bits after the point.
-fn blend_lines(from: &[u8], stride: usize, weights: &[u32], line: &mut [u16]) {
+#[inline(always)]
+fn blend_lines(from: &[u8], weights: &[u32], sums: &mut [u32], line: &mut [u16]) {
+    let lines = from.chunks_exact(line.len());
     match weights {
-        [one] if *one == ONE => {
+        [one, ..] if *one == ONE => {
             line.iter_mut().zip(from).for_each(|(line, pixel)| *line = u16::from(*pixel) << 8);
         }
         [a, b] => {
-            let lower = from.get(stride..).unwrap_or(from);
-            for ((line, upper), lower) in line.iter_mut().zip(from).zip(lower) {
+            let (upper, lower) = from.split_at(line.len());
+            for ((line, upper), lower) in line.iter_mut().zip(upper).zip(lower) {
                 *line = point(u32::from(*upper) * a + u32::from(*lower) * b);
             }
         }
         _ => {
-            for (n, line) in line.iter_mut().enumerate() {
-                let column = from[n..].iter().step_by(stride);
-                *line = point(column.zip(weights).map(|(p, w)| u32::from(*p) * w).sum());
+            sums.fill(0);
+            for (from, weight) in lines.zip(weights).filter(|(_, weight)| **weight != 0) {
+                for (sum, pixel) in sums.iter_mut().zip(from) {
+                    *sum += u32::from(*pixel) * weight;
+                }
             }
+            line.iter_mut().zip(sums).for_each(|(line, sum)| *line = point(*sum));
         }
     }
 }
@@ -182,6 +230,19 @@ fn across<const TAPS: usize>(side: &Side, line: &[u16], out: &mut [u8]) {
             sum += u32::from(*pixel) * weight;
         }
         *out = whole(sum);
+    }
+}
+
+/// The same where all weigh alike: the weight is a shift.
+#[inline(always)]
+fn across_whole<const TAPS: usize>(line: &[u16], out: &mut [u8]) {
+    let weight = ONE >> TAPS.trailing_zeros();
+    for (pixels, out) in line.as_chunks::<TAPS>().0.iter().zip(out) {
+        let mut sum = 0;
+        for pixel in pixels {
+            sum += u32::from(*pixel);
+        }
+        *out = whole(sum * weight);
     }
 }
 
@@ -291,6 +352,22 @@ mod tests {
             }
             assert!(out.u().iter().all(|u| *u == 90), "{from:?} to {to:?}: {:?}", out.u());
             assert!(out.v().iter().all(|v| *v == 200), "{from:?} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn every_level_makes_the_same_picture() {
+        for (from, to) in [((61, 35), (30, 17)), ((61, 35), (200, 99)), ((130, 50), (37, 31))] {
+            let frame = picture(from.0, from.1, |x, y| (x * 29 + y * 31 + x * y * 3) as u8);
+            let expected = scaled(&frame, to.0, to.1);
+            let pool = Pool::new(1, VideoFrame::bytes(to.0, to.1));
+            for cpu in Cpu::available() {
+                let mut scaler = Scaler::new(from, to).unwrap().on(cpu);
+                let got = VideoFrame::new(&pool, to.0, to.1, |mut planes| {
+                    scaler.scale(&frame, &mut planes, to.0, (0, 0)).unwrap();
+                });
+                assert_eq!(got.as_ref(), Some(&expected), "{from:?} to {to:?} by {cpu:?}");
+            }
         }
     }
 
