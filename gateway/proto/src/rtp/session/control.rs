@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use crosspoint_codecs::format::MediaKind;
 use rand_core::Rng;
 
 use super::source::Verdict;
@@ -42,6 +43,12 @@ pub(super) struct Control {
     spoken: bool,
 }
 
+/// What a stream is taken to have in bit/s while it has less: RTCP's share of a stream that has not
+/// begun or that pauses would be nothing.
+const fn nominal(kind: MediaKind) -> u32 {
+    if kind.is_video() { 512_000 } else { 64_000 }
+}
+
 /// Feedback that goes with a report.
 #[derive(Clone, Copy, Debug)]
 enum Feedback<'a> {
@@ -55,8 +62,13 @@ enum Feedback<'a> {
 }
 
 impl Control {
-    pub(super) fn start(&mut self, now: Instant, random: u32) {
-        let _ = self.schedule.get_or_insert_with(|| RtcpSchedule::new(now, random));
+    pub(super) fn start(&mut self, now: Instant, kind: MediaKind, random: u32) {
+        if self.schedule.is_none() {
+            let mut schedule = RtcpSchedule::new(now, random);
+            schedule.set_bitrate(nominal(kind));
+            self.schedule = Some(schedule);
+            self.counted = (now, 0);
+        }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -227,7 +239,8 @@ impl Session {
         let bits = u128::from(bytes.saturating_sub(before)).saturating_mul(8_000_000_000);
         let rate = bits.checked_div(now.saturating_since(at).as_nanos()).unwrap_or(0);
         if let Some(schedule) = &mut self.control.schedule {
-            schedule.set_bitrate(u32::try_from(rate).unwrap_or(u32::MAX));
+            let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+            schedule.set_bitrate(rate.max(nominal(self.config.kind)));
             schedule.sent(now, random);
         }
         self.control.reported = [self.sender.packets, self.control.reported[0]];

@@ -262,7 +262,7 @@ impl Session {
         }
         if config.remote.is_some() {
             let random = self.rng.next_u32();
-            self.control.start(now, random);
+            self.control.start(now, config.kind, random);
         }
         self.config = config;
         self.stats.encrypted = self.srtp.is_some();
@@ -413,3 +413,6 @@ const TRAILER: usize = MAX_OVERHEAD;
 
 /// Longest canonical name: the length of an SDES item is one byte (RFC 3550 section 6.5).
 const MAX_CNAME: usize = 255;
+
+#[cfg(test)]
+mod tests;

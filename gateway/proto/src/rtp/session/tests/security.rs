@@ -1,0 +1,180 @@
+//! Strangers, keys and silence towards those who never answer.
+
+use super::*;
+use crate::rtp::srtp::{MasterKey, SrtpSuite};
+
+fn keys(send: u8, receive: u8) -> SrtpKeys {
+    let key = |byte| MasterKey::new(SrtpSuite::Aes128CmSha1_80, &[byte; 30]).unwrap();
+    SrtpKeys { send: key(send), receive: key(receive) }
+}
+
+fn header(ssrc: u32, sequence: u16) -> RtpHeader {
+    RtpHeader {
+        payload_type: 96,
+        ssrc,
+        sequence,
+        timestamp: u32::from(sequence).wrapping_mul(160),
+        marker: false,
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn attackers_within_the_first_packets_get_and_give_nothing() {
+    let mut end = End::new(2, MediaKind::Audio);
+    let mut behind_nat = config(2, 1, &pcmu(), 96);
+    behind_nat.source = SourcePolicy::Latch("203.0.113.7".parse().unwrap());
+    end.configure(START, behind_nat);
+    let (peer, near, far) = (at("203.0.113.7:62000"), at("203.0.113.7:1"), at("198.51.100.1:4000"));
+    for n in 0..10_u16 {
+        // One guesses everything but the address, one shares the NAT but has not the sequence.
+        end.take_rtp(START, far, header(7, n), b"far");
+        end.take_rtp(START, near, header(7, n * 100), b"near");
+        end.take_rtp(START, peer, header(7, n), b"peer");
+        end.with(|session, wire| session.send_frame(START, None, &sound(u64::from(n), 160), wire));
+    }
+    assert!(end.packets.iter().all(|(.., payload)| payload == b"peer"), "{:?}", end.packets.len());
+    assert_eq!(end.packets.len(), 6);
+    let receivers: Vec<SocketAddr> = end.sent.iter().map(|sent| sent.to).collect();
+    assert!(receivers.iter().all(|to| *to == peer || *to == at("10.0.0.1:4000")), "{receivers:?}");
+    assert_eq!(receivers.last(), Some(&peer));
+    // Frozen: five in a row of another change nothing.
+    for n in 0..50_u16 {
+        end.take_rtp(START, near, header(7, 1000 + n), b"near");
+    }
+    assert_eq!((end.packets.len(), end.session.stats().remote), (6, Some(peer)));
+}
+
+#[test]
+fn who_never_answers_gets_fifty_packets() {
+    let mut end = End::new(2, MediaKind::Audio);
+    end.configure(START, config(2, 1, &pcmu(), 96));
+    for n in 0..1000_u64 {
+        let now = START + Duration::from_millis(n * 20);
+        end.with(|session, wire| session.send_frame(now, None, &sound(n, 160), wire));
+        if end.session.poll_timeout().is_some_and(|at| at <= now) {
+            end.timeout(now);
+        }
+    }
+    assert_eq!(end.sent.len(), 50);
+    // One valid packet opens the way again.
+    let now = START + Duration::from_secs(20);
+    end.take_rtp(now, at("10.0.0.1:4000"), header(1, 1), b"here");
+    end.with(|session, wire| session.send_frame(now, None, &sound(1000, 160), wire));
+    assert_eq!(end.sent.len(), 51);
+}
+
+#[test]
+fn foreign_malformed_and_unknown_packets_are_counted_and_dropped() {
+    let mut end = End::new(2, MediaKind::Audio);
+    end.configure(START, config(2, 1, &pcmu(), 96));
+    let peer = at("10.0.0.1:4000");
+    end.take_rtp(START, at("10.0.0.1:4002"), header(1, 1), b"other port");
+    end.take(START, Channel::Rtp, peer, &[0x80, 96, 0]);
+    end.take(START, Channel::Rtp, peer, b"");
+    end.take(START, Channel::Rtp, peer, &[0; 20]);
+    end.take_rtp(START, peer, RtpHeader { payload_type: 33, ..header(1, 1) }, b"type");
+    // RTP on the RTCP port, and RTCP on the RTP port without rtcp-mux.
+    end.take(START, Channel::Rtcp, at("10.0.0.1:4001"), &rtp(header(1, 1), b"x"));
+    end.take(START, Channel::Rtp, peer, &[0x80, 201, 0, 1, 0, 0, 0, 1]);
+    assert_eq!((end.session.stats().packets_dropped, end.packets.len()), (7, 0));
+    assert_eq!(end.events, []);
+}
+
+#[test]
+fn a_relay_from_clear_to_protected_and_back() {
+    // Peer 1 speaks SRTP with end 2; the relay hands plain packets on, and protects those that go.
+    let mut call = pair(&pcmu(), Conditions::PERFECT, |n, config| {
+        config.srtp = Some(if n == 1 { keys(1, 2) } else { keys(2, 1) });
+    });
+    let mut clear = End::new(3, MediaKind::Audio);
+    clear.configure(START, config(3, 4, &pcmu(), 0));
+    for n in 0..20_u64 {
+        let now = call.now;
+        call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(n, 160), wire));
+        assert!(
+            call.ends[0].sent.iter().all(|sent| !sent.data.windows(9).any(|w| w == [n.to_be_bytes()[7]; 9]))
+        );
+        call.run(Duration::from_millis(20));
+        for (number, timestamp, payload) in std::mem::take(&mut call.ends[1].packets) {
+            assert_eq!(payload, vec![n.to_be_bytes()[7]; 160]);
+            let packet = MediaPacket {
+                number,
+                timestamp,
+                media_time: sound(n, 1).media_time,
+                marker: false,
+                carries: Carries::from(&pcmu()),
+                payload: &payload,
+            };
+            clear.with(|session, wire| session.forward(now, 2, &packet, wire));
+            call.ends[1].with(|session, wire| session.forward(now, 3, &packet, wire));
+        }
+        call.run(Duration::from_millis(1));
+        let (_, _, echoed) = call.ends[0].packets.pop().unwrap();
+        assert_eq!(echoed, vec![n.to_be_bytes()[7]; 160]);
+    }
+    let sent = clear.rtp_sent();
+    assert_eq!((sent.len(), sent[3].1.as_slice()), (20, &[3; 160][..]));
+    assert!(call.ends[0].session.stats().encrypted && !clear.session.stats().encrypted);
+}
+
+#[test]
+fn forged_and_replayed_packets_change_nothing() {
+    let mut call = pair(&pcmu(), Conditions::PERFECT, |n, config| {
+        config.srtp = Some(if n == 1 { keys(1, 2) } else { keys(2, 1) });
+    });
+    let now = call.now;
+    call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(1, 160), wire));
+    let genuine = call.ends[0].sent.last().unwrap().clone();
+    let peer = call.ends[0].rtp;
+    for n in 0..1000_u16 {
+        let forged = rtp(header(1, n), &[9; 170]);
+        call.ends[1].take(now, Channel::Rtp, peer, &forged);
+    }
+    // A forgery opens no way: we still do not know that the peer is there.
+    assert!(!call.ends[1].events.contains(&Event::MediaStarted));
+    for _ in 0..3 {
+        call.ends[1].take(now, Channel::Rtp, peer, &genuine.data);
+    }
+    assert_eq!(call.ends[1].packets.len(), 1);
+    assert_eq!(call.ends[1].session.stats().packets_dropped, 1002);
+}
+
+#[test]
+fn keys_that_stay_over_a_reoffer_keep_their_state_and_new_ones_do_not() {
+    let mut call = pair(&pcmu(), Conditions::PERFECT, |n, config| {
+        config.srtp = Some(if n == 1 { keys(1, 2) } else { keys(2, 1) });
+    });
+    for n in 0..10 {
+        let now = call.now;
+        call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(n, 160), wire));
+        call.run(Duration::from_millis(20));
+    }
+    let now = call.now;
+    let old = {
+        call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(10, 160), wire));
+        call.ends[0].sent.last().unwrap().data.clone()
+    };
+    call.run(Duration::from_millis(20));
+    let mut again = config(2, 1, &pcmu(), 96);
+    again.srtp = Some(keys(2, 1));
+    call.ends[1].configure(now, again.clone());
+    let peer = call.ends[0].rtp;
+    let heard = call.ends[1].packets.len();
+    call.ends[1].take(now, Channel::Rtp, peer, &old);
+    assert_eq!(call.ends[1].packets.len(), heard, "a replay over a re-offer");
+    again.srtp = Some(keys(2, 9));
+    call.ends[1].configure(now, again);
+    call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(11, 160), wire));
+    call.run(Duration::from_millis(20));
+    assert_eq!(call.ends[1].packets.len(), heard, "another key");
+    let mut rekeyed = config(1, 2, &pcmu(), 96);
+    rekeyed.srtp = Some(keys(9, 2));
+    call.ends[0].configure(now, rekeyed);
+    call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(12, 160), wire));
+    call.run(Duration::from_millis(20));
+    assert_eq!(call.ends[1].packets.len(), heard + 1);
+}
