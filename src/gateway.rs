@@ -1,24 +1,27 @@
 //! The facade: one gateway, started from a configuration, stopped when its owner says so.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::registry::Registry;
-use crosspoint_gateway::admission::{SipDoor, SwitchDirectory};
+use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
+use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
-use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, LiveCall};
+use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
 use crosspoint_gateway::media::{EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
-use crosspoint_gateway::net::driver::{BindError, Driver, Settings, Sockets};
+use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
+use crosspoint_gateway::records::{CallLog, RecordsError};
 use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError};
 use crosspoint_gateway::routing::Routing;
+use crosspoint_gateway::status::{CallStatus, Listener, Ports, Registration, Signalling, Status, rfc3339};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::OwnPorts;
 use crosspoint_proto::sdp::EncryptionPolicy;
@@ -57,6 +60,12 @@ pub enum StartError {
     /// The engine cannot start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The management listener cannot be had.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Call records cannot be written.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
     /// Something of the operating system.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
@@ -68,14 +77,26 @@ pub enum StartError {
 /// A running gateway. Several live in one process; dropping one stops it without a goodbye.
 #[derive(Debug)]
 pub struct Gateway {
+    view: Arc<View>,
+    api: Api,
+    driver: Driver<sip::Command>,
+    door: JoinHandle<()>,
+}
+
+/// What the management listener and the owner can see.
+#[derive(Debug)]
+struct View {
     listening: Vec<Listen>,
     config: Config,
+    data: PathBuf,
+    clock: Clock,
+    started: SystemTime,
     exchange: Exchange,
     registrar: Registrar,
     engine: EngineHandle,
     media: Arc<MediaNet>,
-    driver: Driver<sip::Command>,
-    door: JoinHandle<()>,
+    signalling: Arc<driver::Stats>,
+    http: Mutex<Vec<SocketAddr>>,
 }
 
 impl Gateway {
@@ -111,13 +132,14 @@ impl Gateway {
             Arc::new(AtomicU64::new(1)),
         );
         let directory = SwitchDirectory { registrar: registrar.clone(), routing: routing.clone(), clock };
+        let metrics = Arc::new(Metrics::default());
         let exchange = Exchange::new(ExchangeParts {
             directory: Arc::new(directory),
             protocols: vec![Arc::new(legs.clone())],
             engine: engine.clone(),
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
-            recorder: Arc::new(|_| {}),
+            recorder: recorder(CallLog::open(&data)?, metrics.clone()),
         });
         let door = SipDoor {
             legs,
@@ -130,45 +152,112 @@ impl Gateway {
                 &config.sip.digest.iter().map(|digest| algorithm(*digest)).collect::<Vec<_>>(),
                 seed()?,
             )),
+            count_register: CountRegister({
+                let metrics = metrics.clone();
+                Box::new(move |word| metrics.register(word))
+            }),
             clock,
         };
+        let view = Arc::new(View {
+            signalling: driver.stats(),
+            started: clock.both().wall,
+            http: Mutex::default(),
+            listening,
+            data,
+            clock,
+            exchange,
+            registrar,
+            engine,
+            media,
+            config,
+        });
+        let api = Api::start(&view.config.http.listen, view.clone(), &metrics)?;
+        *view.http.lock().unwrap_or_else(PoisonError::into_inner) = api.listening().to_vec();
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
-        Ok(Self { listening, config, exchange, registrar, engine, media, driver, door })
+        Ok(Self { view, api, driver, door })
     }
 
     /// What listens for SIP, with real ports where any were asked for.
     pub fn listening(&self) -> &[Listen] {
-        &self.listening
+        &self.view.listening
     }
 
     /// The configuration in effect.
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> &Config {
+        &self.view.config
     }
 
-    /// Calls that are live.
-    pub fn calls(&self) -> Vec<LiveCall> {
-        self.exchange.calls()
+    /// What the gateway shows of itself: listeners, registrations, live calls with routes.
+    pub fn status(&self) -> Status {
+        self.view.status()
     }
 
     /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
     /// of it is left.
     pub async fn stop(self) {
-        if tokio::time::timeout(GOODBYE, self.exchange.stop(Reason::Shutdown)).await.is_err() {
+        if tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown)).await.is_err() {
             tracing::warn!("some calls were cut off without a goodbye");
         }
         self.driver.stop().await;
         // The driver was the only one to send to the door.
         let _ = self.door.await;
-        let (engine, media) = (self.engine, self.media);
+        self.api.stop().await;
+        let (engine, media) = (self.view.engine.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || {
             engine.stop();
             media.stop();
         })
         .await;
-        drop(self.registrar);
     }
+}
+
+impl Source for View {
+    fn status(&self) -> Status {
+        let now = self.clock.both();
+        let sip = self.listening.iter().map(|listen| Listener {
+            service: "sip".to_owned(),
+            transport: transport_word(listen.transport).to_owned(),
+            address: listen.address.to_string(),
+        });
+        let http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
+        let http = http.iter().map(|address| Listener {
+            service: "http".to_owned(),
+            transport: "tcp".to_owned(),
+            address: address.to_string(),
+        });
+        let since = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default();
+        let calls = self.exchange.calls();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: rfc3339(self.started),
+            uptime_seconds: since(self.started).as_secs(),
+            listening: sip.chain(http).collect(),
+            data: self.data.display().to_string(),
+            devices: self.registrar.devices().len(),
+            registrations: Registration::all(&self.registrar, now.mono),
+            calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
+            engine: vec![self.engine.worker_stats().into()],
+            signalling: vec![Signalling::new("sip", &self.signalling)],
+            media_ports: Ports { used: self.media.pairs_in_use(), total: self.config.media.ports.pairs() },
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health::default()
+    }
+}
+
+/// Writes each call down and counts it.
+fn recorder(log: CallLog, metrics: Arc<Metrics>) -> Recorder {
+    Arc::new(move |record, cause, rang| {
+        let talked = record.answered.is_some();
+        if talked {
+            metrics.call_answered(rang);
+        }
+        metrics.call_ended(cause, talked.then(|| Duration::from_secs_f64(record.talk_seconds.max(0.0))));
+        log.write(record);
+    })
 }
 
 fn registrar_settings(config: &Config) -> registrar::Settings {
@@ -264,6 +353,14 @@ fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
         latching: config.media.latching == Latching::Auto,
         media_timeout: Some(config.media.timeout),
         domain: domain.unwrap_or_else(|| host(advertised(config, ip))),
+    }
+}
+
+const fn transport_word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
     }
 }
 

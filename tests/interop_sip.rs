@@ -25,7 +25,8 @@ fn the_oracle_hears_two_softphones_without_a_gateway() {
 
 #[test]
 fn pcma_to_pcma_is_relayed() {
-    let call = Call::between(Account::new("alice", "PCMA/8000/1", 440), Account::new("bob", "PCMA/8000/1", 620));
+    let call =
+        Call::between(Account::new("alice", "PCMA/8000/1", 440), Account::new("bob", "PCMA/8000/1", 620));
     assert_eq!(call.routes("audio"), ["relay", "relay"]);
     call.hang_up_by_caller().both_heard(30.0);
 }
@@ -76,7 +77,10 @@ impl Call {
         let (caller_port, callee_port) = (port(&caller), port(&callee));
         let mut caller = Baresip::start(caller, caller_port);
         let callee = Baresip::start(callee, callee_port);
-        caller.dial(&format!("sip:{}@127.0.0.1:{caller_port};transport={}", callee.account.user, caller.account.transport));
+        caller.dial(&format!(
+            "sip:{}@127.0.0.1:{caller_port};transport={}",
+            callee.account.user, caller.account.transport
+        ));
         caller.event("CALL_ESTABLISHED");
         std::thread::sleep(TALK);
         Self { gateway, caller, callee }

@@ -14,6 +14,17 @@ pub enum Side {
     Peer,
 }
 
+impl Side {
+    /// In words, for records and people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Peer => "peer leg",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -105,11 +116,6 @@ impl Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = match self.side {
-            Side::Local => "local",
-            Side::Remote => "remote",
-            Side::Peer => "peer leg",
-        };
-        write!(f, "{} ({side})", self.reason.word())
+        write!(f, "{} ({})", self.reason.word(), self.side.word())
     }
 }

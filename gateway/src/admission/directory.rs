@@ -53,11 +53,11 @@ impl SwitchDirectory {
                         proxy: None,
                     })
                     .collect();
-                Resolution::Dial { targets, why }
+                Resolution::Dial { targets, rule: None, why }
             }
-            Ok(Target::External { uri, proxy, .. }) => {
+            Ok(Target::External { rule, uri, proxy, .. }) => {
                 let target = Address { uri, flow: None, device: None, translated: false, proxy };
-                Resolution::Dial { targets: vec![target], why }
+                Resolution::Dial { targets: vec![target], rule: Some(rule), why }
             }
             Err(refused) => Resolution::Refuse { reason: refused.reason(), why },
         }

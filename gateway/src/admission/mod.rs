@@ -7,6 +7,7 @@
 mod directory;
 mod register;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +24,15 @@ use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
 use crate::routing::{Refused, Registered, Routing};
 
+/// Counts answers to REGISTER by a word.
+pub struct CountRegister(pub Box<dyn Fn(&'static str) + Send + Sync>);
+
+impl fmt::Debug for CountRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CountRegister(..)")
+    }
+}
+
 /// What the door needs.
 #[derive(Debug)]
 pub struct SipDoor {
@@ -38,6 +48,8 @@ pub struct SipDoor {
     pub machine: mpsc::Sender<Command>,
     /// Checks digests.
     pub verifier: Mutex<Verifier>,
+    /// Told of every REGISTER: "accepted", "challenged" or "refused".
+    pub count_register: CountRegister,
     /// What this moment is.
     pub clock: Clock,
 }
@@ -85,6 +97,11 @@ impl SipDoor {
 
     async fn request(self: Arc<Self>, request: RequestId, message: Box<Request>, source: Source) {
         let answer = self.register(&message, &source).await;
+        (self.count_register.0)(match answer.status {
+            200 => "accepted",
+            401 => "challenged",
+            _ => "refused",
+        });
         let respond = Command::Respond {
             request,
             status: answer.status,

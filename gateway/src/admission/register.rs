@@ -1,5 +1,7 @@
 //! REGISTER (RFC 3261 section 10.3) between the machine and the registrar.
 
+use std::time::SystemTime;
+
 use crosspoint_proto::sip::auth::Verdict;
 use crosspoint_proto::sip::{Contacts as Header, Name, Request, Source, Uri};
 
@@ -109,29 +111,18 @@ fn refused(refusal: &Refusal) -> Answer {
 }
 
 /// RFC 1123 date: some phones set their clock by it (RFC 3261 section 20.17).
-fn httpdate(at: std::time::SystemTime) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date of the Gregorian calendar, whose years are taken to begin in March.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = year_of_era + era * 400 + u64::from(month < 2);
+fn httpdate(at: SystemTime) -> String {
+    let at = time::OffsetDateTime::from(at);
+    let (weekday, month) = (at.weekday().to_string(), at.month().to_string());
     format!(
-        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        MONTHS[month as usize],
-        time / 3600,
-        time / 60 % 60,
-        time % 60,
+        "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+        weekday.get(..3).unwrap_or_default(),
+        at.day(),
+        month.get(..3).unwrap_or_default(),
+        at.year(),
+        at.hour(),
+        at.minute(),
+        at.second(),
     )
 }
 

@@ -81,6 +81,8 @@ pub struct Call {
     unfit: HashMap<StreamId, Unfit>,
     graph: Graph,
     worst: Option<Cause>,
+    /// The two legs as they were when the end began.
+    last: Option<Vec<LegView>>,
     view: watch::Sender<CallView>,
 }
 
@@ -101,6 +103,8 @@ pub struct Outcome {
     pub cause: Cause,
     /// The leg that answered, if one did.
     pub answered_by: Option<LegId>,
+    /// The caller's leg and the one that answered, as they were when the end began.
+    pub legs: Vec<LegView>,
     /// Routes that it had, each once, with the role: what a record shows.
     pub routes: Vec<(LegId, MediaKind, &'static str)>,
 }
@@ -127,6 +131,7 @@ impl Call {
             unfit: HashMap::new(),
             graph,
             worst: None,
+            last: None,
             view,
         }
     }
@@ -166,7 +171,7 @@ impl Call {
         let routes = self.graph.history().to_vec();
         self.graph.clear();
         let cause = self.caller.ended.or(self.worst).unwrap_or(Cause::local(Reason::Internal));
-        Outcome { cause, answered_by: self.connected, routes }
+        Outcome { cause, answered_by: self.connected, legs: self.last.unwrap_or_default(), routes }
     }
 
     async fn told(&mut self, leg: LegId, event: LegEvent) {
@@ -343,6 +348,9 @@ impl Call {
     }
 
     async fn ended(&mut self, leg: LegId, cause: Cause) {
+        if leg == self.caller.leg.id || self.connected == Some(leg) {
+            self.remember();
+        }
         let Some(participant) = self.participant(leg) else { return };
         participant.ended = Some(cause);
         participant.streams.clear();
@@ -363,6 +371,7 @@ impl Call {
     }
 
     async fn end(&mut self, cause: Cause) {
+        self.remember();
         self.caller.hang_up(cause).await;
         let told =
             if self.connected.is_some() { cause } else { Cause { reason: Reason::Cancelled, ..cause } };
@@ -393,21 +402,31 @@ impl Call {
         let legs = std::iter::once(&self.caller)
             .chain(&self.callees)
             .filter(|participant| participant.ended.is_none())
-            .map(|participant| LegView {
-                id: participant.leg.id,
-                party: participant.leg.party.clone(),
-                answered: participant.answered,
-                streams: participant
-                    .streams
-                    .iter()
-                    .map(|stream| {
-                        let (route, why) = self.graph.route_of(stream.port.id());
-                        StreamView { stream: stream.clone(), route, why: why.to_owned() }
-                    })
-                    .collect(),
-            })
+            .map(|participant| self.leg_view(participant))
             .collect();
         self.view.send_replace(CallView { legs, answered: self.connected.is_some() });
+    }
+
+    fn leg_view(&self, participant: &Participant) -> LegView {
+        let streams = participant.streams.iter().map(|stream| {
+            let (route, why) = self.graph.route_of(stream.port.id());
+            StreamView { stream: stream.clone(), route, why: why.to_owned() }
+        });
+        LegView {
+            id: participant.leg.id,
+            party: participant.leg.party.clone(),
+            answered: participant.answered,
+            streams: streams.collect(),
+        }
+    }
+
+    /// Keeps what the record shall show, once.
+    fn remember(&mut self) {
+        if self.last.is_none() {
+            let callee = self.connected.and_then(|id| self.callee(id));
+            let legs = std::iter::once(&self.caller).chain(callee).map(|it| self.leg_view(it)).collect();
+            self.last = Some(legs);
+        }
     }
 
     fn over(&self) -> bool {

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crosspoint_codecs::format::MediaKind;
 use tokio::sync::watch;
 
-use super::call::{Call, CallRules, CallView};
+use super::call::{Call, CallRules, CallView, LegView};
 use super::graph::Graph;
 use crate::cause::{Cause, Reason};
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
 use crate::media::EngineHandle;
+use crate::records::{CallRecord, LegRecord, StreamRecord};
+use crate::status::rfc3339;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
@@ -28,6 +30,8 @@ pub enum Resolution {
     Dial {
         /// Where.
         targets: Vec<Address>,
+        /// The rule that lets it out, when one does.
+        rule: Option<String>,
         /// Why, for the log.
         why: String,
     },
@@ -49,29 +53,8 @@ pub trait Directory: Send + Sync {
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a>;
 }
 
-/// The record of a finished call.
-#[derive(Clone, Debug)]
-pub struct CallRecord {
-    /// Its number in this process.
-    pub call: u64,
-    /// When it came.
-    pub began: SystemTime,
-    /// How long it rang, or lasted until it was refused.
-    pub set_up: Duration,
-    /// How long it stood; zero when nobody answered.
-    pub stood: Duration,
-    /// Who called.
-    pub caller: Party,
-    /// Who answered.
-    pub callee: Option<Party>,
-    /// Why it ended.
-    pub cause: Cause,
-    /// The routes that it had: role and word.
-    pub routes: Vec<(MediaKind, &'static str)>,
-}
-
-/// Told of every finished call.
-pub type Recorder = Arc<dyn Fn(CallRecord) + Send + Sync>;
+/// Told of every finished call: its record, its cause, and how long it took until the answer.
+pub type Recorder = Arc<dyn Fn(CallRecord, Cause, Duration) + Send + Sync>;
 
 /// A call that is live.
 #[derive(Clone, Debug)]
@@ -152,19 +135,11 @@ impl Exchange {
                 refuse(leg, Cause::local(Reason::Congestion)).await;
                 return;
             }
-            let caller = leg.party.clone();
             let span = tracing::info_span!("call", call = number, leg = leg.id.0);
             let record =
                 tracing::Instrument::instrument(this.clone().run(number, began, leg, view), span).await;
-            tracing::info!(
-                call = number,
-                caller = caller.address,
-                called = caller.called,
-                cause = %record.cause,
-                stood_s = record.stood.as_secs(),
-                "call ended"
-            );
-            (this.0.parts.recorder)(record);
+            let (record, cause, rang) = record;
+            (this.0.parts.recorder)(record, cause, rang);
             let mut live = this.live();
             live.remove(&number);
             this.0.empty.send_replace(live.len());
@@ -197,49 +172,40 @@ impl Exchange {
         began: SystemTime,
         mut leg: Leg,
         view: watch::Sender<CallView>,
-    ) -> CallRecord {
+    ) -> (CallRecord, Cause, Duration) {
         let start = Instant::now();
         let caller = leg.party.clone();
         let mut record = CallRecord {
             call: number,
-            began,
-            set_up: Duration::ZERO,
-            stood: Duration::ZERO,
-            caller: caller.clone(),
-            callee: None,
-            cause: Cause::local(Reason::Internal),
-            routes: Vec::new(),
+            started: rfc3339(began),
+            caller: caller.address.clone(),
+            authenticated: caller.device.is_some(),
+            called: caller.called.clone(),
+            ..CallRecord::default()
         };
         let offered = match tokio::time::timeout(OFFER_WAIT, leg.events.recv()).await {
             Ok(Some(LegEvent::Offered(offered))) => offered,
-            Ok(Some(LegEvent::Ended(cause))) => {
-                record.cause = cause;
-                return record;
-            }
-            _ => {
-                record.cause = refuse(leg, record.cause).await;
-                return record;
-            }
+            Ok(Some(LegEvent::Ended(cause))) => return ended(record, cause, start.elapsed()),
+            _ => return ended(record, refuse(leg, Cause::local(Reason::Internal)).await, start.elapsed()),
         };
-        let resolution = self.0.parts.directory.resolve(&caller).await;
-        let targets = match resolution {
-            Resolution::Dial { targets, why } => {
+        let (targets, rule) = match self.0.parts.directory.resolve(&caller).await {
+            Resolution::Dial { targets, rule, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
-                targets
+                (targets, rule)
             }
             Resolution::Refuse { reason, why } => {
+                let word = reason.word();
                 tracing::warn!(
                     caller = caller.address,
                     called = caller.called,
-                    reason = reason.word(),
+                    reason = word,
                     why,
                     "call refused"
                 );
-                record.cause = refuse(leg, Cause::local(reason)).await;
-                record.set_up = start.elapsed();
-                return record;
+                return ended(record, refuse(leg, Cause::local(reason)).await, start.elapsed());
             }
         };
+        record.rule = rule;
         let from = Caller { address: caller.address.clone(), name: caller.name.clone() };
         let offer = Call::offer(offered.as_ref());
         let mut refused = Cause::local(Reason::Unavailable);
@@ -254,47 +220,38 @@ impl Exchange {
             })
             .collect();
         if callees.is_empty() {
-            record.cause = refuse(leg, refused).await;
-            record.set_up = start.elapsed();
-            return record;
+            return ended(record, refuse(leg, refused).await, start.elapsed());
         }
-        let parties: Vec<(LegId, Party)> = callees.iter().map(|leg| (leg.id, leg.party.clone())).collect();
-        let mut answered = view.subscribe();
-        let call = Call::new(
-            self.0.parts.rules,
-            leg,
-            offered,
-            callees,
-            Graph::new(self.0.parts.engine.clone()),
-            view,
-        );
+        let mut answers = view.subscribe();
+        let graph = Graph::new(self.0.parts.engine.clone());
+        let call = Call::new(self.0.parts.rules, leg, offered, callees, graph, view);
         let run = call.run(self.0.stop.subscribe());
         let moment = async {
-            let _ = answered.wait_for(|view| view.answered).await;
-            Instant::now()
+            let _ = answers.wait_for(|view| view.answered).await;
+            (Instant::now(), SystemTime::now())
         };
         tokio::pin!(run, moment);
-        let mut answered_at = None;
+        let mut answered = None;
         let outcome = loop {
             tokio::select! {
+                biased;
+                at = &mut moment, if answered.is_none() => answered = Some(at),
                 outcome = &mut run => break outcome,
-                at = &mut moment, if answered_at.is_none() => answered_at = Some(at),
             }
         };
-        record.cause = outcome.cause;
-        record.callee = outcome
-            .answered_by
-            .and_then(|id| parties.into_iter().find(|(leg, _)| *leg == id))
-            .map(|(_, party)| party);
-        if record.callee.is_some() {
-            let at = answered_at.unwrap_or(start);
-            record.set_up = at - start;
-            record.stood = at.elapsed();
-        } else {
-            record.set_up = start.elapsed();
+        let mut rang = start.elapsed();
+        if outcome.answered_by.is_some()
+            && let Some((at, wall)) = answered
+        {
+            record.answered = Some(rfc3339(wall));
+            record.talk_seconds = at.elapsed().as_secs_f64();
+            rang = at - start;
         }
-        record.routes = outcome.routes.into_iter().map(|(_, role, word)| (role, word)).collect();
-        record
+        let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
+        record.answered_by =
+            callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
+        record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
+        ended(record, outcome.cause, rang)
     }
 
     fn protocol(&self, uri: &str) -> Option<&Arc<dyn Protocol>> {
@@ -314,6 +271,39 @@ impl Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("calls", &self.live().len()).finish_non_exhaustive()
+    }
+}
+
+fn ended(mut record: CallRecord, cause: Cause, rang: Duration) -> (CallRecord, Cause, Duration) {
+    record.ended = rfc3339(SystemTime::now());
+    record.reason = cause.reason.word().to_owned();
+    record.side = cause.side.word().to_owned();
+    (record, cause, rang)
+}
+
+fn leg_record(leg: &LegView, routes: &[(LegId, MediaKind, &'static str)]) -> LegRecord {
+    let streams = leg.streams.iter().map(|view| {
+        let (agreed, stats) = (&view.stream.agreed, view.stream.port.stats());
+        let fed = routes.iter().filter(|(id, role, _)| *id == leg.id && *role == agreed.role);
+        StreamRecord {
+            role: agreed.role.to_string(),
+            receive: agreed.receive.codec().to_string(),
+            send: agreed.send.codec().to_string(),
+            routes: fed.map(|(_, _, word)| (*word).to_owned()).collect(),
+            encrypted: stats.encrypted,
+            packets_received: stats.packets_received,
+            packets_lost: stats.packets_lost,
+            packets_sent: stats.packets_sent,
+            jitter_ms: stats.jitter.as_secs_f64() * 1000.0,
+        }
+    });
+    LegRecord {
+        leg: leg.id.0,
+        protocol: leg.party.protocol.to_owned(),
+        transport: leg.party.transport.to_owned(),
+        address: leg.party.address.clone(),
+        signalling: leg.party.signalling.map(|it| it.to_string()).unwrap_or_default(),
+        streams: streams.collect(),
     }
 }
 

@@ -7,7 +7,5 @@ pub mod offer;
 pub mod plan;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
-pub use exchange::{
-    CallRecord, Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving,
-};
+pub use exchange::{Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving};
 pub use graph::Graph;
