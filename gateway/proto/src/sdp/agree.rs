@@ -119,7 +119,7 @@ fn encryption(
             .crypto
             .iter()
             .find(|other| other.tag == own.tag && other.suite == own.suite && other.is_supported())?;
-        Some(SrtpKeys { suite: own.suite, local: own.key.clone(), remote: other.key.clone() })
+        Some(SrtpKeys { local: own.key.bound_to(own.suite)?, remote: other.key.bound_to(own.suite)? })
     });
     let needed = ours.is_secure() || theirs.is_secure() || policy == EncryptionPolicy::Required;
     if needed && keys.is_none() {

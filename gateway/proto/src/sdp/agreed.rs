@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction, MediaFormat, MediaKind, Stream};
 
-use super::crypto::{SrtpKey, SrtpSuite};
+use super::crypto::SrtpKey;
 use super::description::Profile;
 use crate::address::{ForbiddenPeer, PeerTrust};
+use crate::rtp::srtp::MasterKey;
 
 /// Whether media is encrypted (SRTP with keys by SDES, RFC 4568).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -224,13 +225,12 @@ pub struct Feedback {
     pub tmmbr: bool,
 }
 
-/// SRTP of one stream.
+/// SRTP of one stream. Both keys have one suite. A re-offer that repeats the keys goes on with
+/// the same SRTP state; only a new key restarts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SrtpKeys {
-    /// The suite, both ways.
-    pub suite: SrtpSuite,
     /// Key of what we send.
-    pub local: SrtpKey,
+    pub local: MasterKey,
     /// Key of what the peer sends.
-    pub remote: SrtpKey,
+    pub remote: MasterKey,
 }

@@ -4,37 +4,16 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use zeroize::Zeroize as _;
+
+use crate::rtp::srtp::{MasterKey, SrtpSuite};
 
 /// Octets of an AES-128 master key and its 112-bit salt, as `inline:` carries them.
 pub const SRTP_KEY_LENGTH: usize = 30;
 
-/// A suite of RFC 4568 section 6.2 that we know. Others are skipped when they are offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SrtpSuite {
-    /// AES_CM_128_HMAC_SHA1_80.
-    AesCm128HmacSha1_80,
-    /// AES_CM_128_HMAC_SHA1_32: the short tag is for RTP alone, RTCP keeps 80 bits.
-    AesCm128HmacSha1_32,
-}
-
-impl SrtpSuite {
-    /// As it stands in `a=crypto`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
-            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::AesCm128HmacSha1_80, Self::AesCm128HmacSha1_32]
-            .into_iter()
-            .find(|suite| suite.name().eq_ignore_ascii_case(name))
-    }
-}
-
-/// A master key and salt. Nothing but [`SrtpKey::as_bytes`] and the description on the wire
-/// shows it.
+/// A master key and salt, not yet bound to a suite: all suites that we offer take the same
+/// lengths. Nothing but [`SrtpKey::as_bytes`] and the description on the wire shows it;
+/// overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SrtpKey([u8; SRTP_KEY_LENGTH]);
 
@@ -50,12 +29,23 @@ impl SrtpKey {
         &self.0
     }
 
+    /// The key as SRTP of `suite` takes it.
+    pub(super) fn bound_to(&self, suite: SrtpSuite) -> Option<MasterKey> {
+        MasterKey::new(suite, &self.0)
+    }
+
     fn from_base64(text: &str) -> Option<Self> {
         // Forty characters carry thirty octets exactly; some senders pad all the same.
         let text = text.trim_end_matches('=');
         let mut key = [0; SRTP_KEY_LENGTH];
         let written = STANDARD_NO_PAD.decode_slice(text, &mut key).ok()?;
         (written == SRTP_KEY_LENGTH).then_some(Self(key))
+    }
+}
+
+impl Drop for SrtpKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -176,7 +166,7 @@ mod tests {
             "1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4 FEC_ORDER=FEC_SRTP",
         )
         .unwrap();
-        assert_eq!((line.tag, line.suite), (1, SrtpSuite::AesCm128HmacSha1_80));
+        assert_eq!((line.tag, line.suite), (1, SrtpSuite::Aes128CmSha1_80));
         assert_eq!(line.lifetime, Some(1 << 20));
         assert_eq!(line.mki, Some(Mki { value: 1, length: 4 }));
         assert_eq!(line.parameters, ["FEC_ORDER=FEC_SRTP"]);
@@ -187,7 +177,7 @@ mod tests {
             "2 AES_CM_128_HMAC_SHA1_32 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj|2^20 WSH=64",
         )
         .unwrap();
-        assert_eq!(short.suite, SrtpSuite::AesCm128HmacSha1_32);
+        assert_eq!(short.suite, SrtpSuite::Aes128CmSha1_32);
         assert!(short.is_supported());
         assert_eq!(short, Crypto::parse(&short.value()).unwrap());
     }
@@ -216,7 +206,7 @@ mod tests {
 
     #[test]
     fn padding_and_case_are_tolerated() {
-        assert!(Crypto::parse(&format!("1 aes_cm_128_hmac_sha1_80 INLINE:{KEY}==")).is_some());
+        assert!(Crypto::parse(&format!("1 AES_CM_128_HMAC_SHA1_80 INLINE:{KEY}==")).is_some());
         assert!(Crypto::parse(&format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}|1:4")).unwrap().mki.is_some());
     }
 

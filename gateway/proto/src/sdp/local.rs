@@ -6,12 +6,13 @@ use crosspoint_codecs::format::{MediaCapability, MediaFormat, MediaKind};
 
 use super::agree::{Side, effective_direction, lower_level, media_name};
 use super::agreed::{Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Preference};
-use super::crypto::{Crypto, SrtpSuite};
+use super::crypto::Crypto;
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
 use super::error::NegotiationError;
 use super::fmtp::H264Parameters;
 use super::format::{FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of};
 use super::negotiate::Slot;
+use crate::rtp::srtp::SrtpSuite;
 
 /// The feedback that our RTP side gives and takes for pictures.
 const FEEDBACK: [FeedbackKind; 4] =
@@ -42,7 +43,7 @@ pub(super) fn offer_line(
     let mut line = own_line(capability.role, profile, local, address);
     line.direction = Some(capability.direction);
     line.rtcp_mux = local.rtcp_mux || local.rtcp.is_none();
-    line.crypto.extend(key.map(|key| Crypto::new(1, SrtpSuite::AesCm128HmacSha1_80, key.clone())));
+    line.crypto.extend(key.map(|key| Crypto::new(1, SrtpSuite::Aes128CmSha1_80, key.clone())));
     let Slot { numbers, theirs, .. } = slot;
     let taken = |number: u8| theirs.contains(&number) || elsewhere.contains(&number);
     let mut seen: Vec<FormatKey> = Vec::new();
