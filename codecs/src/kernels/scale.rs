@@ -8,7 +8,9 @@ use super::fill::Area;
 use crate::codec::CodecError;
 use crate::frame::{MAX_SIDE, PlanesMut, VideoFrame};
 
-/// Weights are fractions of this.
+/// Weights are fractions of this. The weights of a pixel sum to it, so that no sum here can leave
+/// 32 bits: 255 x 2^8 x 2^14 is below 2^30. Sums wrap in the code, as a check in each would keep
+/// the compiler from using vectors.
 const ONE: u32 = 1 << 14;
 
 /// Scales pictures of one size to another. The plan is made once; no call allocates.
@@ -187,7 +189,8 @@ fn scale_plane<S: Simd>(
             _ => {
                 for ((start, weights), out) in side.rows().zip(out) {
                     let pixels = &line[start..start + weights.len()];
-                    *out = whole(pixels.iter().zip(weights).map(|(p, w)| u32::from(*p) * w).sum());
+                    let products = pixels.iter().zip(weights).map(|(p, w)| u32::from(*p).wrapping_mul(*w));
+                    *out = whole(products.fold(0, u32::wrapping_add));
                 }
             }
         }
@@ -205,14 +208,16 @@ fn blend_lines(from: &[u8], weights: &[u32], sums: &mut [u32], line: &mut [u16])
         [a, b] => {
             let (upper, lower) = from.split_at(line.len());
             for ((line, upper), lower) in line.iter_mut().zip(upper).zip(lower) {
-                *line = point(u32::from(*upper) * a + u32::from(*lower) * b);
+                *line = point(
+                    u32::from(*upper).wrapping_mul(*a).wrapping_add(u32::from(*lower).wrapping_mul(*b)),
+                );
             }
         }
         _ => {
             sums.fill(0);
             for (from, weight) in lines.zip(weights).filter(|(_, weight)| **weight != 0) {
                 for (sum, pixel) in sums.iter_mut().zip(from) {
-                    *sum += u32::from(*pixel) * weight;
+                    *sum = sum.wrapping_add(u32::from(*pixel).wrapping_mul(*weight));
                 }
             }
             line.iter_mut().zip(sums).for_each(|(line, sum)| *line = point(*sum));
@@ -227,7 +232,7 @@ fn across<const TAPS: usize>(side: &Side, line: &[u16], out: &mut [u8]) {
         let pixels = line[*start..].first_chunk::<TAPS>().unwrap_or(&[0; TAPS]);
         let mut sum = 0;
         for (pixel, weight) in pixels.iter().zip(weights) {
-            sum += u32::from(*pixel) * weight;
+            sum = u32::from(*pixel).wrapping_mul(*weight).wrapping_add(sum);
         }
         *out = whole(sum);
     }
@@ -240,9 +245,9 @@ fn across_whole<const TAPS: usize>(line: &[u16], out: &mut [u8]) {
     for (pixels, out) in line.as_chunks::<TAPS>().0.iter().zip(out) {
         let mut sum = 0;
         for pixel in pixels {
-            sum += u32::from(*pixel);
+            sum = u32::from(*pixel).wrapping_add(sum);
         }
-        *out = whole(sum * weight);
+        *out = whole(sum.wrapping_mul(weight));
     }
 }
 
@@ -257,7 +262,7 @@ const fn point(sum: u32) -> u16 {
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "at most 255 x 2^8 times 2^14, by 2^22")]
 const fn whole(sum: u32) -> u8 {
-    ((sum + (1 << 21)) >> 22) as u8
+    (sum.wrapping_add(1 << 21) >> 22) as u8
 }
 
 #[allow(clippy::cast_precision_loss, reason = "sides of at most 4096 pixels")]
