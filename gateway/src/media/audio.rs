@@ -140,13 +140,7 @@ impl AudioLane {
         while let Some(slot) = self.sources.find(|source| source.leaving)
             && let Some(source) = self.sources.take(slot)
         {
-            // With nobody left to serve there is no tick to disturb, and nobody who will soon
-            // send a command and free it.
-            if self.sources.len() + self.sinks.len() == 0 {
-                drop(source);
-            } else {
-                self.mailbox.discard(source);
-            }
+            self.mailbox.discard(source);
         }
         self.link();
     }
@@ -186,6 +180,10 @@ impl Lane for AudioLane {
     fn idle(&mut self) -> bool {
         self.take_commands();
         self.sources.len() + self.sinks.len() == 0
+    }
+
+    fn clear(&self) {
+        self.mailbox.clear();
     }
 
     fn counters(&self) -> &Arc<LaneCounters> {

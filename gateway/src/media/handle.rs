@@ -11,7 +11,7 @@ use crosspoint_codecs::codec::CodecError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
-use super::lane::{Desk, Scrap};
+use super::lane::{Desk, Heap};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
 use super::route::Route;
@@ -72,6 +72,7 @@ pub struct EngineHandle(Arc<Shared>);
 struct Shared {
     codecs: Arc<dyn Codecs>,
     registers: Mutex<Registers>,
+    heaps: [Heap; 2],
     workers: Mutex<Option<Workers>>,
     stopping: Arc<AtomicBool>,
     audio: Arc<LaneCounters>,
@@ -121,6 +122,7 @@ impl EngineHandle {
         audio: (Desk<AudioCommand>, Arc<LaneCounters>),
         video: (Desk<VideoCommand>, Arc<LaneCounters>),
     ) -> Self {
+        let heaps = [audio.0.heap().clone(), video.0.heap().clone()];
         let registers = Registers {
             audio: audio.0,
             video: video.0,
@@ -131,6 +133,7 @@ impl EngineHandle {
         Self(Arc::new(Shared {
             codecs,
             registers: Mutex::new(registers),
+            heaps,
             workers: Mutex::new(None),
             stopping: Arc::new(AtomicBool::new(false)),
             audio: audio.1,
@@ -341,25 +344,12 @@ impl EngineHandle {
         if self.0.stopping.load(Ordering::Acquire) {
             return Err(EngineError::Stopped);
         }
-        self.reap();
+        self.0.heaps.iter().for_each(Heap::clear);
         let done = change(&mut lock(&self.0.registers));
         if let Some(workers) = &*lock(&self.0.workers) {
             workers.wake();
         }
         done
-    }
-
-    /// Drops what the lanes have handed back, without holding the lock meanwhile.
-    fn reap(&self) {
-        loop {
-            let scrap: Option<Box<dyn Scrap>> = {
-                let mut registers = lock(&self.0.registers);
-                registers.audio.scrap().or_else(|| registers.video.scrap())
-            };
-            if scrap.is_none() {
-                return;
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What both lanes have in common: commands in, old parts out, wakes at the end of a step.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
@@ -30,6 +30,9 @@ pub(super) trait Lane: Send {
     /// no step is needed until the next command.
     fn idle(&mut self) -> bool;
 
+    /// Frees what it no longer needs, for it has nobody to serve.
+    fn clear(&self);
+
     /// Its figures.
     fn counters(&self) -> &Arc<LaneCounters>;
 }
@@ -43,12 +46,30 @@ impl<T: Send> Scrap for T {}
 pub(super) struct Mailbox<C> {
     commands: rtrb::Consumer<C>,
     scrap: rtrb::Producer<Box<dyn Scrap>>,
+    heap: Heap,
 }
 
 /// The callers' end.
 pub(super) struct Desk<C> {
     commands: rtrb::Producer<C>,
-    scrap: rtrb::Consumer<Box<dyn Scrap>>,
+    heap: Heap,
+}
+
+/// Old parts of a lane until somebody frees them: whoever sends the next command, or the lane's
+/// own thread once it has nobody to serve.
+#[derive(Clone)]
+pub(super) struct Heap(Arc<Mutex<rtrb::Consumer<Box<dyn Scrap>>>>);
+
+impl Heap {
+    pub(super) fn clear(&self) {
+        loop {
+            // Not held while a part is freed: a video codec takes its time.
+            let part = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            if part.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// Both ends. The ring for old parts has room for every part that a lane of `streams` sources and
@@ -57,7 +78,8 @@ pub(super) struct Desk<C> {
 pub(super) fn mail<C>(streams: usize) -> (Desk<C>, Mailbox<C>) {
     let (to_lane, commands) = rtrb::RingBuffer::new(COMMANDS);
     let (scrap, from_lane) = rtrb::RingBuffer::new(8 * streams + 4 * COMMANDS);
-    (Desk { commands: to_lane, scrap: from_lane }, Mailbox { commands, scrap })
+    let heap = Heap(Arc::new(Mutex::new(from_lane)));
+    (Desk { commands: to_lane, heap: heap.clone() }, Mailbox { commands, scrap, heap })
 }
 
 impl<C> Mailbox<C> {
@@ -69,6 +91,11 @@ impl<C> Mailbox<C> {
     pub(super) fn discard<T: Send + 'static>(&mut self, part: Box<T>) {
         // Cannot be full, see `mail`; if it were, freeing here is the lesser evil.
         let _ = self.scrap.push(part);
+    }
+
+    /// Frees what was discarded. Not in a step.
+    pub(super) fn clear(&self) {
+        self.heap.clear();
     }
 }
 
@@ -85,9 +112,9 @@ impl<C> Desk<C> {
         }
     }
 
-    /// Old parts, for the caller to drop.
-    pub(super) fn scrap(&mut self) -> Option<Box<dyn Scrap>> {
-        self.scrap.pop().ok()
+    /// Old parts.
+    pub(super) const fn heap(&self) -> &Heap {
+        &self.heap
     }
 }
 

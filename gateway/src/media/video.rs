@@ -116,7 +116,7 @@ impl VideoLane {
             }
         }
         if let Some(source) = self.sources.take(slot) {
-            self.let_go(source);
+            self.mailbox.discard(source);
         }
     }
 
@@ -124,17 +124,7 @@ impl VideoLane {
         if let Some(slot) = self.sinks.find(|sink| sink.id() == id)
             && let Some(sink) = self.sinks.take(slot)
         {
-            self.let_go(sink);
-        }
-    }
-
-    /// With nobody left to serve there is no step to disturb, and nobody who will soon send a
-    /// command and free it.
-    fn let_go<T: Send + 'static>(&mut self, part: Box<T>) {
-        if self.sources.len() + self.sinks.len() == 0 {
-            drop(part);
-        } else {
-            self.mailbox.discard(part);
+            self.mailbox.discard(sink);
         }
     }
 }
@@ -170,6 +160,10 @@ impl Lane for VideoLane {
     fn idle(&mut self) -> bool {
         self.take_commands();
         self.sources.len() + self.sinks.len() == 0
+    }
+
+    fn clear(&self) {
+        self.mailbox.clear();
     }
 
     fn counters(&self) -> &Arc<LaneCounters> {
