@@ -14,6 +14,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sip_auth", sip::auth),
     ("sdp", media::sdp),
     ("rtp", media::rtp),
+    ("rtp_order", media::rtp_order),
     ("rtcp", media::rtcp),
     ("h264_depack", media::h264_depack),
 ];
