@@ -2,13 +2,16 @@
 
 use std::f64::consts::TAU;
 
+use dasp::Signal;
+
 fn sample(value: f64) -> i16 {
     super::saturate_f32(value as f32)
 }
 
 /// A sine of `hz` with the given peak.
 pub(crate) fn tone(rate: u32, hz: f64, peak: f64, len: usize) -> Vec<i16> {
-    (0..len).map(|n| sample(peak * (TAU * hz * n as f64 / f64::from(rate)).sin())).collect()
+    let sine = dasp::signal::rate(f64::from(rate)).const_hz(hz).sine();
+    sine.take(len).map(|value| sample(peak * value)).collect()
 }
 
 /// A vowel-like signal: harmonics of `pitch` under two formants, slowly swelling.
