@@ -2,12 +2,14 @@
 //! what goes, so that sound and pictures stay together over every change of route.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::MediaTime;
 use crosspoint_proto::rtp::timeline::{LegClock, RouteClock};
 
+use super::hold::MAX_HOLD;
 use crate::media::port::Wishes;
 
 /// The legs of one thread.
@@ -92,9 +94,8 @@ impl Legs {
         }
     }
 
-    /// Media time of `source` as the clock of `sink` has it. Pictures whose sound goes through the
-    /// engine are stamped as late as that plays it: the receiver puts them together by our reports,
-    /// and none has to wait here.
+    /// Media time of `source` as the clock of `sink` has it, and how long the stream is to wait:
+    /// pictures whose sound goes through the engine are as late as that plays it.
     pub(super) fn cross(
         &mut self,
         now: Instant,
@@ -102,19 +103,19 @@ impl Legs {
         sink: usize,
         kind: MediaKind,
         media_time: MediaTime,
-    ) -> MediaTime {
+    ) -> (MediaTime, Duration) {
         let playout = self.legs.get(source).and_then(|leg| leg.playout.as_ref());
-        let held = playout.filter(|_| kind.is_video()).map_or(0, |wishes| wishes.playout_delay().as_nanos());
-        let Some(sink) = self.legs.get_mut(sink) else { return media_time };
+        let wait =
+            playout.filter(|_| kind.is_video()).map_or(Duration::ZERO, |wishes| wishes.playout_delay());
+        let wait = wait.min(MAX_HOLD);
+        let Some(sink) = self.legs.get_mut(sink) else { return (media_time, wait) };
         let mapped = sink.send.map(now, media_time);
-        mapped.plus_nanos(i64::try_from(held).unwrap_or(0))
+        (mapped.plus_nanos(i64::try_from(wait.as_nanos()).unwrap_or(0)), wait)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -123,18 +124,18 @@ mod tests {
         let (source, sink) = (legs.join(None), legs.join(None));
         legs.route(source, sink);
         let now = Instant::from_millis(5000);
-        let sound = legs.cross(now, source, sink, MediaKind::Audio, MediaTime(1_000_000_000));
+        let (sound, _) = legs.cross(now, source, sink, MediaKind::Audio, MediaTime(1_000_000_000));
         // 30 ms later on the source's timeline, whenever it comes.
         legs.route(source, sink);
         let late = now + Duration::from_millis(90);
-        let picture = legs.cross(late, source, sink, MediaKind::Main, MediaTime(1_030_000_000));
-        assert_eq!(picture.nanos_since(sound), 30_000_000);
+        let (picture, wait) = legs.cross(late, source, sink, MediaKind::Main, MediaTime(1_030_000_000));
+        assert_eq!((picture.nanos_since(sound), wait), (30_000_000, Duration::ZERO));
         // The engine holds the sound for 60 ms: pictures say so.
         let wishes = Arc::new(Wishes::default());
         wishes.set_playout_delay(Duration::from_millis(60));
         legs.set_playout(source, Some(wishes));
-        let held = legs.cross(late, source, sink, MediaKind::Main, MediaTime(1_030_000_000));
-        assert_eq!(held.nanos_since(picture), 60_000_000);
+        let (held, wait) = legs.cross(late, source, sink, MediaKind::Main, MediaTime(1_030_000_000));
+        assert_eq!((held.nanos_since(picture), wait), (60_000_000, Duration::from_millis(60)));
     }
 
     #[test]

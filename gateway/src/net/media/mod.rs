@@ -12,6 +12,7 @@
 //! A relay is a function call on one thread: the packet that was read is rewritten and sent before
 //! the next one is read. Both legs of a call live on the same thread ([`Place::thread`]).
 
+mod hold;
 mod legs;
 mod port;
 mod ports;

@@ -9,11 +9,14 @@ use std::time::Duration;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, Pool};
-use crosspoint_proto::rtp::session::{Channel, Event, MediaPacket, Received, Session, SessionConfig, Wire};
+use crosspoint_proto::rtp::session::{
+    Channel, Event, MediaPacket, Numbering, Received, Session, SessionConfig, Wire,
+};
 use crosspoint_proto::rtp::timeline::LegClock;
 use mio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::hold::{Hold, Item};
 use super::port::LocalAddress;
 use super::ports::{Lease, Pair};
 use crate::media::port::{
@@ -124,6 +127,7 @@ pub(super) struct Stream {
     pub(super) rtp: UdpSocket,
     pub(super) rtcp: UdpSocket,
     pub(super) figures: Arc<Figures>,
+    /// Changed by [`Self::set_feed`].
     pub(super) feed: Feed,
     /// Slots of the streams that relay what this one receives.
     pub(super) sinks: Vec<usize>,
@@ -134,6 +138,7 @@ pub(super) struct Stream {
     /// The deadline that the thread's timer knows.
     pub(super) armed: Option<Instant>,
     rings: Option<Box<Inside>>,
+    hold: Hold,
     events: mpsc::Sender<StreamEvent>,
     counts: Counts,
     /// Something happened since the figures were published.
@@ -209,6 +214,7 @@ impl Stream {
             beside,
             armed: None,
             rings: None,
+            hold: Hold::default(),
             events,
             counts: Counts::default(),
             publish_at: None,
@@ -236,20 +242,79 @@ impl Stream {
         session.receive(now, leg, channel, from, data, &mut wire)
     }
 
-    pub(super) fn forward(&mut self, now: Instant, source: StreamId, packet: &MediaPacket<'_>) {
+    /// Relays a packet, after `wait`.
+    pub(super) fn relay(&mut self, now: Instant, wait: Duration, source: StreamId, packet: &MediaPacket<'_>) {
+        // What came before goes before, even when the wait has ended meanwhile.
+        let waits = !wait.is_zero() || !self.hold.is_empty();
+        if waits && self.hold.packet(now + wait, source, packet) {
+            return;
+        }
+        if waits {
+            self.release(now, Instant::FAR);
+        }
+        self.forward(now, source, packet);
+    }
+
+    /// A number of the source's that is no media.
+    pub(super) fn relay_skip(&mut self, now: Instant, source: StreamId, number: Numbering) {
+        if self.hold.is_empty() || self.hold.item(now, Item::Skip { source, number }).is_err() {
+            self.session.skip(source.0, number);
+        }
+    }
+
+    /// Relays a frame, after `wait`.
+    pub(super) fn relay_frame(
+        &mut self,
+        now: Instant,
+        wait: Duration,
+        source: StreamId,
+        frame: EncodedFrame,
+    ) {
+        if wait.is_zero() && self.hold.is_empty() {
+            self.send_frame(now, Some(source), &frame);
+        } else if let Err(Item::Frame { frame, .. }) =
+            self.hold.item(now + wait, Item::Frame { source, frame })
+        {
+            self.release(now, Instant::FAR);
+            self.send_frame(now, Some(source), &frame);
+        }
+    }
+
+    /// Sends what has waited until `until`.
+    fn release(&mut self, now: Instant, until: Instant) {
+        while let Some(item) = self.hold.release(until) {
+            match item {
+                Item::Packet { source, packet } => self.forward(now, source, &packet.view()),
+                Item::Skip { source, number } => self.session.skip(source.0, number),
+                Item::Frame { source, frame } => self.send_frame(now, Some(source), &frame),
+            }
+        }
+    }
+
+    /// Changes what is sent; returns what was.
+    pub(super) fn set_feed(&mut self, feed: Feed) -> Feed {
+        let before = std::mem::replace(&mut self.feed, feed);
+        if before != feed {
+            self.hold.clear();
+        }
+        before
+    }
+
+    fn forward(&mut self, now: Instant, source: StreamId, packet: &MediaPacket<'_>) {
         self.touch(now);
         let (session, mut wire) = self.split();
         session.forward(now, source.0, packet, &mut wire);
     }
 
     /// `source`: who it is relayed from; `None` for a frame of the engine.
-    pub(super) fn send_frame(&mut self, now: Instant, source: Option<StreamId>, frame: &EncodedFrame) {
+    fn send_frame(&mut self, now: Instant, source: Option<StreamId>, frame: &EncodedFrame) {
         self.touch(now);
         let (session, mut wire) = self.split();
         session.send_frame(now, source.map(|source| source.0), frame, &mut wire);
     }
 
     pub(super) fn timeout(&mut self, now: Instant) {
+        self.release(now, now);
         let (session, mut wire) = self.split();
         session.handle_timeout(now, &mut wire);
         if self.publish_at.is_some_and(|at| at <= now) {
@@ -351,10 +416,8 @@ impl Stream {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match (self.session.poll_timeout(), self.publish_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let deadlines = [self.session.poll_timeout(), self.publish_at, self.hold.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn touch(&mut self, now: Instant) {

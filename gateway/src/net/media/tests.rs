@@ -3,12 +3,21 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crosspoint_codecs::format::{AudioFormat, Codec, MediaFormat};
+use crosspoint_codecs::format::{
+    AudioFormat, Codec, H264Profile, MediaFormat, PacketizationMode, VideoFormat,
+};
+use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime, Pool};
 use crosspoint_proto::rtp::packet::{RtpHeader, RtpPacket};
-use crosspoint_proto::rtp::session::{Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig};
+use crosspoint_proto::rtp::rtcp::{RtcpEvent, read};
+use crosspoint_proto::rtp::session::{
+    Channel, DtmfPayload, Event, Feedback, Payload, ReceivePayload, Received, RemoteAddress, SendPayload,
+    Session, SessionConfig, SrtpKeys,
+};
+use crosspoint_proto::rtp::srtp::{MasterKey, SrtpSuite};
+use crosspoint_proto::rtp::timeline::LegClock;
 
 use super::*;
-use crate::media::port::{Feed, PortError, StreamPort};
+use crate::media::port::{Feed, PortError, StreamPort, Unfit};
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -73,6 +82,148 @@ impl Peer {
             }
         }
     }
+}
+
+/// A peer with a session of its own on the other end of the wire.
+struct Far {
+    session: Session,
+    leg: LegClock,
+    socket: UdpSocket,
+    clock: Clock,
+    config: SessionConfig,
+    heard: Vec<Vec<u8>>,
+    events: Vec<Event>,
+}
+
+impl Far {
+    /// `keys`: what it sends with and takes, each as the byte that a master key repeats.
+    fn new(n: u8, format: &MediaFormat, keys: Option<(u8, u8)>) -> Self {
+        let kind = if format.codec().is_video() { MediaKind::Main } else { MediaKind::Audio };
+        let socket = UdpSocket::bind((LO, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut config = SessionConfig::new(kind, u32::from(n), "far".into());
+        config.rtcp_mux = true;
+        config.receive = vec![
+            ReceivePayload { payload_type: 96, payload: Payload::Media(format.clone()) },
+            ReceivePayload { payload_type: 101, payload: Payload::TelephoneEvent(8000) },
+        ];
+        config.send = Some(SendPayload { payload_type: 96, format: format.clone() });
+        config.dtmf = Some(DtmfPayload { payload_type: 101, clock: 8000 });
+        config.feedback = Feedback { nack: true, pli: true, fir: false, tmmbr: false };
+        config.srtp = keys.map(|(send, receive)| srtp(send, receive));
+        let clock = Clock::start();
+        let mut session = Session::new(kind, clock.epoch(), [n; 32]);
+        session.open_frames(Pool::new(32, 1 << 16));
+        Self {
+            session,
+            leg: LegClock::default(),
+            socket,
+            clock,
+            config,
+            heard: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Connects it with a stream of ours.
+    fn join(&mut self, opened: &Opened) {
+        let mut ours = self.config.clone();
+        ours.ssrc = self.config.ssrc + 100;
+        ours.srtp = self.config.srtp.clone().map(|keys| SrtpKeys { send: keys.receive, receive: keys.send });
+        ours.remote = Some(RemoteAddress::new(self.socket.local_addr().unwrap(), true));
+        opened.port.configure(ours).unwrap();
+        self.config.remote = Some(RemoteAddress::new(opened.port.local().rtp, true));
+        self.session.configure(self.clock.now(), self.config.clone());
+        self.session.open_frames(Pool::new(32, 1 << 16));
+    }
+
+    fn act<R>(
+        &mut self,
+        act: impl FnOnce(
+            &mut Session,
+            crosspoint_codecs::clock::Instant,
+            &mut dyn FnMut(Channel, std::net::SocketAddr, &[u8]),
+        ) -> R,
+    ) -> R {
+        let socket = &self.socket;
+        let mut wire = |_: Channel, to: std::net::SocketAddr, data: &[u8]| {
+            socket.send_to(data, to).unwrap();
+        };
+        act(&mut self.session, self.clock.now(), &mut wire)
+    }
+
+    fn send(&mut self, frame: &EncodedFrame) {
+        self.act(|session, now, mut wire| session.send_frame(now, None, frame, &mut wire));
+    }
+
+    /// Reads what is there, and does what is due.
+    fn pump(&mut self) {
+        let mut buffer = [0; 2048];
+        while let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
+            let mut leg = self.leg;
+            self.act(|session, now, mut wire| {
+                let data = &mut buffer[..len];
+                let _: Received<'_> = session.receive(now, &mut leg, Channel::Rtp, from, data, &mut wire);
+            });
+            self.leg = leg;
+            self.collect();
+        }
+        self.act(|session, now, mut wire| {
+            if session.poll_timeout().is_some_and(|at| at <= now) {
+                session.handle_timeout(now, &mut wire);
+            }
+        });
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            self.events.push(event);
+        }
+        while let Some((_, frame)) = self.session.poll_frame() {
+            self.heard.push(frame.data.to_vec());
+        }
+    }
+}
+
+fn srtp(send: u8, receive: u8) -> SrtpKeys {
+    let key = |byte| MasterKey::new(SrtpSuite::Aes128CmSha1_80, &[byte; 30]).unwrap();
+    SrtpKeys { send: key(send), receive: key(receive) }
+}
+
+fn pcmu() -> MediaFormat {
+    MediaFormat::Audio(AudioFormat::new(Codec::Pcmu))
+}
+
+fn h264(mode: PacketizationMode) -> MediaFormat {
+    MediaFormat::Video(VideoFormat {
+        codec: Codec::H264,
+        profile: H264Profile::ConstrainedBaseline,
+        level: 31,
+        mode,
+        max_bitrate: None,
+        max_fs: None,
+        max_mbps: None,
+    })
+}
+
+fn frame(kind: MediaKind, at: i64, data: &[u8]) -> EncodedFrame {
+    EncodedFrame {
+        kind,
+        media_time: MediaTime(at),
+        duration: Duration::from_millis(20),
+        lost_before: 0,
+        keyframe: true,
+        level: None,
+        data: Data::from_slice(data),
+    }
+}
+
+/// An access unit with a slice of `size` bytes.
+fn unit(size: usize) -> Vec<u8> {
+    let mut unit = vec![0, 0, 0, 1, 0x67, 1, 2, 3, 0, 0, 0, 1, 0x68, 4, 5, 0, 0, 0, 1, 0x65, 0x88];
+    unit.extend(std::iter::repeat_n(0x55, size));
+    unit
 }
 
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
@@ -206,4 +357,187 @@ fn the_delay_of_a_relay_is_measured() {
     delays.sort_unstable();
     println!("relay with both loopback hops: p50 {:?}, p99 {:?}", delays[250], delays[495]);
     assert!(delays[250] < Duration::from_millis(200), "{:?}", delays[250]);
+}
+
+#[test]
+fn the_engine_hears_and_speaks_through_the_rings() {
+    let net = net(41_600..=41_699);
+    let opened = net.open(MediaKind::Audio, place(None)).unwrap();
+    let mut far = Far::new(1, &pcmu(), Some((5, 6)));
+    far.join(&opened);
+    opened.port.feed(Feed::Engine).unwrap();
+    let (mut inlet, mut outlet) = opened.port.engage().unwrap();
+    for n in 0..10_u8 {
+        far.send(&frame(MediaKind::Audio, i64::from(n) * 20_000_000, &[n; 160]));
+    }
+    let mut heard = Vec::new();
+    wait("ten frames", || {
+        heard.extend(inlet.frames.pop());
+        heard.len() == 10
+    });
+    for (n, arrival) in (0..).zip(&heard) {
+        assert_eq!(*arrival.frame.data, [n; 160]);
+        assert_eq!(arrival.frame.duration, Duration::from_millis(20));
+        let since = arrival.frame.media_time.nanos_since(heard[0].frame.media_time);
+        assert_eq!(since, i64::from(n) * 20_000_000);
+    }
+    for n in 0..10_u8 {
+        outlet.frames.push(frame(MediaKind::Audio, i64::from(n) * 20_000_000, &[n | 0x80; 160])).unwrap();
+    }
+    assert_eq!(outlet.wake.thread(), opened.port.thread());
+    outlet.wake.wake();
+    wait("ten answers", || {
+        far.pump();
+        far.heard.len() == 10
+    });
+    assert_eq!(far.heard[9], [0x89; 160]);
+    // What the engine pushes when it does not feed the stream goes nowhere.
+    opened.port.feed(Feed::Silence).unwrap();
+    outlet.frames.push(frame(MediaKind::Audio, 0, &[1; 160])).unwrap();
+    outlet.wake.wake();
+    wait("the ring is empty", || outlet.frames.slots() == crate::media::port::RING);
+    opened.port.disengage().unwrap();
+    wait("the rings end", || inlet.frames.is_abandoned() && outlet.frames.is_abandoned());
+    let stats = opened.port.stats();
+    assert!(stats.encrypted && stats.overflow == 0, "{stats:?}");
+}
+
+#[test]
+fn pictures_cross_between_packetization_modes_until_one_does_not_fit_and_keyframes_are_asked_through() {
+    let net = net(41_700..=41_799);
+    let left = net.open(MediaKind::Main, place(None)).unwrap();
+    let mut right = net.open(MediaKind::Main, place(Some(left.port.thread()))).unwrap();
+    let mut many = Far::new(1, &h264(PacketizationMode::NonInterleaved), Some((5, 6)));
+    let mut single = Far::new(2, &h264(PacketizationMode::SingleNal), None);
+    many.join(&left);
+    single.join(&right);
+    right.port.feed(Feed::Relay(left.port.id())).unwrap();
+    left.port.feed(Feed::Relay(right.port.id())).unwrap();
+    // Somebody must have answered before more than 50 packets go.
+    single.send(&frame(MediaKind::Main, 0, &unit(300)));
+    wait("a picture from mode 0 to 1", || {
+        many.pump();
+        many.heard.len() == 1
+    });
+    for n in 0..5 {
+        many.send(&frame(MediaKind::Main, n * 33_000_000, &unit(1000)));
+    }
+    wait("five pictures from mode 1 to 0", || {
+        many.pump();
+        single.pump();
+        single.heard.len() == 5
+    });
+    assert_eq!(single.heard[4], unit(1000));
+    // The viewer asks: the maker hears of it, and so does the leg.
+    let asked = |far: &Far| far.events.iter().filter(|event| **event == Event::KeyframeAsked).count();
+    let before = asked(&many);
+    single.act(|session, now, mut wire| session.request_keyframe(now, &mut wire));
+    wait("the request", || {
+        many.pump();
+        single.pump();
+        asked(&many) > before
+    });
+    many.send(&frame(MediaKind::Main, 900_000_000, &unit(20_000)));
+    let mut told = Vec::new();
+    wait("the misfit", || {
+        many.pump();
+        told.extend(right.events.try_recv());
+        told.contains(&StreamEvent::RelayUnfit(Unfit::NalTooLarge))
+    });
+    assert!(told.contains(&StreamEvent::KeyframeRequested), "{told:?}");
+    assert_eq!(single.heard.len(), 5);
+}
+
+#[test]
+fn keys_go_both_ways_and_goodbye_is_said() {
+    let net = net(41_800..=41_899);
+    let mut opened = net.open(MediaKind::Audio, place(None)).unwrap();
+    let mut far = Far::new(1, &pcmu(), None);
+    far.join(&opened);
+    assert!(far.session.send_dtmf('7', Duration::from_millis(80)));
+    let mut told = Vec::new();
+    wait("the key", || {
+        far.pump();
+        told.extend(opened.events.try_recv());
+        told.contains(&StreamEvent::Dtmf('7'))
+    });
+    opened.port.send_dtmf('#', Duration::from_millis(80)).unwrap();
+    wait("our key", || {
+        far.pump();
+        far.events.contains(&Event::Dtmf('#'))
+    });
+    opened.port.close();
+    let mut goodbye = false;
+    wait("the goodbye", || {
+        let mut buffer = [0; 2048];
+        if let Ok(len) = far.socket.recv(&mut buffer) {
+            let _ = read(&buffer[..len], &mut |event| goodbye |= matches!(event, RtcpEvent::Bye { .. }));
+        }
+        goodbye
+    });
+    wait("the ports", || net.pairs_in_use() == 0);
+    wait("the end of events", || opened.events.try_recv() == Err(mpsc::error::TryRecvError::Disconnected));
+    // What it counted stays.
+    assert!(opened.port.stats().packets_sent > 0);
+}
+
+#[test]
+fn a_relay_opens_on_one_side_and_protects_on_the_other() {
+    let net = net(41_900..=41_999);
+    let left = net.open(MediaKind::Audio, place(None)).unwrap();
+    let right = net.open(MediaKind::Audio, place(Some(left.port.thread()))).unwrap();
+    let mut near = Far::new(1, &pcmu(), Some((1, 2)));
+    let mut clear = Far::new(2, &pcmu(), None);
+    near.join(&left);
+    clear.join(&right);
+    right.port.feed(Feed::Relay(left.port.id())).unwrap();
+    left.port.feed(Feed::Relay(right.port.id())).unwrap();
+    for n in 0..40_u8 {
+        near.send(&frame(MediaKind::Audio, i64::from(n) * 20_000_000, &[n; 160]));
+        clear.send(&frame(MediaKind::Audio, i64::from(n) * 20_000_000, &[n | 0x80; 160]));
+    }
+    wait("all of both", || {
+        near.pump();
+        clear.pump();
+        near.heard.len() == 40 && clear.heard.len() == 40
+    });
+    assert_eq!((near.heard[39][0], clear.heard[39][0]), (39 | 0x80, 39));
+}
+
+#[test]
+fn relayed_pictures_wait_for_sound_that_the_engine_holds_and_for_nothing_else() {
+    const HELD: Duration = Duration::from_millis(60);
+    let net = net(42_000..=42_099);
+    let sound = net.open(MediaKind::Audio, place(None)).unwrap();
+    let left = net.open(MediaKind::Main, Place { beside: Some(sound.port.id()), ..place(None) }).unwrap();
+    let right = net.open(MediaKind::Main, place(Some(left.port.thread()))).unwrap();
+    assert_eq!(left.port.thread(), sound.port.thread());
+    let mut from = Far::new(1, &h264(PacketizationMode::NonInterleaved), None);
+    let mut to = Far::new(2, &h264(PacketizationMode::NonInterleaved), None);
+    from.join(&left);
+    to.join(&right);
+    right.port.feed(Feed::Relay(left.port.id())).unwrap();
+    left.port.feed(Feed::Relay(right.port.id())).unwrap();
+    to.send(&frame(MediaKind::Main, 0, &unit(10)));
+    wait("the answer", || {
+        from.pump();
+        !from.heard.is_empty()
+    });
+    let mut cross = |n: i64| {
+        let start = Instant::now();
+        let before = to.heard.len();
+        from.send(&frame(MediaKind::Main, n * 33_000_000, &unit(3000)));
+        wait("the picture", || {
+            to.pump();
+            to.heard.len() > before
+        });
+        start.elapsed()
+    };
+    let direct = (0..20).map(&mut cross).min().unwrap();
+    let (inlet, _outlet) = sound.port.engage().unwrap();
+    inlet.wishes.set_playout_delay(HELD);
+    let held = (20..25).map(&mut cross).min().unwrap();
+    sound.port.disengage().unwrap();
+    let after = (25..45).map(&mut cross).min().unwrap();
+    assert!(direct < HELD / 2 && held >= HELD && after < HELD / 2, "{direct:?} {held:?} {after:?}");
 }

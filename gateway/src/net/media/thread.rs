@@ -149,6 +149,7 @@ pub(super) fn start(number: usize, clock: Clock) -> io::Result<(Handle, JoinHand
         free: Vec::new(),
         slots: HashMap::new(),
         legs: Legs::default(),
+        engaged: Vec::new(),
         timers: BinaryHeap::new(),
         ready: Vec::with_capacity(EVENTS),
         buffer: vec![0; DATAGRAM].into(),
@@ -166,6 +167,8 @@ struct Loop {
     free: Vec<usize>,
     slots: HashMap<StreamId, usize>,
     legs: Legs,
+    /// Slots with rings; one that has none any more is taken out when the outlets are drained.
+    engaged: Vec<usize>,
     /// Entries whose time is not the stream's `armed` are stale.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sockets that may hold more.
@@ -264,13 +267,13 @@ impl Loop {
             match &received {
                 Received::Media(packet) => {
                     if stream.session.relay_form(&packet.carries) == Some(RelayForm::Packet) {
-                        let media_time =
+                        let (media_time, wait) =
                             self.legs.cross(now, leg, stream.leg, stream.kind, packet.media_time);
-                        stream.forward(now, source, &MediaPacket { media_time, ..*packet });
+                        stream.relay(now, wait, source, &MediaPacket { media_time, ..*packet });
                         self.settle(sink, now);
                     }
                 }
-                Received::Ended(number) => stream.session.skip(source.0, *number),
+                Received::Ended(number) => stream.relay_skip(now, source, *number),
                 Received::Nothing => break,
             }
         }
@@ -291,8 +294,9 @@ impl Loop {
                 if let Some(stream) = self.streams.get_mut(sink).and_then(Option::as_mut)
                     && stream.session.relay_form(&carries) == Some(RelayForm::AccessUnit)
                 {
-                    let media_time = self.legs.cross(now, leg, stream.leg, stream.kind, frame.media_time);
-                    stream.send_frame(now, Some(source), &EncodedFrame { media_time, ..frame.clone() });
+                    let (media_time, wait) =
+                        self.legs.cross(now, leg, stream.leg, stream.kind, frame.media_time);
+                    stream.relay_frame(now, wait, source, EncodedFrame { media_time, ..frame.clone() });
                     self.settle(sink, now);
                 }
             }
@@ -431,7 +435,7 @@ impl Loop {
         self.unlink(slot, stream.feed);
         for &sink in &stream.sinks {
             if let Some(sink) = self.streams.get_mut(sink).and_then(Option::as_mut) {
-                sink.feed = Feed::Silence;
+                let _ = sink.set_feed(Feed::Silence);
             }
         }
         stream.close(now);
@@ -464,6 +468,9 @@ impl Loop {
             Order::Feed(feed) => self.feed(slot, feed, now),
             Order::Engage(rings) => {
                 stream.engage(rings);
+                if !self.engaged.contains(&slot) {
+                    self.engaged.push(slot);
+                }
                 if !stream.kind.is_video() {
                     self.legs.set_playout(stream.leg, stream.wishes());
                 }
@@ -487,7 +494,7 @@ impl Loop {
 
     fn feed(&mut self, slot: usize, feed: Feed, now: Instant) {
         let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
-        let before = std::mem::replace(&mut stream.feed, feed);
+        let before = stream.set_feed(feed);
         let video = stream.kind.is_video();
         if before == feed {
             return;
@@ -497,7 +504,7 @@ impl Loop {
             let Some(&source) = self.slots.get(&source) else {
                 // Closed a moment ago; the conference hears of it from its leg.
                 if let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) {
-                    stream.feed = Feed::Silence;
+                    let _ = stream.set_feed(Feed::Silence);
                 }
                 return;
             };
@@ -556,12 +563,16 @@ impl Loop {
 
     fn drain_outlets(&mut self) {
         let now = self.clock.now();
-        for slot in 0..self.streams.len() {
+        let mut nth = 0;
+        while let Some(&slot) = self.engaged.get(nth) {
             let stream = self.streams.get_mut(slot).and_then(Option::as_mut);
-            if let Some(stream) = stream.filter(|stream| stream.is_engaged()) {
-                stream.drain_outlet(now);
-                self.settle(slot, now);
-            }
+            let Some(stream) = stream.filter(|stream| stream.is_engaged()) else {
+                self.engaged.swap_remove(nth);
+                continue;
+            };
+            stream.drain_outlet(now);
+            self.settle(slot, now);
+            nth += 1;
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Control {
     limited: Option<Instant>,
     /// What the peer asked for by TMMBR or REMB.
     pub(super) peer_limit: Option<u32>,
-    /// Something was sent: a goodbye has somebody to hear it.
+    /// A report was sent.
     spoken: bool,
 }
 
@@ -247,7 +247,8 @@ impl Session {
     }
 
     pub(super) fn say_goodbye(&mut self, now: Instant, wire: &mut dyn Wire) {
-        if self.control.spoken {
+        // To whom nothing was ever sent nothing is to be said (RFC 3550 section 6.3.7).
+        if self.control.spoken || self.sender.packets > 0 {
             self.send_compound(now, false, Feedback::Bye, wire);
         }
     }
