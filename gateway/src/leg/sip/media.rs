@@ -11,7 +11,6 @@ use crosspoint_proto::rtp::session::{
     DtmfPayload, Feedback, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig, SourcePolicy,
     SrtpKeys,
 };
-use crosspoint_proto::rtp::srtp::{MasterKey, SrtpSuite};
 use crosspoint_proto::sdp::{self, AgreedLine, LocalMedia};
 use tokio::sync::mpsc;
 
@@ -119,11 +118,6 @@ impl Lines {
             line.feedback = agreed.feedback.pli || agreed.feedback.fir;
             line.agreed = true;
             let config = session(agreed, line, &self.cname, source, self.site.timeout);
-            // Keys that cannot be used never turn into clear media.
-            if agreed.srtp.is_some() && config.srtp.is_none() {
-                tracing::error!(role = %agreed.role, "agreed keys cannot be used, the stream stays silent");
-                continue;
-            }
             if let Err(fault) = line.port.configure(config) {
                 tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
                 continue;
@@ -191,13 +185,10 @@ fn session(
             fir: agreed.feedback.fir,
             tmmbr: agreed.feedback.tmmbr,
         },
-        srtp: agreed.srtp.as_ref().and_then(|keys| {
-            let suite = SrtpSuite::from_name(keys.suite.name())?;
-            Some(SrtpKeys {
-                send: MasterKey::new(suite, keys.local.as_bytes())?,
-                receive: MasterKey::new(suite, keys.remote.as_bytes())?,
-            })
-        }),
+        srtp: agreed
+            .srtp
+            .as_ref()
+            .map(|keys| SrtpKeys { send: keys.local.clone(), receive: keys.remote.clone() }),
         source,
         max_send_bitrate: agreed.max_bitrate,
         media_timeout: timeout,
