@@ -357,3 +357,6 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         self.next
     }
 }
+
+#[cfg(test)]
+mod tests;
