@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the fuzzer, so that seeds and minimised crashes replay as plain tests.
 
+mod endpoint;
 mod media;
 mod sip;
 
@@ -12,6 +13,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sip_stream", sip::stream),
     ("sip_uri", sip::uri),
     ("sip_auth", sip::auth),
+    ("sip_endpoint", endpoint::history),
     ("sdp", media::sdp),
     ("rtp", media::rtp),
     ("rtp_order", media::rtp_order),

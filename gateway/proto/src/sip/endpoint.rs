@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use super::command::{Command, RegistrationId, RequestId};
 use super::config::Config;
@@ -79,6 +80,11 @@ impl Endpoint {
             next_call: CallId::FIRST_INCOMING,
             draining: false,
         }
+    }
+
+    /// The same, its generator made from 32 random bytes.
+    pub fn from_seed(config: Config, seed: [u8; 32]) -> Self {
+        Self::new(config, ChaCha12Rng::from_seed(seed))
     }
 
     /// How much is going on. All zero once every call has ended and the last timer has fired.
