@@ -263,6 +263,11 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// Adds a value that a parser found to be on one line.
+    pub(super) fn push_clean(&mut self, name: Name, value: String) {
+        self.0.push((name, value));
+    }
+
     /// Replaces the first of that name and leaves the others.
     pub(super) fn set_first(&mut self, name: Name, value: &dyn fmt::Display) {
         let value = on_one_line(value);

@@ -4,6 +4,8 @@
 //! space before the colon, with octets over 0x7f. Lines end with CRLF only; a lone CR or LF is an
 //! error, since two readers could see two different messages in it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::headers::{Headers, Name};
@@ -235,16 +237,18 @@ impl Head {
     }
 
     fn read_lines(&mut self, lines: Lines<'_>) {
-        let mut pending: Option<Vec<u8>> = None;
+        // Owned only when it is folded, which is rare.
+        let mut pending: Option<Cow<'_, [u8]>> = None;
         for line in lines {
             match (&mut pending, line.first()) {
                 (Some(header), Some(b' ' | b'\t')) => {
+                    let header = header.to_mut();
                     header.push(b' ');
                     header.extend_from_slice(line.trim_ascii_start());
                 }
                 (_, Some(b' ' | b'\t')) => self.fault(ParseErrorKind::HeaderLine),
                 _ => {
-                    if let Some(header) = pending.replace(line.to_vec()) {
+                    if let Some(header) = pending.replace(Cow::Borrowed(line)) {
                         self.header(&header);
                     }
                 }
@@ -263,8 +267,7 @@ impl Head {
         let (Some(name), Some((_, value))) = (name, parts) else {
             return self.fault(ParseErrorKind::HeaderLine);
         };
-        let value = decode_text(value.strip_prefix(b":").unwrap_or(value));
-        let value = value.trim_matches(LWS);
+        let value = decode_text(trim_lws(value.strip_prefix(b":").unwrap_or(value)));
         if value.contains(['\r', '\n']) {
             return self.fault(ParseErrorKind::HeaderLine);
         }
@@ -272,7 +275,7 @@ impl Head {
             return self.fault(ParseErrorKind::HeadTooLarge);
         }
         if name == Name::ContentLength {
-            self.content_length = match (self.content_length, saturating_number(value)) {
+            self.content_length = match (self.content_length, saturating_number(&value)) {
                 (ContentLength::Absent, Some(octets)) => {
                     ContentLength::Octets(usize::try_from(octets).unwrap_or(usize::MAX))
                 }
@@ -280,7 +283,7 @@ impl Head {
             };
             return;
         }
-        self.headers.push(name, value);
+        self.headers.push_clean(name, value);
     }
 
     fn request(&self) -> Result<(Method, Uri), ParseErrorKind> {
@@ -442,6 +445,13 @@ pub(super) fn decode_text(octets: &[u8]) -> String {
         Ok(text) => text.to_owned(),
         Err(_) => octets.iter().copied().map(char::from).collect(),
     }
+}
+
+fn trim_lws(mut octets: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = octets {
+        octets = rest;
+    }
+    octets
 }
 
 /// Where `needle` starts.

@@ -147,7 +147,7 @@ proptest! {
 }
 
 /// Mutations of each of the 61 messages: every truncation, and as many random changes.
-const MUTATIONS: usize = 300;
+const MUTATIONS: usize = 1_000;
 
 #[test]
 fn mutated_torture_messages_never_panic_and_answers_stay_small() {
