@@ -58,10 +58,12 @@ const STRETCHED_GAP: i64 = 60 * MS;
 const TOO_LATE: i64 = 120 * MS;
 /// No packet of sound is longer: what says so is not believed.
 const LONGEST_FRAME: i64 = 1_000 * MS;
-/// Media times beyond this (73 years) are cut, so that no sum of a few leaves 64 bits.
-const FURTHEST: i64 = 1 << 61;
 /// A frame this far before the newest belongs to a new timeline, not to a reordered packet.
 const NEW_TIMELINE: i64 = 400 * MS;
+/// After a longer pause nothing is left to keep step with: what comes follows what was.
+const LONGEST_PAUSE: i64 = 60_000 * MS;
+/// Where our line begins anew (36 years), so that no sum of a few times leaves 64 bits.
+const FURTHEST: i64 = 1 << 60;
 
 /// What is played next.
 #[derive(Debug, PartialEq)]
@@ -237,7 +239,7 @@ impl Playout {
     /// When a frame of the sender's media time 0 is played, as things are: [`super::Timeline`].
     pub(super) fn timeline(&self, plays_at: Instant) -> Option<i64> {
         let end = self.end?;
-        (self.made_up == 0).then(|| nanos(plays_at) - end + self.shift)
+        (self.made_up == 0).then(|| (nanos(plays_at) - end).saturating_add(self.shift))
     }
 
     /// Lets go of what would have been played until `now`, for nobody listens.
@@ -273,27 +275,35 @@ impl Playout {
     /// one is only late. A line that jumps forward looks like a pause, but for one thing: its
     /// frames seem to come faster than any before, by as much as it jumped.
     fn place(&mut self, at: Instant, frame: &EncodedFrame, length: i64) -> i64 {
-        let start = frame.media_time.0.saturating_add(self.shift).clamp(-FURTHEST, FURTHEST);
+        let start = frame.media_time.0.saturating_add(self.shift);
         let Some(newest) = self.newest else {
-            self.newest = Some(start + length);
-            return start;
+            return self.follow(0, start, length);
         };
-        if start >= newest - TOLERANCE {
-            let gap = start - newest;
+        if newest > FURTHEST {
+            // Only a sender that jumps ahead with every packet for hours gets here.
+            self.queue.clear();
+            (self.end, self.hole, self.jitter) = (None, (0, 0), Jitter::new());
+            return self.follow(0, start, length);
+        }
+        let ahead = start.saturating_sub(newest);
+        if ahead.saturating_abs() > LONGEST_PAUSE {
+            return self.follow(newest, start, length);
+        }
+        if ahead >= -TOLERANCE {
             let faster = self.jitter.floor().saturating_sub(nanos(at).saturating_sub(start));
-            if gap > TOLERANCE && frame.lost_before == 0 && faster > gap / 2 {
+            if ahead > TOLERANCE && frame.lost_before == 0 && faster > ahead / 2 {
                 return self.follow(newest, start, length);
             }
-            if gap > TOLERANCE {
+            if ahead > TOLERANCE {
                 self.hole = (newest, start);
             }
-            self.newest = Some(start + length);
+            self.newest = Some(start.saturating_add(length));
             return start;
         }
         let fits = start >= self.hole.0 - TOLERANCE && start + length <= self.hole.1 + TOLERANCE;
-        let repeated = (newest - start - length).abs() <= TOLERANCE
-            || self.queue.iter().any(|held| held.media_time.0 == start);
-        if (fits || repeated) && newest - start < NEW_TIMELINE {
+        let repeated =
+            (ahead + length).abs() <= TOLERANCE || self.queue.iter().any(|held| held.media_time.0 == start);
+        if (fits || repeated) && -ahead < NEW_TIMELINE {
             return start;
         }
         self.follow(newest, start, length)
@@ -301,8 +311,8 @@ impl Playout {
 
     /// The line was set anew: what would be at `start` comes right after what came last.
     fn follow(&mut self, newest: i64, start: i64, length: i64) -> i64 {
-        self.shift = self.shift.saturating_add(newest - start);
-        self.newest = Some(newest + length);
+        self.shift = self.shift.saturating_add(newest.saturating_sub(start));
+        self.newest = Some(newest.saturating_add(length));
         newest
     }
 
@@ -328,7 +338,7 @@ impl Playout {
             self.counts.concealed += u64::try_from(self.made_up).unwrap_or(0);
         }
         self.made_up = 0;
-        self.end = Some(frame.media_time.0 + nanos_of(frame.duration).min(LONGEST_FRAME));
+        self.end = Some(frame.media_time.0.saturating_add(nanos_of(frame.duration).min(LONGEST_FRAME)));
         Next::Frame(frame)
     }
 
@@ -336,7 +346,8 @@ impl Playout {
         if let Some(frame) = self.queue.pop_front() {
             self.counts.late += 1;
             if skips {
-                self.end = Some(frame.media_time.0 + nanos_of(frame.duration).min(LONGEST_FRAME));
+                self.end =
+                    Some(frame.media_time.0.saturating_add(nanos_of(frame.duration).min(LONGEST_FRAME)));
             }
         }
     }
@@ -420,7 +431,9 @@ impl Jitter {
     fn record(&mut self, at: Instant, start: i64, lost_before: u16) {
         let turned = self.turn(at);
         let transit = nanos(at).saturating_sub(start);
-        let (floor, edge) = (self.floor.min(transit), self.edge);
+        // Nothing is known of the way after a long pause: it begins anew.
+        let known = if self.frames() == 0 { transit } else { self.floor };
+        let (floor, edge) = (known.min(transit), self.edge);
         let Some(second) = self.seconds.get_mut(self.current) else {
             return;
         };
@@ -440,8 +453,7 @@ impl Jitter {
         }
     }
 
-    /// Begins a new second where one is over, over the oldest. When all are old (nobody sent),
-    /// what they measured stays until there is something new.
+    /// Begins a new second where one is over, over the oldest.
     fn turn(&mut self, at: Instant) -> bool {
         if at < self.until {
             return false;

@@ -34,7 +34,7 @@ const FRAMES_A_STEP: usize = 4;
 const HOPELESS: i64 = 800_000_000;
 /// Time between two wishes for a keyframe while pictures are missing or damaged.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// A picture that is this far before its sound has lost its timeline, and goes alone.
+/// A picture that is this far from its sound has lost its timeline, and goes alone.
 const ASTRAY: i64 = 2_000_000_000;
 /// How long the fastest transit is remembered, twice.
 const FLOOR_FOR: Duration = Duration::from_secs(3);
@@ -150,10 +150,10 @@ impl VideoSource {
         let alone = time.0.saturating_add(self.floor.transit());
         // Without sound there is nothing to wait for; the stamp is smooth all the same.
         let (due, seen) = match self.timeline.plays_at(time) {
-            Some(heard) if heard > came.saturating_sub(ASTRAY) => {
-                let latest = came.saturating_add(MAX_DELAY_NANOS);
-                self.counters.skew.store(nanos(now).max(heard.min(latest)).saturating_sub(heard), Relaxed);
-                (heard.min(latest), heard.min(latest))
+            Some(heard) if heard.saturating_sub(came).saturating_abs() < ASTRAY => {
+                let due = heard.min(came.saturating_add(MAX_DELAY_NANOS));
+                self.counters.skew.store(nanos(now).max(due).saturating_sub(heard), Relaxed);
+                (due, due)
             }
             _ => (came, alone.min(came)),
         };

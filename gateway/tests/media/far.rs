@@ -71,6 +71,8 @@ pub struct Far {
     /// Sound only during the first 100 ms of each second.
     pub beeps: bool,
     pub lose: fn(u64) -> bool,
+    /// Sends bytes that mean nothing.
+    pub garbled: bool,
     lost: u16,
     /// What came: when, and the frame.
     pub packets: Vec<(u64, EncodedFrame)>,
@@ -95,6 +97,9 @@ impl Far {
             let pcm = if quiet { vec![0; samples] } else { pcm };
             let mut packet = [0; 1_500];
             let len = self.encoder.encode(&pcm, &mut packet).unwrap();
+            if self.garbled {
+                packet[..len].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(37) ^ 0xa5);
+            }
             let number = self.sent;
             self.sent += 1;
             self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -183,11 +188,8 @@ impl Scene {
     /// A far end that sends and wants `format`; returns its place.
     pub fn join(&mut self, format: AudioFormat, hertz: f64) -> usize {
         let id = StreamId(self.far.len() as u64 + 1);
-        let (rings, inlet, outlet) = rings(&self.bell);
-        let media = MediaFormat::Audio(format.clone());
         let timeline = Timeline::new();
-        self.handle.add_source(id, &timeline, &media, inlet).unwrap();
-        self.handle.add_sink(id, MediaKind::Audio, &media, outlet).unwrap();
+        let rings = self.add(id, &timeline, &format);
         let encoder = Registry::built_in().audio_encoder(&format).unwrap();
         let decoder = Registry::built_in().audio_decoder(&format).unwrap();
         self.far.push(Far {
@@ -206,11 +208,32 @@ impl Scene {
             flying: Vec::new(),
             beeps: false,
             lose: |_| false,
+            garbled: false,
             lost: 0,
             packets: Vec::new(),
             heard: Vec::new(),
         });
         self.far.len() - 1
+    }
+
+    /// The same far end with new rings and another format, as after a re-offer.
+    pub fn engage(&mut self, place: usize, format: AudioFormat) {
+        let (id, timeline) = (self.far[place].id, self.far[place].timeline.clone());
+        let rings = self.add(id, &timeline, &format);
+        let far = &mut self.far[place];
+        far.rings = rings;
+        far.encoder = Registry::built_in().audio_encoder(&format).unwrap();
+        far.decoder = Registry::built_in().audio_decoder(&format).unwrap();
+        far.format = format;
+        far.flying.clear();
+    }
+
+    fn add(&self, id: StreamId, timeline: &Timeline, format: &AudioFormat) -> Rings {
+        let (rings, inlet, outlet) = rings(&self.bell);
+        let media = MediaFormat::Audio(format.clone());
+        self.handle.add_source(id, timeline, &media, inlet).unwrap();
+        self.handle.add_sink(id, MediaKind::Audio, &media, outlet).unwrap();
+        rings
     }
 
     pub fn run(&mut self, length: Duration) {

@@ -237,3 +237,55 @@ fn each_thread_is_woken_once_a_tick_and_only_when_there_is_something() {
     scene.run(SECOND);
     assert_eq!(scene.bell.rung.load(Ordering::Relaxed), 50);
 }
+
+#[test]
+fn a_leg_that_sends_rubbish_spoils_nobody_elses_sound() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(format(Codec::Opus, 20), 440.0), scene.join(format(Codec::Pcmu, 20), 800.0));
+    let (c, d) = (scene.join(format(Codec::Opus, 20), 500.0), scene.join(format(Codec::G722, 20), 600.0));
+    scene.far[c].garbled = true;
+    scene.far[c].jitter_up_to = 300_000_000;
+    for (one, other) in [(a, b), (c, d)] {
+        let (one, other) = (scene.far[one].id, scene.far[other].id);
+        scene.handle.route(one, Route::Transcode { source: other }).unwrap();
+        scene.handle.route(other, Route::Transcode { source: one }).unwrap();
+    }
+    scene.run(4 * SECOND);
+    scene.forget();
+    scene.run(4 * SECOND);
+    for (place, hertz) in [(a, 800.0), (b, 440.0), (c, 600.0)] {
+        let far = &scene.far[place];
+        let snr = listen::worst_snr(&far.heard, far.rate(), hertz);
+        assert!(snr > 28.0, "{snr:.1} dB at {}", far.format.codec);
+        assert_continuous(&far.packets);
+    }
+    assert_continuous(&scene.far[d].packets);
+}
+
+#[test]
+fn streams_that_are_engaged_anew_are_heard_on() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.join(format(Codec::Pcmu, 20), 440.0), scene.join(format(Codec::Opus, 20), 800.0));
+    let (from_a, from_b) = (scene.far[a].id, scene.far[b].id);
+    // A route may name a source before it is there, or after it went.
+    scene.handle.remove(from_a).unwrap();
+    scene.handle.route(from_b, Route::Transcode { source: from_a }).unwrap();
+    scene.run(SECOND);
+    assert!(scene.far[b].heard.iter().all(|s| s.unsigned_abs() < 50));
+    scene.engage(a, format(Codec::G722, 20));
+    scene.run(2 * SECOND);
+    scene.forget();
+    scene.run(2 * SECOND);
+    let snr = listen::worst_snr(&scene.far[b].heard, 48_000, 440.0);
+    assert!(snr > 25.0, "{snr:.1} dB from the source that came");
+    // A sink that is engaged anew keeps its route, and its stamps are on the same clock.
+    let before = scene.far[b].packets.last().unwrap().1.clone();
+    scene.engage(b, format(Codec::Pcma, 20));
+    scene.run(2 * SECOND);
+    scene.forget();
+    scene.run(2 * SECOND);
+    let snr = listen::worst_snr(&scene.far[b].heard, 8_000, 440.0);
+    assert!(snr > 25.0, "{snr:.1} dB at the sink that came");
+    let first = &scene.far[b].packets[0].1;
+    assert_eq!(first.media_time.nanos_since(before.media_time), 2_020_000_000);
+}

@@ -404,3 +404,49 @@ fn frames_come_in_any_order_and_twice() {
     }
     assert_eq!(order, [0, 1, 2, 3, 4]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_a_peer_stamps_breaks_the_schedule(
+        seed in 1u64..,
+        moves in proptest::collection::vec((0u8..8, proptest::num::i64::ANY, 0u16..4), 1..200),
+    ) {
+        let mut line = Line::new(20, 0.0, true);
+        let mut random = Random(seed);
+        let mut media = 0i64;
+        for (step, (kind, wild, lost_before)) in moves.into_iter().enumerate() {
+            media = match kind {
+                0 => wild,
+                1 => [i64::MIN, i64::MAX, 0, -1][step % 4],
+                2 => media.wrapping_add(wild % 3_000_000_000),
+                _ => media.saturating_add(20_000_000),
+            };
+            let now = START + step as u64 * 20_000_000;
+            for _ in 0..(random.next() * 4.0) as usize {
+                let frame = EncodedFrame {
+                    kind: MediaKind::Audio,
+                    media_time: MediaTime(media),
+                    duration: if kind == 3 { Duration::MAX } else { Duration::from_millis(20) },
+                    lost_before,
+                    keyframe: true,
+                    level: None,
+                    data: Data::from_slice(&[1; 320]),
+                };
+                let _ = line.to.push(Arrival { at: Instant::from_nanos(now), frame });
+            }
+            line.source.listened = random.next() < 0.9;
+            line.source.pull(Instant::from_nanos(now));
+            proptest::prop_assert!(line.source.decoding.stretch.len() < 8_000 / 4);
+            proptest::prop_assert!(line.source.decoding.playout.delay() <= Duration::from_millis(400));
+        }
+        // However wild it was, order brings sound back.
+        line.ticks = 1_000;
+        line.sent = 1_000;
+        line.last = 0;
+        while line.source.inlet.frames.pop().is_ok() {}
+        line.run(20.0, |_| Fate::Delay(0.0));
+        line.forget();
+        line.run(1.0, |_| Fate::Delay(0.0));
+        proptest::prop_assert_eq!(line.silent_windows(), 0);
+    }
+}

@@ -60,7 +60,6 @@ pub(super) enum Order {
     Engage(Box<Inside>),
     Disengage,
     RequestKeyframe,
-    KeyframeAsked,
     SendDtmf(char, Duration),
     Publish,
 }
