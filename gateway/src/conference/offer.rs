@@ -4,7 +4,7 @@
 //! A leg is never left without a codec that we can decode.
 
 use crosspoint_codecs::format::{
-    AudioFormat, Capabilities, Codec, Direction, H264Profile, MediaCapability, MediaFormat, MediaKind,
+    AudioFormat, Capabilities, Codec, DEFAULT_PTIME, Direction, H264Profile, MediaCapability, MediaFormat, MediaKind,
     PacketizationMode, VideoFormat,
 };
 
@@ -98,6 +98,13 @@ pub fn with_directions(mut capabilities: Capabilities, leader: &Capabilities) ->
 }
 
 fn with_own(mut formats: Vec<MediaFormat>, role: MediaKind) -> Vec<MediaFormat> {
+    // Packet time is one line for all formats of an m-line: 30 ms that suit one phone's G.711 make
+    // another's Opus fail, which has no such frame. A relay takes any packet time anyway.
+    for format in &mut formats {
+        if let MediaFormat::Audio(audio) = format {
+            audio.ptime = DEFAULT_PTIME;
+        }
+    }
     for own in own_formats(role) {
         if !formats.iter().any(|format| same_payload(format, &own)) {
             formats.push(own);
@@ -155,6 +162,16 @@ mod tests {
         let offer = offer_for(Some(&line(MediaKind::Main, Direction::SendRecv, vec![mode0.clone()])));
         assert_eq!(offer.media[0].formats.len(), 2);
         assert_eq!(offer.media[0].formats[0], mode0);
+    }
+
+    #[test]
+    fn one_phones_packet_time_is_not_asked_of_another() {
+        let pcmu = AudioFormat { ptime: std::time::Duration::from_millis(30), ..AudioFormat::new(Codec::Pcmu) };
+        let caller = line(MediaKind::Audio, Direction::SendRecv, vec![MediaFormat::Audio(pcmu)]);
+        for format in &offer_for(Some(&caller)).media[0].formats {
+            let MediaFormat::Audio(audio) = format else { panic!("{format} in a line of sound") };
+            assert_eq!(audio.ptime, DEFAULT_PTIME, "{format}");
+        }
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl Head {
                 (Some(header), Some(b' ' | b'\t')) => {
                     let header = header.to_mut();
                     header.push(b' ');
-                    header.extend_from_slice(line.trim_ascii_start());
+                    header.extend_from_slice(trim_lws(line));
                 }
                 (_, Some(b' ' | b'\t')) => self.fault(ParseErrorKind::HeaderLine),
                 _ => {

@@ -204,6 +204,17 @@ fn refusals_answer_with_what_was_there() {
 }
 
 #[test]
+fn a_lone_line_end_is_never_taken_for_white_space() {
+    let zeromf = String::from_utf8(torture("rfc4475", "zeromf")).unwrap();
+    for lone in ["\n", "\r", " \n", "\r\n \n", "\r\n \r", "\r\n\t\nVia: x", "\n\r\n"] {
+        for at in ["Max-Forwards: 0", "OPTIONS sip:user", "CSeq: 39234321 OPTIONS"] {
+            let text = zeromf.replace(at, &format!("{at}{lone}"));
+            assert!(Message::parse(text.as_bytes()).is_err(), "{at}{lone:?}");
+        }
+    }
+}
+
+#[test]
 fn an_ack_that_does_not_parse_is_dropped() {
     let text = String::from_utf8(torture("rfc4475", "quotbal")).unwrap().replace("INVITE", "ACK");
     assert_eq!(Message::parse(text.as_bytes()).unwrap_err().answer("t"), None);

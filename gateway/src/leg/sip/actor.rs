@@ -191,14 +191,13 @@ impl Actor {
                 }
                 None => self.machine(Command::Info { call, body: info::dtmf(digit, DTMF_LENGTH) }).await,
             },
-            LegCommand::RequestKeyframe(role) => match self.lines.keyframes(role) {
-                Some((port, true)) => {
+            LegCommand::RequestKeyframe(role) => {
+                // Its answer is RTCP, or the event that RTCP has no way to ask.
+                if let Some(port) = self.lines.port(role) {
                     let _ = port.request_keyframe();
-                    Next::Go
                 }
-                Some((_, false)) => self.machine(Command::Info { call, body: info::fast_update() }).await,
-                None => Next::Go,
-            },
+                Next::Go
+            }
             LegCommand::Hangup(cause) => self.hang_up(cause).await,
         }
     }
@@ -292,6 +291,10 @@ impl Actor {
     async fn stream(&mut self, role: MediaKind, event: StreamEvent) -> Next {
         match event {
             StreamEvent::Dtmf(digit) => self.key(digit, DtmfMethod::Media).await,
+            StreamEvent::KeyframeNeeded => {
+                let (call, body) = (self.call, info::fast_update());
+                self.machine(Command::Info { call, body }).await
+            }
             event => self.tell(LegEvent::Stream { role, event }).await,
         }
     }
@@ -300,8 +303,11 @@ impl Actor {
         match info::parse(body) {
             Some(info::Meaning::Dtmf(digit)) => self.key(digit, DtmfMethod::Info).await,
             Some(info::Meaning::FastUpdate) => {
-                let event = StreamEvent::KeyframeRequested;
-                self.tell(LegEvent::Stream { role: MediaKind::Main, event }).await
+                // The stream tells its source and us, merged with requests in RTCP.
+                if let Some(port) = self.lines.port(MediaKind::Main) {
+                    let _ = port.keyframe_asked();
+                }
+                Next::Go
             }
             None => Next::Go,
         }

@@ -50,8 +50,6 @@ struct Line {
     key: sdp::crypto::SrtpKey,
     /// Keys can go out as events (RFC 4733).
     dtmf: bool,
-    /// Keyframes can be asked for in RTCP.
-    feedback: bool,
     agreed: bool,
 }
 
@@ -85,7 +83,6 @@ impl Lines {
                     ssrc: u32::from_be_bytes(ssrc),
                     key: sdp::crypto::SrtpKey::new(key),
                     dtmf: false,
-                    feedback: false,
                     agreed: false,
                 });
                 &self.lines[self.lines.len() - 1]
@@ -115,7 +112,6 @@ impl Lines {
         for agreed in agreed {
             let Some(line) = self.lines.iter_mut().find(|line| line.role == agreed.role) else { continue };
             line.dtmf = agreed.dtmf.is_some();
-            line.feedback = agreed.feedback.pli || agreed.feedback.fir;
             line.agreed = true;
             let config = session(agreed, line, &self.cname, source, self.site.timeout);
             if let Err(fault) = line.port.configure(config) {
@@ -132,12 +128,9 @@ impl Lines {
         self.lines.iter().find(|line| line.dtmf).map(|line| &*line.port)
     }
 
-    /// The stream in `role` and whether RTCP can ask it for a keyframe.
-    pub(super) fn keyframes(&self, role: MediaKind) -> Option<(&MediaPort, bool)> {
-        self.lines
-            .iter()
-            .find(|line| line.role == role && line.agreed)
-            .map(|line| (&*line.port, line.feedback))
+    /// The agreed stream in `role`.
+    pub(super) fn port(&self, role: MediaKind) -> Option<&MediaPort> {
+        self.lines.iter().find(|line| line.role == role && line.agreed).map(|line| &*line.port)
     }
 
     /// The next event of any stream.

@@ -45,6 +45,12 @@ impl MediaPort {
         self.order(Order::Configure(Box::new(config)))
     }
 
+    /// The peer asked for a keyframe of what we send, by signalling. Merged with what it asks in
+    /// RTCP, and told and obeyed the same way.
+    pub fn keyframe_asked(&self) -> Result<(), PortError> {
+        self.order(Order::KeyframeAsked)
+    }
+
     /// Ends the stream: BYE is sent, the ports are free a moment later, the events end. The
     /// figures stay readable.
     pub fn close(&self) {

@@ -60,6 +60,7 @@ pub(super) enum Order {
     Engage(Box<Inside>),
     Disengage,
     RequestKeyframe,
+    KeyframeAsked,
     SendDtmf(char, Duration),
     Publish,
 }

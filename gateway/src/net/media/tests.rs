@@ -446,6 +446,13 @@ fn pictures_cross_between_packetization_modes_until_one_does_not_fit_and_keyfram
     });
     assert!(told.contains(&StreamEvent::KeyframeRequested), "{told:?}");
     assert_eq!(single.heard.len(), 5);
+    // A request by signalling takes the same way.
+    let before = asked(&many);
+    right.port.keyframe_asked().unwrap();
+    wait("the request by signalling", || {
+        many.pump();
+        asked(&many) > before
+    });
 }
 
 #[test]

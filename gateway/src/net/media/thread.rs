@@ -483,6 +483,7 @@ impl Loop {
                 self.refresh_frames(slot);
             }
             Order::RequestKeyframe => stream.request_keyframe(now),
+            Order::KeyframeAsked => stream.session.note_keyframe_asked(now),
             Order::SendDtmf(digit, duration) => {
                 if !stream.session.send_dtmf(digit, duration) {
                     tracing::debug!(stream = stream.id.0, "a key had no way into the media");

@@ -165,6 +165,12 @@ impl Session {
         self.answer_keyframe_asked(now);
     }
 
+    /// The peer asked for a keyframe by signalling: merged with what it asks in RTCP.
+    pub fn note_keyframe_asked(&mut self, now: Instant) {
+        self.keyframe_asked();
+        self.answer_keyframe_asked(now);
+    }
+
     fn keyframe_asked(&mut self) {
         self.stats.keyframes_asked = self.stats.keyframes_asked.saturating_add(1);
         self.asked.want();

@@ -299,11 +299,11 @@ impl Session {
             self.send_media(now, None, timestamp, if video { marker } else { first }, payload, wire);
         });
         self.frames.packetizer = Some((carries, packetizer));
-        if frame.keyframe && video {
-            self.asked.arrived();
-        }
         match result {
             Ok(()) => {
+                if frame.keyframe && video {
+                    self.asked.arrived();
+                }
                 if source.is_some() {
                     self.meter(now);
                 }
