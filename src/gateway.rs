@@ -1,9 +1,9 @@
 //! The facade: one gateway, started from a configuration, stopped when its owner says so.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::registry::Registry;
@@ -30,7 +30,7 @@ use crosspoint_proto::sip::auth::{Algorithm, Verifier};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Machine events that wait for the door. Overflow: the network waits.
 const EVENTS: usize = 1024;
@@ -81,6 +81,8 @@ pub struct Gateway {
     api: Api,
     driver: Driver<sip::Command>,
     door: JoinHandle<()>,
+    /// Looks after the certificate's files.
+    watch: JoinSet<()>,
 }
 
 /// What the management listener and the owner can see.
@@ -96,7 +98,8 @@ struct View {
     engine: EngineHandle,
     media: Arc<MediaNet>,
     signalling: Arc<driver::Stats>,
-    http: Mutex<Vec<SocketAddr>>,
+    http: Vec<SocketAddr>,
+    records: Arc<CallLog>,
 }
 
 impl Gateway {
@@ -105,7 +108,11 @@ impl Gateway {
         let clock = Clock::start();
         let data = config.data_folder();
         let registrar = Registrar::open(&data, registrar_settings(&config), clock)?;
-        let tls = tls(&config, &data, clock)?;
+        let records = Arc::new(CallLog::open(&data)?);
+        let certificates = certificates(&config, &data, clock)?;
+        let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
+        // Whatever may be in use is bound before anything is started.
+        let api = Api::bind(&config.http.listen)?;
         let settings = Settings {
             option: "sip.listen",
             connections: config.limits.connections,
@@ -139,7 +146,7 @@ impl Gateway {
             engine: engine.clone(),
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
-            recorder: recorder(CallLog::open(&data)?, metrics.clone()),
+            recorder: recorder(records.clone(), metrics.clone()),
         });
         let door = SipDoor {
             legs,
@@ -161,7 +168,8 @@ impl Gateway {
         let view = Arc::new(View {
             signalling: driver.stats(),
             started: clock.both().wall,
-            http: Mutex::default(),
+            http: api.listening().to_vec(),
+            records,
             listening,
             data,
             clock,
@@ -171,10 +179,11 @@ impl Gateway {
             media,
             config,
         });
-        let api = Api::start(&view.config.http.listen, view.clone(), &metrics)?;
-        *view.http.lock().unwrap_or_else(PoisonError::into_inner) = api.listening().to_vec();
+        let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics)?;
+        let mut watch = JoinSet::new();
+        watch.spawn(async move { certificates.watch().await });
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
-        Ok(Self { view, api, driver, door })
+        Ok(Self { view, api, driver, door, watch })
     }
 
     /// What listens for SIP, with real ports where any were asked for.
@@ -192,15 +201,26 @@ impl Gateway {
         self.view.status()
     }
 
+    /// Whether it can serve, and what is wrong.
+    pub fn health(&self) -> Health {
+        self.view.health()
+    }
+
+    /// Where `/status`, `/metrics` and `/healthz` are, with real ports.
+    pub fn management(&self) -> &[SocketAddr] {
+        self.api.listening()
+    }
+
     /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
     /// of it is left.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         if tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown)).await.is_err() {
             tracing::warn!("some calls were cut off without a goodbye");
         }
         self.driver.stop().await;
         // The driver was the only one to send to the door.
         let _ = self.door.await;
+        self.watch.shutdown().await;
         self.api.stop().await;
         let (engine, media) = (self.view.engine.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
@@ -217,11 +237,10 @@ impl Source for View {
         let now = self.clock.both();
         let sip = self.listening.iter().map(|listen| Listener {
             service: "sip".to_owned(),
-            transport: transport_word(listen.transport).to_owned(),
+            transport: listen.transport_word().to_owned(),
             address: listen.address.to_string(),
         });
-        let http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
-        let http = http.iter().map(|address| Listener {
+        let http = self.http.iter().map(|address| Listener {
             service: "http".to_owned(),
             transport: "tcp".to_owned(),
             address: address.to_string(),
@@ -234,7 +253,7 @@ impl Source for View {
             uptime_seconds: since(self.started).as_secs(),
             listening: sip.chain(http).collect(),
             data: self.data.display().to_string(),
-            devices: self.registrar.devices().len(),
+            devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
             engine: vec![self.engine.worker_stats().into()],
@@ -244,12 +263,20 @@ impl Source for View {
     }
 
     fn health(&self) -> Health {
-        Health::default()
+        let mut problems = Vec::new();
+        if self.registrar.is_failing() {
+            problems.push("registrations cannot be stored: see the log".to_owned());
+        }
+        if self.records.is_failing() {
+            let lost = self.records.lost();
+            problems.push(format!("call records cannot be written, {lost} lost: see the log"));
+        }
+        Health { problems }
     }
 }
 
 /// Writes each call down and counts it.
-fn recorder(log: CallLog, metrics: Arc<Metrics>) -> Recorder {
+fn recorder(log: Arc<CallLog>, metrics: Arc<Metrics>) -> Recorder {
     Arc::new(move |record, cause, rang| {
         let talked = record.answered.is_some();
         if talked {
@@ -273,23 +300,22 @@ fn registrar_settings(config: &Config) -> registrar::Settings {
     }
 }
 
-fn tls(config: &Config, data: &std::path::Path, clock: Clock) -> Result<Option<Tls>, StartError> {
-    let certificates = match (&config.sip.certificate, &config.sip.key) {
-        (Some(certificate), Some(key)) => Certificates::load(certificate, key)?,
-        _ => {
-            let mut addresses: Vec<IpAddr> =
-                config.sip.listen.iter().map(|listen| listen.address.ip()).collect();
-            addresses.extend(config.sip.public_address);
-            addresses.retain(|address| !address.is_unspecified());
-            Certificates::load_or_make(&data.join("tls"), &config.sip.domains, &addresses, clock.both().wall)?
-        }
-    };
-    let trust = match &config.sip.trusted_certificates {
+fn certificates(config: &Config, data: &Path, clock: Clock) -> Result<Arc<Certificates>, TlsError> {
+    if let (Some(certificate), Some(key)) = (&config.sip.certificate, &config.sip.key) {
+        return Certificates::load(certificate, key);
+    }
+    let mut addresses: Vec<IpAddr> = config.sip.listen.iter().map(|listen| listen.address.ip()).collect();
+    addresses.extend(config.sip.public_address);
+    addresses.retain(|address| !address.is_unspecified());
+    Certificates::load_or_make(&data.join("tls"), &config.sip.domains, &addresses, clock.both().wall)
+}
+
+fn trust(config: &Config) -> Trust {
+    match &config.sip.trusted_certificates {
         _ if !config.sip.verify_certificates => Trust::Anybody,
-        Some(file) => Trust::File(PathBuf::from(file)),
+        Some(file) => Trust::File(file.clone()),
         None => Trust::System,
-    };
-    Ok(Some(Tls::new(certificates, &trust)?))
+    }
 }
 
 fn media_config(config: &Config) -> MediaConfig {
@@ -353,14 +379,6 @@ fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
         latching: config.media.latching == Latching::Auto,
         media_timeout: Some(config.media.timeout),
         domain: domain.unwrap_or_else(|| host(advertised(config, ip))),
-    }
-}
-
-const fn transport_word(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-        Transport::Tls => "tls",
     }
 }
 

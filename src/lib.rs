@@ -1,4 +1,5 @@
 //! Crosspoint as a library: a gateway that joins call legs, started from a configuration.
+#![forbid(unsafe_code)]
 
 mod gateway;
 pub mod proof;

@@ -1,2 +1,18 @@
-//! x
-fn main() {}
+//! The command line: arguments, logging, signals and exit codes. Everything else is the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+
+fn main() -> ExitCode {
+    match cli::execute(cli::Arguments::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("crosspoint: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! Everything of Crosspoint that waits, owns sockets or threads.
+#![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod alias;

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -147,6 +147,7 @@ pub struct CallLog {
     queue: Option<SyncSender<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
     lost: Arc<AtomicU64>,
+    failing: Arc<AtomicBool>,
 }
 
 impl CallLog {
@@ -161,12 +162,13 @@ impl CallLog {
         let file = Records::open(&path, turn).map_err(error)?;
         let (queue, waiting) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&lost);
+        let failing = Arc::new(AtomicBool::new(false));
+        let (counter, flag) = (Arc::clone(&lost), Arc::clone(&failing));
         let thread = std::thread::Builder::new()
             .name("records".into())
-            .spawn(move || file.run(&waiting, &counter))
+            .spawn(move || file.run(&waiting, &counter, &flag))
             .map_err(error)?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), lost })
+        Ok(Self { queue: Some(queue), thread: Some(thread), lost, failing })
     }
 
     /// Writes one call, as a line of the file and as a log event. Never waits.
@@ -192,6 +194,11 @@ impl CallLog {
     /// Records that are not in the file: the queue was full, or the disk failed.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last record could not be written.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 }
 
@@ -223,17 +230,15 @@ impl Records {
         Ok(Self { path: path.into(), file, length, turn })
     }
 
-    fn run(mut self, waiting: &Receiver<Vec<u8>>, lost: &AtomicU64) {
-        let mut failing = false;
+    fn run(mut self, waiting: &Receiver<Vec<u8>>, lost: &AtomicU64, failing: &AtomicBool) {
         while let Ok(line) = waiting.recv() {
             match self.append(&line) {
-                Ok(()) => failing = false,
+                Ok(()) => failing.store(false, Ordering::Relaxed),
                 Err(error) => {
                     lost.fetch_add(1, Ordering::Relaxed);
-                    if !failing {
+                    if !failing.swap(true, Ordering::Relaxed) {
                         tracing::error!(path = %self.path.display(), %error, "call records cannot be written");
                     }
-                    failing = true;
                 }
             }
         }

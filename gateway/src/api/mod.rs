@@ -81,39 +81,59 @@ pub struct Api {
     serving: JoinSet<()>,
 }
 
-impl Api {
-    /// Listens and serves on the current tokio runtime.
-    pub fn start(
-        listen: &[SocketAddr],
-        source: Arc<dyn Source>,
-        metrics: &Metrics,
-    ) -> Result<Self, ApiError> {
-        let registry = Arc::new(metrics.registry(Arc::clone(&source)));
+/// Listeners that are bound and not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<std::net::TcpListener>,
+    listening: Vec<SocketAddr>,
+}
+
+impl Bound {
+    /// Where it listens, with the real port where any was asked for.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Serves on the current tokio runtime.
+    pub fn serve(self, source: &Arc<dyn Source>, metrics: &Metrics) -> io::Result<Api> {
+        let registry = Arc::new(metrics.registry(Arc::clone(source)));
         let (stop, stopped) = watch::channel(false);
-        let mut api = Self { listening: Vec::new(), stop, serving: JoinSet::new() };
-        for address in listen.iter().copied() {
-            let error = |error| ApiError { address, error };
-            let listener = crate::net::tcp::bind(address).and_then(TcpListener::from_std).map_err(error)?;
-            let local = listener.local_addr().map_err(error)?;
-            if !local.ip().is_loopback() {
-                tracing::warn!(%local, "status and metrics are open to the network, without authentication");
-            }
-            api.listening.push(local);
-            let router = router(Arc::clone(&source), Arc::clone(&registry), local.ip());
+        let mut serving = JoinSet::new();
+        for (listener, local) in self.listeners.into_iter().zip(&self.listening) {
+            let listener = TcpListener::from_std(listener)?;
+            let router = router(Arc::clone(source), Arc::clone(&registry), local.ip());
             let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) };
             let mut stopped = stopped.clone();
             let serve = axum::serve(limited, router).with_graceful_shutdown(async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
-            api.serving.spawn(async move {
+            serving.spawn(async move {
                 // It ends with the stop only: accept errors are dealt with below.
                 let _ = serve.await;
             });
         }
-        Ok(api)
+        Ok(Api { listening: self.listening, stop, serving })
+    }
+}
+
+impl Api {
+    /// Listens, so that a port in use is known before anything else is started.
+    pub fn bind(listen: &[SocketAddr]) -> Result<Bound, ApiError> {
+        let mut bound = Bound { listeners: Vec::new(), listening: Vec::new() };
+        for address in listen.iter().copied() {
+            let error = |error| ApiError { address, error };
+            let listener = crate::net::tcp::bind(address).map_err(error)?;
+            let local = listener.local_addr().map_err(error)?;
+            if !local.ip().is_loopback() {
+                tracing::warn!(%local, "status and metrics are open to the network, without authentication");
+            }
+            bound.listening.push(local);
+            bound.listeners.push(listener);
+        }
+        Ok(bound)
     }
 
-    /// Where it listens, with the real port where any was asked for.
+    /// Where it listens.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }

@@ -25,7 +25,7 @@ impl Source for Fixed {
 fn start(problems: &[&str], metrics: &Metrics) -> Api {
     let listen = ["127.0.0.1:0".parse().unwrap()];
     let source = Fixed(problems.iter().map(|it| (*it).into()).collect());
-    Api::start(&listen, Arc::new(source), metrics).unwrap()
+    Api::bind(&listen).unwrap().serve(&(Arc::new(source) as Arc<dyn Source>), metrics).unwrap()
 }
 
 /// Status line and body.
@@ -99,8 +99,8 @@ async fn a_foreign_host_name_is_refused_on_loopback() {
 async fn a_port_in_use_names_the_option_and_a_stop_frees_it() {
     let api = start(&[], &Metrics::default());
     let address = api.listening()[0];
-    let twice = Api::start(&[address], Arc::new(Fixed(vec![])), &Metrics::default()).unwrap_err().to_string();
+    let twice = Api::bind(&[address]).unwrap_err().to_string();
     assert!(twice.contains(&format!("tcp:{address} is in use")) && twice.contains("http.listen"), "{twice}");
     api.stop().await;
-    Api::start(&[address], Arc::new(Fixed(vec![])), &Metrics::default()).unwrap().stop().await;
+    assert_eq!(Api::bind(&[address]).unwrap().listening(), [address]);
 }

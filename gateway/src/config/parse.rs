@@ -232,7 +232,12 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
     // Deny is the default: a call that costs money needs a caller who proved who he is.
     let only_if_registered = from.flag("only_if_registered").unwrap_or(true);
     let outgoing = from.choice("outgoing").unwrap_or(Protocol::Sip);
-    let proxy = from.maybe_section("proxy").and_then(proxy);
+    // proxy = "host", or a table with more.
+    let proxy = if from.is_string("proxy") {
+        from.text("proxy").map(|host| Proxy { host, transport: Transport::Udp, credentials: None })
+    } else {
+        from.maybe_section("proxy").and_then(proxy)
+    };
     let name = from.require("name", name, "\"...\"");
     let priority = from.require("priority", priority, "100");
     let pattern = from.require("match", pattern, "'\\+49.*'");
@@ -368,6 +373,7 @@ mod tests {
         name = "partner"
         priority = 10
         match = '.*@partner\.example'
+        proxy = "192.0.2.9:5070"
         only_if_registered = false
     "#;
 
@@ -385,6 +391,7 @@ mod tests {
         let rules: Vec<_> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(rules, ["partner", "germany"], "by priority");
         assert!(config.rules[1].only_if_registered, "deny is the default");
+        assert_eq!(config.rules[0].proxy.as_ref().unwrap().host.to_string(), "192.0.2.9:5070");
         let proxy = config.rules[1].proxy.as_ref().unwrap();
         assert_eq!(proxy.host.to_string(), "trunk.example.net:5061");
         assert_eq!(proxy.credentials.as_ref().unwrap().password.expose(), "s3cret-two");

@@ -217,6 +217,11 @@ impl<'f, 't> Section<'f, 't> {
         Some(Redacted::new(text))
     }
 
+    /// Whether a field is there and a string. It is not taken.
+    pub(super) fn is_string(&self, key: &'static str) -> bool {
+        matches!(self.table.get(key).map(|value| value.get_ref()), Some(DeValue::String(_)))
+    }
+
     /// What is required here and was not there. A field that was there but wrong is told already.
     pub(super) fn require<T>(&self, key: &'static str, value: Option<T>, example: &str) -> Option<T> {
         if value.is_none() && !self.taken.contains_key(key) {

@@ -198,6 +198,13 @@ pub struct Listen {
     pub address: SocketAddr,
 }
 
+impl Listen {
+    /// "udp", "tcp", "tls".
+    pub const fn transport_word(self) -> &'static str {
+        transport_word(self.transport)
+    }
+}
+
 impl FromStr for Listen {
     type Err = String;
 

@@ -27,6 +27,9 @@ const SELF_SIGNED_YEARS: u32 = 10;
 const SYSTEM_TRUST: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// How often the certificate's files are looked at for a change.
+const WATCH: Duration = Duration::from_secs(60);
+
 /// Why TLS cannot be set up. Each says which file and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -126,6 +129,30 @@ impl Certificates {
         self.current.store(Arc::new(certified_key(&self.certificate, &self.key)?));
         *changed = stamp;
         Ok(true)
+    }
+
+    /// Reads the files again whenever they change, for as long as it is polled.
+    pub async fn watch(&self) {
+        let mut tick = tokio::time::interval(WATCH);
+        let mut complained = None;
+        loop {
+            tick.tick().await;
+            match self.reload() {
+                Ok(true) => {
+                    complained = None;
+                    tracing::info!(certificate = %self.certificate.display(), "certificate replaced");
+                }
+                Ok(false) => {}
+                // A pair is often written file by file: the next look sees both.
+                Err(error) => {
+                    let told = error.to_string();
+                    if complained.as_ref() != Some(&told) {
+                        tracing::warn!(%error, "the new certificate is not used");
+                    }
+                    complained = Some(told);
+                }
+            }
+        }
     }
 
     /// The file of the certificate.

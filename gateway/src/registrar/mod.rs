@@ -11,6 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -66,6 +67,7 @@ pub struct Registrar {
 struct Shared {
     bindings: RwLock<HashMap<Alias, Arc<[Binding]>>>,
     devices: ArcSwap<HashMap<Alias, Arc<Device>>>,
+    failing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,11 @@ impl Registrar {
         devices
     }
 
+    /// How many devices there are.
+    pub fn device_count(&self) -> usize {
+        self.shared.devices.load().len()
+    }
+
     /// All bindings that stand, by alias.
     pub fn registrations(&self, now: Instant) -> Vec<(Alias, Vec<Binding>)> {
         let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,6 +149,11 @@ impl Registrar {
         list.retain(|(_, bindings)| !bindings.is_empty());
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
+    }
+
+    /// Whether the last registration could not be stored.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
     }
 
     /// The connection of a flow is closed: devices that registered over it are called at their

@@ -113,6 +113,15 @@ impl Store {
         }
     }
 
+    /// Opens it like [`Store::open`] if it is there, and makes nothing.
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+        match folder.join(FILE).try_exists() {
+            Ok(true) => Self::open(folder).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(folder_error(folder, &error)),
+        }
+    }
+
     /// Opens it beside a gateway that may run, for the command line.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         make_folder(folder)?;

@@ -306,6 +306,8 @@ async fn a_store_that_cannot_be_written_acknowledges_nothing_and_recovers() {
     let refused = registrar.register(request("alice", "a", 1, "sip:alice@192.0.2.7")).await;
     assert_eq!(refused.unwrap_err(), Refusal::Storage);
     assert!(registrar.bindings(&alias("alice"), clock.now()).is_empty());
+    assert!(registrar.is_failing());
     other.execute_batch("ALTER TABLE hidden RENAME TO bindings").unwrap();
     registrar.register(request("alice", "a", 1, "sip:alice@192.0.2.7")).await.unwrap();
+    assert!(!registrar.is_failing());
 }

@@ -177,6 +177,7 @@ impl Writer {
             return false;
         }
         self.complained = None;
+        self.shared.failing.store(false, Ordering::Relaxed);
         self.publish(changed);
         true
     }
@@ -274,6 +275,7 @@ impl Writer {
     }
 
     fn complain(&mut self, error: &StoreError) {
+        self.shared.failing.store(true, Ordering::Relaxed);
         let now = self.clock.now();
         if self.complained.is_none_or(|last| now.saturating_since(last) >= COMPLAIN) {
             self.complained = Some(now);

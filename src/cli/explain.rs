@@ -1,0 +1,93 @@
+//! `crosspoint explain`: the same decision as for a call, with its reasons. Reads the store beside a
+//! gateway that may run, and writes nothing.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
+use crosspoint_gateway::alias::Alias;
+use crosspoint_gateway::config::Protocol;
+use crosspoint_gateway::registrar::Store;
+use crosspoint_gateway::routing::{Directory as _, Presence, Request, Routing, Target};
+
+use super::{Failure, Setting, print};
+
+/// A call to explain.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// What is called: alice, +4930123456, sip:bob@example.com.
+    called: String,
+    /// Who calls. A device is taken to have authenticated.
+    #[arg(long, value_name = "ALIAS")]
+    from: String,
+    /// The caller has not authenticated, whoever he says he is.
+    #[arg(long)]
+    stranger: bool,
+    /// What the call comes by.
+    #[arg(long, value_enum, default_value_t = By::Sip)]
+    protocol: By,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum By {
+    Sip,
+    H323,
+    Webrtc,
+    Rtmp,
+}
+
+impl Explain {
+    pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
+        let directory = directory(setting)?;
+        let routing = Routing::new(&setting.config);
+        let caller = Alias::parse(&self.from, routing.domains()).ok();
+        let device = caller.filter(|it| !self.stranger && directory.device(it).is_some());
+        let protocol = match self.protocol {
+            By::Sip => Protocol::Sip,
+            By::H323 => Protocol::H323,
+            By::Webrtc => Protocol::Webrtc,
+            By::Rtmp => Protocol::Rtmp,
+        };
+        let request = Request { called: &self.called, caller: &self.from, device: device.as_ref(), protocol };
+        let decision = routing.route(&request, &directory);
+        let mut text = String::new();
+        for step in &decision.why {
+            let _ = writeln!(text, "  {step}");
+        }
+        let code = match &decision.outcome {
+            Ok(Target::Device(alias)) => {
+                let _ = writeln!(text, "the call rings device {alias}");
+                ExitCode::SUCCESS
+            }
+            Ok(Target::External { rule, uri, proxy, .. }) => {
+                let by = proxy.as_ref().map(|it| format!(" by {}", it.host)).unwrap_or_default();
+                let _ = writeln!(text, "the call goes out to {uri}{by}, allowed by rule \"{rule}\"");
+                ExitCode::SUCCESS
+            }
+            Err(refused) => {
+                let _ = writeln!(text, "the call is refused: {refused}");
+                ExitCode::FAILURE
+            }
+        };
+        print(&text).map(|_| code)
+    }
+}
+
+/// All devices as the gateway would see them now.
+fn directory(setting: &Setting) -> Result<HashMap<Alias, Presence>, Failure> {
+    let mut directory: HashMap<Alias, Presence> =
+        setting.config.devices.iter().map(|entry| (entry.alias.clone(), Presence::Away)).collect();
+    if let Some(store) = Store::open_existing(&setting.data)? {
+        directory.extend(store.devices()?.into_iter().map(|device| (device.alias, Presence::Away)));
+        for (alias, _, left) in store.bindings(SystemTime::now())? {
+            if let Some(presence) = directory.get_mut(&alias)
+                && !left.is_zero()
+            {
+                *presence = Presence::Registered;
+            }
+        }
+    }
+    Ok(directory)
+}

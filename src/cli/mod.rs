@@ -1,0 +1,146 @@
+//! The commands. Each takes its arguments and gives an exit code; none reads the environment.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use crosspoint_gateway::alias::{Alias, AliasError};
+use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
+use crosspoint_gateway::registrar::StoreError;
+
+mod device;
+mod explain;
+mod logging;
+mod run;
+mod status;
+
+/// Read without `--config`, the first that exists.
+const CONFIG_FILES: [&str; 2] = ["crosspoint.toml", "/etc/crosspoint/crosspoint.toml"];
+
+/// A SIP gateway and media engine.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Configuration file. Without it: ./crosspoint.toml, else /etc/crosspoint/crosspoint.toml,
+    /// else the defaults.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Data folder. Without it: that of the configuration, else /var/lib/crosspoint if it is
+    /// there, else ./crosspoint-data.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or Ctrl-C.
+    Run(run::Run),
+    /// Check the configuration and print the one in effect, secrets hidden.
+    CheckConfig,
+    /// The devices that may register.
+    #[command(subcommand)]
+    Device(device::Device),
+    /// What the running gateway is doing: registrations, calls, routes and their reasons, loss.
+    Status(status::Show),
+    /// Where a call would go, and why. Exit code 1 when it would be refused.
+    Explain(explain::Explain),
+}
+
+/// Why a command failed, as one sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot read {path}: {error}; check the path given with --config", path = path.display())]
+    ConfigFile { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("\"{text}\" is no alias: {error}")]
+    Alias { text: String, error: AliasError },
+    #[error("{0}")]
+    Told(String),
+    #[error(transparent)]
+    Start(#[from] crosspoint::StartError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// 2 for what the caller can mend in his arguments or configuration, else 1.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::ConfigFile { .. } | Self::Alias { .. } => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Executes one command.
+pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let setting = Setting::read(arguments.config, arguments.data)?;
+    match arguments.command {
+        Command::Run(run) => run.execute(setting),
+        Command::CheckConfig => {
+            let mut text = format!("# {}\n", setting.origin());
+            text.push_str(&setting.config.to_toml());
+            print(&text)
+        }
+        Command::Device(device) => device.execute(&setting),
+        Command::Status(show) => show.execute(&setting),
+        Command::Explain(explain) => explain.execute(&setting),
+    }
+}
+
+/// The configuration in effect and where it came from.
+struct Setting {
+    config: Config,
+    /// `None`: there is no file.
+    file: Option<PathBuf>,
+    data: PathBuf,
+}
+
+impl Setting {
+    fn read(file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Self, Failure> {
+        let file = file.or_else(|| CONFIG_FILES.iter().map(PathBuf::from).find(|path| path.exists()));
+        let mut config = match &file {
+            None => Config::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::ConfigFile { path: path.clone(), error })?;
+                Config::from_toml(&text, &path.display().to_string())?
+            }
+        };
+        let data = data.or_else(|| config.data.clone()).unwrap_or_else(|| {
+            let service = Path::new(SERVICE_DATA_FOLDER);
+            if service.is_dir() { service.into() } else { DATA_FOLDER.into() }
+        });
+        config.data = Some(data.clone());
+        Ok(Self { config, file, data })
+    }
+
+    fn origin(&self) -> String {
+        match &self.file {
+            Some(path) => path.display().to_string(),
+            None => format!("defaults (there is no {})", CONFIG_FILES.join(" and no ")),
+        }
+    }
+
+    fn alias(&self, text: &str) -> Result<Alias, Failure> {
+        let ours = crosspoint_gateway::alias::Domains::new(self.config.sip.domains.iter().cloned());
+        Alias::parse(text, &ours).map_err(|error| Failure::Alias { text: text.into(), error })
+    }
+}
+
+/// Prints to standard output; a reader who has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

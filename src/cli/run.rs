@@ -1,0 +1,111 @@
+//! `crosspoint run`: starts a gateway, says what listens where, and waits for a signal. Signals are
+//! handled here and nowhere in the library.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use crosspoint::Gateway;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Failure, Setting, logging, print};
+
+/// How to run.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// What to log instead of the configured level: debug, or info,crosspoint_gateway::net=trace.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+impl Run {
+    pub(super) fn execute(self, setting: Setting) -> Result<ExitCode, Failure> {
+        logging::start(&setting.config.log, self.log.as_deref())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let code = runtime.block_on(serve(setting))?;
+        Ok(code)
+    }
+}
+
+async fn serve(setting: Setting) -> Result<ExitCode, Failure> {
+    // Before the start: a signal that comes while it starts must not be lost.
+    let mut signals = Signals::new()?;
+    let gateway = Gateway::start(setting.config.clone()).await?;
+    print(&summary(&setting, &gateway))?;
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping; a second signal stops at once");
+    tokio::select! {
+        () = gateway.stop() => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        name = signals.next() => {
+            tracing::warn!(signal = name, "stopped at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// One screen: what listens where, and what to do next.
+fn summary(setting: &Setting, gateway: &Gateway) -> String {
+    let (config, status) = (&setting.config, gateway.status());
+    let of = |service: &str| -> Vec<String> {
+        let its = status.listening.iter().filter(|it| it.service == service);
+        its.map(|it| format!("{}:{}", it.transport, it.address)).collect()
+    };
+    let mut out = format!("Crosspoint {}\n", status.version);
+    let mut line = |name: &str, text: &str| {
+        let _ = writeln!(out, "  {name:14} {text}");
+    };
+    line("configuration", &setting.origin());
+    line("data", &setting.data.display().to_string());
+    line("SIP", &of("sip").join("  "));
+    match config.sip.public_address {
+        Some(address) => line("reached at", &address.to_string()),
+        None => line("reached at", "the address that leads to each peer (sip.public_address)"),
+    }
+    match &config.sip.certificate {
+        Some(path) => line("certificate", &path.display().to_string()),
+        None => line("certificate", "self-signed, in the data folder (sip.certificate)"),
+    }
+    line(
+        "media",
+        &format!(
+            "udp {} ports {}, encryption {}",
+            config.media.address, config.media.ports, config.media.encryption
+        ),
+    );
+    match of("http").as_slice() {
+        [] => line("management", "off"),
+        listening => {
+            let urls: Vec<_> = listening.iter().map(|it| it.replacen("tcp:", "http://", 1)).collect();
+            line("management", &format!("{}  /status /metrics /healthz", urls.join("  ")));
+        }
+    }
+    line("devices", &format!("{}, registered {}", status.devices, status.registrations.len()));
+    let rules = config.rules.iter().filter(|rule| rule.enable).count();
+    let leaving = if rules == 0 { "none: no call leaves the gateway".into() } else { rules.to_string() };
+    line("rules", &leaving);
+    if status.devices == 0 {
+        out.push_str("Add a device with: crosspoint device add NAME\n");
+    }
+    out
+}

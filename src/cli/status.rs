@@ -1,0 +1,230 @@
+//! `crosspoint status`: asks the running gateway and shows the answer as a table.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use crosspoint_gateway::records::clean;
+use crosspoint_gateway::status::{LegStatus, Status, StreamStatus};
+
+use super::{Failure, Setting, print};
+
+/// How long the gateway may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A longer answer is not read: ten thousand calls need a tenth of it.
+const ANSWER: u64 = 256 << 20;
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The document itself, as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the gateway's management listener is, if not where the configuration has it.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<SocketAddr>,
+}
+
+impl Show {
+    pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
+        let configured = || setting.config.http.listen.first().copied();
+        let address = self.address.or_else(configured).ok_or_else(|| {
+            Failure::Told("http.listen is empty in the configuration: the gateway shows no status".into())
+        })?;
+        let body = fetch(reachable(address)).map_err(|error| {
+            Failure::Told(format!(
+                "no gateway answers at http://{address}: {error}; start one with crosspoint run, or name its \
+                 management listener with --address"
+            ))
+        })?;
+        if self.json {
+            return print(&format!("{body}\n"));
+        }
+        let status: Status = serde_json::from_str(&body).map_err(|error| {
+            Failure::Told(format!("what answers at http://{address} is no gateway: {error}"))
+        })?;
+        print(&table(&status))
+    }
+}
+
+/// A wildcard is listened on, not connected to.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn fetch(address: SocketAddr) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+    let request = format!("GET /status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(text)?;
+    let mut answer = String::new();
+    stream.take(ANSWER).read_to_string(&mut answer).map_err(text)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
+    let line = head.lines().next().unwrap_or_default();
+    if line.split(' ').nth(1) != Some("200") {
+        return Err(format!("it says {}", clean(line)));
+    }
+    Ok(body.into())
+}
+
+fn table(status: &Status) -> String {
+    let mut out = String::new();
+    let up = clock(status.uptime_seconds);
+    let _ = writeln!(out, "Crosspoint {}, up {up}, data in {}", status.version, status.data);
+    let listening: Vec<_> =
+        status.listening.iter().map(|it| format!("{} {}:{}", it.service, it.transport, it.address)).collect();
+    let _ = writeln!(out, "listens   {}", listening.join(", "));
+    for (index, worker) in status.engine.iter().enumerate() {
+        for (name, lane) in [("audio", &worker.audio), ("video", &worker.video)] {
+            let _ = writeln!(
+                out,
+                "engine    worker {index} {name}: {} streams, tick late p99 {:.2} ms, max {:.2} ms, {} left out",
+                lane.members,
+                millis(lane.late_p99_us),
+                millis(lane.late_max_us),
+                lane.jumped,
+            );
+        }
+    }
+    let _ =
+        writeln!(out, "media     {} of {} ports in use", status.media_ports.used, status.media_ports.total);
+    let _ = writeln!(out, "devices   {}, registered {}", status.devices, status.registrations.len());
+    for registration in &status.registrations {
+        for contact in &registration.contacts {
+            let _ = writeln!(
+                out,
+                "  {:16} {}  [{}]  {} s left  {}",
+                clean(&registration.alias),
+                clean(&contact.uri),
+                if contact.flow.is_empty() { "connection closed" } else { &contact.flow },
+                contact.expires_seconds,
+                clean(&contact.user_agent),
+            );
+        }
+    }
+    let _ = writeln!(out, "calls     {}", status.calls.len());
+    for call in &status.calls {
+        let _ = writeln!(out, "  call {}  {}  {}", call.call, call.state, clock(call.seconds));
+        for leg in &call.legs {
+            show_leg(&mut out, leg);
+        }
+    }
+    out
+}
+
+fn show_leg(out: &mut String, leg: &LegStatus) {
+    let name = if leg.name.is_empty() { String::new() } else { format!(" \"{}\"", clean(&leg.name)) };
+    let proved = if leg.device.is_some() { ", authenticated" } else { "" };
+    let _ = writeln!(
+        out,
+        "    {} {}{name}  {} {} {}{proved}, called {}",
+        if leg.origin == "incoming" { "from" } else { "to  " },
+        clean(&leg.address),
+        leg.protocol,
+        leg.transport,
+        leg.signalling.as_deref().unwrap_or("-"),
+        clean(&leg.called),
+    );
+    for stream in &leg.streams {
+        show_stream(out, stream);
+    }
+}
+
+fn show_stream(out: &mut String, stream: &StreamStatus) {
+    let secure = if stream.encrypted { "SRTP" } else { "RTP" };
+    let _ = writeln!(
+        out,
+        "      {:7} {} in {}, out {}  {secure} {}  {}: {}",
+        stream.role,
+        stream.direction,
+        stream.receive,
+        stream.send,
+        stream.remote.as_deref().unwrap_or("-"),
+        stream.route,
+        clean(&stream.why),
+    );
+    let trip = stream.round_trip_ms.map(|it| format!(", round trip {it:.0} ms")).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "              in {} kbit/s, loss {:.1} % ({} of {}), jitter {:.1} ms; out {} kbit/s, loss {:.1} %{trip}",
+        stream.bitrate_received / 1000,
+        stream.loss_percent,
+        stream.packets_lost,
+        stream.packets_lost + stream.packets_received,
+        stream.jitter_ms,
+        stream.bitrate_sent / 1000,
+        stream.remote_loss_percent,
+    );
+}
+
+fn clock(seconds: u64) -> String {
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "microseconds of a tick are far below 2^52")]
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use crosspoint_gateway::status::{CallStatus, Listener};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_shown_with_codecs_routes_and_their_reason() {
+        let stream = StreamStatus {
+            role: "audio".into(),
+            direction: "sendrecv".into(),
+            receive: "opus".into(),
+            send: "opus".into(),
+            route: "transcode".into(),
+            why: "bob takes PCMU only".into(),
+            packets_received: 99,
+            packets_lost: 1,
+            loss_percent: 1.0,
+            jitter_ms: 2.25,
+            bitrate_received: 32_000,
+            ..StreamStatus::default()
+        };
+        let leg = LegStatus {
+            address: "alice\u{1b}[2J".into(),
+            origin: "incoming".into(),
+            streams: vec![stream],
+            ..LegStatus::default()
+        };
+        let call = CallStatus { call: 7, state: "answered".into(), seconds: 3671, legs: vec![leg] };
+        let listener =
+            Listener { service: "sip".into(), transport: "udp".into(), address: "0.0.0.0:5060".into() };
+        let status = Status { calls: vec![call], listening: vec![listener], ..Status::default() };
+        let shown = table(&status);
+        for expected in [
+            "listens   sip udp:0.0.0.0:5060",
+            "call 7  answered  1:01:11",
+            "in opus, out opus",
+            "transcode: bob takes PCMU only",
+            "in 32 kbit/s, loss 1.0 % (1 of 100), jitter 2.2 ms",
+        ] {
+            assert!(shown.contains(expected), "{expected} is not in\n{shown}");
+        }
+        assert!(!shown.contains('\u{1b}'), "a peer's name must not drive the terminal");
+    }
+
+    #[test]
+    fn a_wildcard_is_asked_on_loopback() {
+        assert_eq!(reachable("0.0.0.0:9060".parse().unwrap()).to_string(), "127.0.0.1:9060");
+        assert_eq!(reachable("[::]:9060".parse().unwrap()).to_string(), "[::1]:9060");
+    }
+}

@@ -1,0 +1,264 @@
+//! The program as its user meets it: commands, exit codes, what is printed, signals.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Everything on loopback and on ports that the system chooses.
+const LOOPBACK: &str = r#"
+[sip]
+listen = ["udp:127.0.0.1:0", "tcp:127.0.0.1:0", "tls:127.0.0.1:0"]
+[http]
+listen = ["127.0.0.1:0"]
+[media]
+address = "127.0.0.1"
+"#;
+
+/// A folder of one test with a configuration file, removed at its end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str, config: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("crosspoint-cli-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("crosspoint.toml"), config).unwrap();
+        Self(folder)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
+        command.current_dir(&self.0).args(["--data", "data"]).args(arguments);
+        command
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    fn prints(&self, arguments: &[&str]) -> String {
+        let output = self.call(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command that fails says, in one line.
+    fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.call(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running gateway, killed when the test gives up on it.
+struct Running {
+    child: Child,
+    /// Its pipe stays open, or its last words would have nowhere to go.
+    out: BufReader<ChildStdout>,
+    summary: String,
+}
+
+impl Running {
+    fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = place
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(place.0.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut summary = String::new();
+        while !summary.contains("\n  rules ") {
+            let mut line = String::new();
+            let length = out.read_line(&mut line).unwrap();
+            let log = || std::fs::read_to_string(place.0.join("log")).unwrap();
+            assert!(length > 0, "it ended:\n{summary}\n{}", log());
+            summary.push_str(&line);
+        }
+        Self { child, out, summary }
+    }
+
+    /// The address behind a word of the summary: "udp:", "http://".
+    fn address(&self, word: &str) -> String {
+        let (_, rest) = self.summary.split_once(word).unwrap();
+        rest.split_whitespace().next().unwrap().into()
+    }
+
+    fn stop(mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let code = self.child.wait().unwrap().code();
+        let mut rest = String::new();
+        while self.out.read_line(&mut rest).unwrap() > 0 {}
+        code
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_effective_configuration_reads_back_as_itself() {
+    let place = Place::new("check", "[[devices]]\nalias = \"alice\"\npassword = \"s3cret\"\n");
+    let shown = place.prints(&["check-config"]);
+    assert!(shown.starts_with("# crosspoint.toml\n") && shown.contains("[redacted]"), "{shown}");
+    assert!(!shown.contains("s3cret"));
+    std::fs::write(place.0.join("shown.toml"), shown.replace("[redacted]", "s3cret")).unwrap();
+    let again = place.prints(&["check-config", "--config", "shown.toml"]);
+    assert_eq!(again.lines().skip(1).collect::<Vec<_>>(), shown.lines().skip(1).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_configuration_file_is_needed() {
+    let place = Place::new("none", "");
+    std::fs::remove_file(place.0.join("crosspoint.toml")).unwrap();
+    let shown = place.prints(&["check-config"]);
+    assert!(shown.contains("defaults") && shown.contains("udp:0.0.0.0:5060"), "{shown}");
+}
+
+#[test]
+fn a_malformed_configuration_names_file_line_field_and_remedy() {
+    let place = Place::new("malformed", "[sip]\nrealm = \"x\"\nring_timout = \"30s\"\nmin_expires = 60\n");
+    for command in
+        [["check-config"].as_slice(), &["run"], &["device", "list"], &["explain", "a", "--from", "b"]]
+    {
+        assert_eq!(
+            place.fails(command, 2),
+            "crosspoint: crosspoint.toml, line 3, sip.ring_timout: is not known: did you mean ring_timeout?\n\
+             crosspoint.toml, line 4, sip.min_expires: has no unit: write \"60s\" for seconds\n"
+        );
+    }
+    let told = place.fails(&["check-config", "-c", "nowhere.toml"], 2);
+    assert!(told.contains("nowhere.toml") && told.contains("--config"), "{told}");
+}
+
+#[test]
+fn devices_are_added_listed_and_removed_and_their_passwords_kept_as_hashes() {
+    let place = Place::new("device", "");
+    let added = place.prints(&["device", "add", "sip:Alice@192.0.2.1"]);
+    let made_up = added.split_once("password").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(made_up.len(), 20, "{added}");
+    let mut bob = place
+        .command(&["device", "add", "bob", "--username", "b", "--password"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    bob.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
+    let told = String::from_utf8(bob.wait_with_output().unwrap().stdout).unwrap();
+    assert!(told.starts_with("added bob") && !told.contains("correct horse"), "{told}");
+    let listed = place.prints(&["device", "list"]);
+    assert!(listed.contains("alice  user alice") && listed.contains("bob    user b "), "{listed}");
+    for file in std::fs::read_dir(place.0.join("data")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for secret in [made_up.as_bytes(), b"correct horse"] {
+            assert!(!bytes.windows(secret.len()).any(|it| it == secret), "a password lies on disk");
+        }
+    }
+    let twice = place.fails(&["device", "add", "ALICE"], 1);
+    assert!(twice.contains("crosspoint device remove alice"), "{twice}");
+    place.prints(&["device", "remove", "alice"]);
+    assert!(place.fails(&["device", "remove", "alice"], 1).contains("there is none"));
+    assert!(!place.prints(&["device", "list"]).contains("alice"));
+    assert!(place.fails(&["device", "add", "a\u{1}b"], 2).contains("is no alias"));
+}
+
+#[test]
+fn explain_says_where_and_why_and_makes_nothing() {
+    let config = "[[devices]]\nalias = \"alice\"\npassword = \"x\"\n[[rules]]\nname = \"out\"\npriority = 1\n\
+                  match = '\\+49(\\d+)'\nreplace = \"0$1\"\nproxy = \"192.0.2.9\"\nonly_if_registered = false\n";
+    let place = Place::new("explain", config);
+    let shown = place.prints(&["explain", "tel:+49-30-1", "--from", "stranger@elsewhere.org"]);
+    assert!(shown.contains("rule 1 \"out\" matches +49301"), "{shown}");
+    assert!(
+        shown.ends_with("goes out to sip:0301@192.0.2.9 by 192.0.2.9, allowed by rule \"out\"\n"),
+        "{shown}"
+    );
+    let output = place.call(&["explain", "alice", "--from", "bob"]);
+    assert_eq!(output.status.code(), Some(1), "refused");
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .ends_with("the call is refused: the device is not registered\n")
+    );
+    let unproved = place.call(&["explain", "+491", "--from", "alice", "--stranger"]);
+    assert!(String::from_utf8(unproved.stdout).unwrap().ends_with("the caller must authenticate\n"));
+    assert!(!place.0.join("data").exists(), "a question leaves no trace");
+}
+
+#[test]
+fn run_says_what_listens_answers_status_and_stops_on_a_signal() {
+    let place = Place::new("run", LOOPBACK);
+    let running = Running::start(&place, &["run"]);
+    let management = running.address("http://");
+    let shown = place.prints(&["status", "--address", &management]);
+    assert!(shown.contains(&format!("sip udp:{}", running.address("udp:"))), "{shown}");
+    assert!(shown.contains("devices   0, registered 0") && shown.contains("calls     0"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.prints(&["status", "--json", "--address", &management])).unwrap();
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+
+    // What is in use is named, with the option; and nothing of the second one stays.
+    let (sip, taken) = (running.address("udp:"), Place::new("taken", ""));
+    let config = LOOPBACK.replace("udp:127.0.0.1:0", &format!("udp:{sip}"));
+    std::fs::write(taken.0.join("crosspoint.toml"), config).unwrap();
+    let told = taken.fails(&["run"], 1);
+    let port = sip.rsplit(':').next().unwrap();
+    assert!(
+        told.contains(&format!("udp:{sip} is in use")) && told.contains(port) && told.contains("sip.listen"),
+        "{told}"
+    );
+    assert!(place.fails(&["run"], 1).contains("in use by another gateway"));
+
+    assert_eq!(running.stop(Signal::TERM), Some(0), "{}", log(&place));
+    UdpSocket::bind(&sip).unwrap();
+    let told = place.fails(&["status", "--address", &management], 1);
+    assert!(told.contains(&management) && told.contains("crosspoint run"), "{told}");
+    let again = Running::start(&place, &["run"]);
+    assert_eq!(again.stop(Signal::INT), Some(0), "{}", log(&place));
+}
+
+#[test]
+fn log_lines_are_json_when_asked() {
+    let place = Place::new("json", &format!("{LOOPBACK}[log]\nformat = \"json\"\n"));
+    let running = Running::start(&place, &["run", "--log", "debug"]);
+    assert_eq!(running.stop(Signal::TERM), Some(0));
+    let log = log(&place);
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{log}");
+    assert!(place.fails(&["run", "--log", "crosspoint=loud"], 1).contains("is not a filter"));
+}
+
+#[test]
+fn a_gateway_with_a_thousand_devices_is_small() {
+    let mut config = LOOPBACK.to_owned();
+    for device in 0..1000 {
+        config.push_str(&format!("[[devices]]\nalias = \"device{device}\"\npassword = \"secret{device}\"\n"));
+    }
+    let place = Place::new("thousand", &config);
+    let running = Running::start(&place, &["run"]);
+    assert!(running.summary.contains("1000, registered 0"), "{}", running.summary);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib <= 30 * 1024, "{kib} KiB");
+    running.stop(Signal::TERM);
+}
+
+fn log(place: &Place) -> String {
+    std::fs::read_to_string(Path::new(&place.0).join("log")).unwrap()
+}
