@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod media;
+mod negotiation;
 mod sip;
 
 /// Every target by its name: of its file in `targets/` and of its folders in `seeds/` and
@@ -15,6 +16,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sip_auth", sip::auth),
     ("sip_endpoint", endpoint::history),
     ("sdp", media::sdp),
+    ("negotiation", negotiation::negotiation),
     ("rtp", media::rtp),
     ("rtp_order", media::rtp_order),
     ("rtcp", media::rtcp),

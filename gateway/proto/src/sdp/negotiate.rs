@@ -107,6 +107,12 @@ impl Negotiation {
         self.parameters.peer = peer;
     }
 
+    /// Another policy for offers to come. A peer that insists on `RTP/SAVP` refuses our best
+    /// effort with 488: withdraw that offer, require encryption, and offer once more.
+    pub const fn set_encryption(&mut self, encryption: Encryption) {
+        self.parameters.encryption = encryption;
+    }
+
     /// Writes an offer of what we can receive: one line for each entry of `capabilities`, whose
     /// roles differ (of two entries of one role the second is left out). Lines of an earlier exchange keep their places; those of roles that are
     /// missing now get port 0. Hold and resume are directions of the entries.

@@ -156,3 +156,17 @@ fn a_reoffer_keeps_transport_and_key() {
     let first = us.agreed()[0].srtp.clone();
     assert_eq!(us.receive_answer(&answer).unwrap()[0].srtp, first, "the same keys: SRTP goes on");
 }
+
+#[test]
+fn a_peer_that_insists_is_offered_the_secure_profile_once_more() {
+    let mut us = over(EncryptionPolicy::BestEffort, true);
+    let first = us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
+    us.withdraw_offer();
+    us.set_encryption(Encryption { policy: EncryptionPolicy::Required, ..us.parameters().encryption });
+    let second = us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
+    assert_eq!(
+        (first.media[0].protocol.as_str(), second.media[0].protocol.as_str()),
+        ("RTP/AVP", "RTP/SAVP")
+    );
+    assert_eq!((first.origin.version, second.origin.version), (1, 2));
+}

@@ -6,6 +6,9 @@ use crate::address::PeerTrust;
 const BARESIP: &[u8] = include_bytes!("../../../../../fixtures/sdp/baresip-srtp.sdp");
 const BARESIP_MANDATORY: &[u8] = include_bytes!("../../../../../fixtures/sdp/baresip-srtp-mand.sdp");
 
+const BARESIP_ANSWER: &[u8] = include_bytes!("../../../../../fixtures/sdp/baresip-answer.sdp");
+const BARESIP_ANSWER_SRTP: &[u8] = include_bytes!("../../../../../fixtures/sdp/baresip-answer-srtp.sdp");
+
 fn at(address: &str, encryption: Encryption) -> Negotiation {
     let peer = PeerPolicy::strict(ip(address));
     Negotiation::new(SessionParameters { session_id: 7, address: ip("192.0.2.1"), encryption, peer })
@@ -60,6 +63,39 @@ fn baresip_offers_both_packetization_modes() {
     assert_eq!(picture.feedback, Feedback { pli: true, ..Feedback::default() });
     assert_eq!(picture.remote.unwrap().rtp, "127.0.0.1:26038".parse().unwrap());
     assert_eq!(picture.remote.unwrap().trust, PeerTrust::Signalling);
+}
+
+#[test]
+fn baresip_answers_our_best_effort() {
+    // It keeps all formats that it knows and refuses the second picture.
+    let mut capabilities = of(vec![
+        entry(MediaKind::Audio, &[Codec::Opus, Codec::Pcma].map(audio)),
+        entry(MediaKind::Main, &[cbp(PacketizationMode::NonInterleaved), cbp(PacketizationMode::SingleNal)]),
+        entry(MediaKind::Content, &[cbp(PacketizationMode::NonInterleaved)]),
+    ]);
+    capabilities.max_bitrate = Some(2_000_000);
+    let encryption = Encryption { secure_signalling: true, ..Encryption::default() };
+    for (answer, encrypted) in [(BARESIP_ANSWER, false), (BARESIP_ANSWER_SRTP, true)] {
+        let mut us = at("127.0.0.1", encryption);
+        let offer = us.create_offer(&capabilities, &local(4000)).unwrap();
+        assert_eq!(
+            m_lines(&offer),
+            ["m=audio 4000 RTP/AVP 96 8 97 101", "m=video 4002 RTP/AVP 98 99", "m=video 4004 RTP/AVP 100"]
+        );
+        let agreed = us.receive_answer(answer).unwrap();
+        assert_eq!(
+            agreed.iter().map(|line| line.role).collect::<Vec<_>>(),
+            [MediaKind::Audio, MediaKind::Main]
+        );
+        assert!(agreed.iter().all(|line| line.srtp.is_some() == encrypted && line.profile == Profile::Avp));
+        let numbers = |line: &AgreedLine| line.receive.iter().map(|it| it.payload).collect::<Vec<_>>();
+        assert_eq!((numbers(&agreed[0]), numbers(&agreed[1])), (vec![96, 8], vec![98, 99]));
+        assert_eq!(agreed[0].dtmf.as_ref().map(|dtmf| (dtmf.send, dtmf.clock)), Some((101, 8000)));
+        assert_eq!(agreed[1].send.format, cbp(PacketizationMode::NonInterleaved));
+        assert_eq!(agreed[1].feedback, Feedback { pli: true, ..Feedback::default() });
+        // The dead place is there for the next offer of slides.
+        assert_eq!(us.create_offer(&capabilities, &local(4000)).unwrap().media.len(), 3);
+    }
 }
 
 #[test]
