@@ -3,12 +3,17 @@
 //! Lives here because counting needs an allocator of its own, and so the word `unsafe`, which the
 //! protocol crate forbids in all its targets.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
 
-use crosspoint_codecs::format::{Codec, PacketizationMode};
-use crosspoint_codecs::frame::Pool;
+use crosspoint_codecs::format::{
+    AudioFormat, Codec, H264Profile, MediaFormat, MediaKind, PacketizationMode, VideoFormat,
+};
+use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
 use crosspoint_proto::Instant;
 use crosspoint_proto::rtp::dtmf::{DtmfReceiver, DtmfSender};
 use crosspoint_proto::rtp::history::History;
@@ -18,6 +23,10 @@ use crosspoint_proto::rtp::payload::h264::{H264Depacketizer, H264Packetizer};
 use crosspoint_proto::rtp::payload::{Depacketizer, Packetizer, Payload};
 use crosspoint_proto::rtp::reception::{Reception, Sequence};
 use crosspoint_proto::rtp::reorder::{NackPolicy, Reorder, ReorderConfig};
+use crosspoint_proto::rtp::session::{
+    Channel, Feedback, Payload as Carried, ReceivePayload, Received, RemoteAddress, SendPayload, Session,
+    SessionConfig, SrtpKeys,
+};
 use crosspoint_proto::rtp::srtp::{MAX_OVERHEAD, MasterKey, SrtpContext, SrtpSuite};
 use crosspoint_proto::rtp::timeline::{LegClock, ReceiveTimeline, SendTimeline};
 
@@ -169,4 +178,119 @@ fn time_and_keys() {
     });
     assert_eq!(count, 0);
     assert!(told > 500, "{told}");
+}
+
+/// The last datagrams that a session sent, without an allocation.
+struct Kept {
+    bytes: Box<[[u8; 2048]; 128]>,
+    lens: [usize; 128],
+    count: usize,
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self { bytes: Box::new([[0; 2048]; 128]), lens: [0; 128], count: 0 }
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        self.bytes[self.count][..data.len()].copy_from_slice(data);
+        self.lens[self.count] = data.len();
+        self.count += 1;
+    }
+}
+
+/// The session of stream `n` (at port 4000 + 2n) in a call with stream `peer`.
+fn session(n: u8, peer: u8, format: &MediaFormat, protected: bool) -> Session {
+    let kind = if format.codec().is_video() { MediaKind::Main } else { MediaKind::Audio };
+    let mut config = SessionConfig::new(kind, u32::from(n), "leg".to_owned());
+    config.receive = vec![ReceivePayload { payload_type: 96, payload: Carried::Media(format.clone()) }];
+    config.send = Some(SendPayload { payload_type: 96, format: format.clone() });
+    config.remote = Some(RemoteAddress::new(address(peer), true));
+    config.rtcp_mux = true;
+    config.feedback = Feedback { nack: true, pli: true, fir: false, tmmbr: false };
+    let key = |byte| MasterKey::new(SrtpSuite::Aes128CmSha1_80, &[byte; 30]).unwrap();
+    config.srtp = protected.then(|| SrtpKeys { send: key(n), receive: key(peer) });
+    let mut session = Session::new(kind, UNIX_EPOCH, [n; 32]);
+    session.configure(Instant::from_millis(1), config);
+    session
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4000 + 2 * u16::from(n)))
+}
+
+/// A peer sends frames to a session; that one relays its packets, and its frames, to another.
+fn relayed(format: &MediaFormat, size: usize) -> (u64, u64) {
+    let (mut peer, mut ours) = (session(1, 2, format, true), session(2, 1, format, true));
+    let mut sink = session(3, 4, format, false);
+    ours.open_frames(Pool::new(64, 1 << 17));
+    let source = Pool::new(4, 1 << 17);
+    let (mut kept, mut answers) = (Kept::new(), Kept::new());
+    let (mut leg, mut frames) = (LegClock::default(), 0);
+    // Nobody is a stranger to the other.
+    let mut packet = [0; 13];
+    RtpHeader { payload_type: 96, ssrc: 4, ..RtpHeader::default() }.write(&mut packet).unwrap();
+    let mut silent = |_: Channel, _: SocketAddr, _: &[u8]| ();
+    let now = Instant::from_millis(2);
+    let _ = sink.receive(now, &mut leg, Channel::Rtp, address(4), &mut packet, &mut silent);
+    let count = allocations(2000, |number| {
+        let now = Instant::from_millis(10 + number * 20);
+        let mut unit = [7; 100_000];
+        unit[..6].copy_from_slice(&[0, 0, 0, 1, 0x65, 0x88]);
+        let frame = EncodedFrame {
+            kind: MediaKind::Main,
+            media_time: MediaTime(i64::try_from(number * 20_000_000).unwrap()),
+            duration: Duration::from_millis(20),
+            lost_before: 0,
+            keyframe: true,
+            level: None,
+            data: source.copy(&unit[..size]).unwrap(),
+        };
+        kept.count = 0;
+        peer.send_frame(now, None, &frame, &mut |_: Channel, _: SocketAddr, data: &[u8]| kept.keep(data));
+        for nth in 0..kept.count {
+            // One in 23 is lost, and now and then one comes twice in the place of another.
+            let doubled = number % 5 == 0 && nth % 7 == 3 && nth + 1 < kept.count;
+            let nth = if doubled { nth + 1 } else { nth };
+            if (number * 7 + nth as u64) % 23 == 9 {
+                continue;
+            }
+            let data = &mut kept.bytes[nth][..kept.lens[nth]];
+            let received = ours.receive(now, &mut leg, Channel::Rtp, address(1), data, &mut silent);
+            if let Received::Media(packet) = received {
+                sink.forward(now, 9, &packet, &mut silent);
+            }
+        }
+        while let Some((_, frame)) = ours.poll_frame() {
+            sink.send_frame(now, None, &frame, &mut silent);
+            frames += 1;
+        }
+        // The other way, so that all of them know each other.
+        answers.count = 0;
+        ours.send_frame(now, None, &frame, &mut |_: Channel, _: SocketAddr, data: &[u8]| answers.keep(data));
+        let data = &mut answers.bytes[0][..answers.lens[0]];
+        let _ = peer.receive(now, &mut leg, Channel::Rtp, address(2), data, &mut silent);
+        while peer.poll_event().or_else(|| ours.poll_event()).or_else(|| sink.poll_event()).is_some() {}
+    });
+    (count, frames)
+}
+
+#[test]
+fn whole_sessions() {
+    let sound = MediaFormat::Audio(AudioFormat::new(Codec::Pcmu));
+    let (count, frames) = relayed(&sound, 160);
+    assert_eq!(count, 0);
+    assert!(frames > 1500, "{frames}");
+    let pictures = MediaFormat::Video(VideoFormat {
+        codec: Codec::H264,
+        profile: H264Profile::ConstrainedBaseline,
+        level: 31,
+        mode: PacketizationMode::NonInterleaved,
+        max_bitrate: None,
+        max_fs: None,
+        max_mbps: None,
+    });
+    let (count, frames) = relayed(&pictures, 9000);
+    assert_eq!(count, 0);
+    assert!(frames > 500, "{frames}");
 }

@@ -4,8 +4,8 @@
 //! A leg is never left without a codec that we can decode.
 
 use crosspoint_codecs::format::{
-    AudioFormat, Capabilities, Codec, DEFAULT_PTIME, Direction, H264Profile, MediaCapability, MediaFormat, MediaKind,
-    PacketizationMode, VideoFormat,
+    AudioFormat, Capabilities, Codec, DEFAULT_PTIME, Direction, H264Profile, MediaCapability, MediaFormat,
+    MediaKind, PacketizationMode, VideoFormat,
 };
 
 use crate::leg::LegStream;
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn one_phones_packet_time_is_not_asked_of_another() {
-        let pcmu = AudioFormat { ptime: std::time::Duration::from_millis(30), ..AudioFormat::new(Codec::Pcmu) };
+        let pcmu =
+            AudioFormat { ptime: std::time::Duration::from_millis(30), ..AudioFormat::new(Codec::Pcmu) };
         let caller = line(MediaKind::Audio, Direction::SendRecv, vec![MediaFormat::Audio(pcmu)]);
         for format in &offer_for(Some(&caller)).media[0].formats {
             let MediaFormat::Audio(audio) = format else { panic!("{format} in a line of sound") };

@@ -140,6 +140,7 @@ pub(super) struct Stream {
     pub(super) armed: Option<Instant>,
     rings: Option<Box<Inside>>,
     hold: Hold,
+    withheld_told: bool,
     events: mpsc::Sender<StreamEvent>,
     counts: Counts,
     /// Something happened since the figures were published.
@@ -147,6 +148,12 @@ pub(super) struct Stream {
     published: Published,
     // Last: the ports are free when the sockets are closed.
     _lease: Lease,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.figures.close();
+    }
 }
 
 /// What the stream counts beside its session.
@@ -216,6 +223,7 @@ impl Stream {
             armed: None,
             rings: None,
             hold: Hold::default(),
+            withheld_told: false,
             events,
             counts: Counts::default(),
             publish_at: None,
@@ -430,6 +438,10 @@ impl Stream {
     pub(super) fn publish(&mut self, now: Instant) {
         self.publish_at = None;
         let session = self.session.stats();
+        if session.packets_withheld > 0 && !self.withheld_told {
+            self.withheld_told = true;
+            tracing::info!(stream = self.id.0, remote = ?session.remote, "the peer sent nothing valid, so that no more is sent to it");
+        }
         let (received, sent) = (session.bytes_received, session.bytes_sent);
         let over = now - self.published.at;
         // A reader who asks more often gets the rates of the last whole interval.

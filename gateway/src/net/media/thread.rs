@@ -154,8 +154,24 @@ pub(super) fn start(number: usize, clock: Clock) -> io::Result<(Handle, JoinHand
         ready: Vec::with_capacity(EVENTS),
         buffer: vec![0; DATAGRAM].into(),
     };
-    let join = std::thread::Builder::new().name(format!("media-{number}")).spawn(move || looped.run())?;
+    let ends = Ends(inbox.clone());
+    let join = std::thread::Builder::new().name(format!("media-{number}")).spawn(move || {
+        let _ends = ends;
+        looped.run();
+    })?;
     Ok((Handle { inbox }, join))
+}
+
+/// However the thread ends: whoever asks it for anything afterwards hears that it has.
+struct Ends(Arc<Inbox>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Release);
+        if std::thread::panicking() {
+            tracing::error!(thread = self.0.number, "a media thread failed, its calls have no media");
+        }
+    }
 }
 
 struct Loop {

@@ -1,5 +1,7 @@
 //! Strangers, keys and silence towards those who never answer.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::rtp::srtp::{MasterKey, SrtpSuite};
 
@@ -177,4 +179,49 @@ fn keys_that_stay_over_a_reoffer_keep_their_state_and_new_ones_do_not() {
     call.ends[0].with(|session, wire| session.send_frame(now, None, &sound(12, 160), wire));
     call.run(Duration::from_millis(20));
     assert_eq!(call.ends[1].packets.len(), heard + 1);
+}
+
+proptest! {
+    /// From the right address, with a valid beginning, anything may come.
+    #[test]
+    fn no_datagram_panics(
+        datagrams in proptest::collection::vec(
+            (any::<bool>(), any::<u8>(), proptest::collection::vec(any::<u8>(), 0..200)), 1..60),
+        protected in any::<bool>(),
+        video in any::<bool>(),
+    ) {
+        let format = if video { h264(PacketizationMode::NonInterleaved) } else { pcmu() };
+        let mut end = End::new(2, if video { MediaKind::Main } else { MediaKind::Audio });
+        let mut config = config(2, 1, &format, 96);
+        config.feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true };
+        config.srtp = protected.then(|| keys(2, 1));
+        end.configure(START, config);
+        end.session.open_frames(Pool::new(8, 1 << 16));
+        let mut sink = End::new(3, MediaKind::Audio);
+        sink.configure(START, super::config(3, 4, &format, 96));
+        for (n, (control, first, mut data)) in (0..).zip(datagrams) {
+            let now = START + Duration::from_millis(n * 7);
+            if let [version, kind, ..] = data.as_mut_slice() {
+                *version = 0x80 | (first & 0x1f);
+                *kind = if control { 200 + first % 8 } else if first & 1 == 0 { 96 } else { 101 };
+            }
+            let (channel, port) = if control { (Channel::Rtcp, 4001) } else { (Channel::Rtp, 4000) };
+            let from = SocketAddr::new([10, 0, 0, 1].into(), port);
+            end.take(now, channel, from, &data);
+            for (number, timestamp, payload) in end.packets.drain(..) {
+                let packet = MediaPacket {
+                    number,
+                    timestamp,
+                    media_time: MediaTime(0),
+                    marker: false,
+                    carries: Carries::from(&format),
+                    payload: &payload,
+                };
+                sink.with(|session, wire| session.forward(now, 1, &packet, wire));
+            }
+            end.timeout(now);
+        }
+        let stats = end.session.stats();
+        prop_assert!(stats.packets_received + stats.packets_dropped <= 60 * 2);
+    }
 }
