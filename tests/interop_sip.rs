@@ -57,6 +57,7 @@ fn pcmu_in_packets_of_30_ms_to_opus_in_packets_of_20() {
     let mut alice = Account::new("alice", "PCMU/8000/1", 440);
     alice.ptime = 30;
     let call = Call::between(alice, Account::new("bob", "opus/48000/2", 620));
+    eprintln!("{}", call.gateway.status());
     call.hang_up_by_caller().both_heard(25.0);
 }
 
@@ -77,10 +78,8 @@ impl Call {
         let (caller_port, callee_port) = (port(&caller), port(&callee));
         let mut caller = Baresip::start(caller, caller_port);
         let callee = Baresip::start(callee, callee_port);
-        caller.dial(&format!(
-            "sip:{}@127.0.0.1:{caller_port};transport={}",
-            callee.account.user, caller.account.transport
-        ));
+        // It adds the transport of its account by itself.
+        caller.dial(&format!("sip:{}@127.0.0.1:{caller_port}", callee.account.user));
         caller.event("CALL_ESTABLISHED");
         std::thread::sleep(TALK);
         Self { gateway, caller, callee }
@@ -92,7 +91,7 @@ impl Call {
         let legs = status["calls"][0]["legs"].as_array().unwrap_or_else(|| panic!("no call in {status}"));
         legs.iter()
             .flat_map(|leg| leg["streams"].as_array().unwrap())
-            .filter(|stream| stream["kind"] == kind)
+            .filter(|stream| stream["role"] == kind)
             .map(|stream| stream["route"].as_str().unwrap().to_owned())
             .collect()
     }

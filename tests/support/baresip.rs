@@ -252,14 +252,12 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
         bitrate = account.video_bitrate,
     )
     .unwrap();
-    let mut modules =
-        vec!["opus", "g722", "g711", "aufile", "sndfile", "account", "menu", "ctrl_tcp", "srtp"];
+    let mut modules = vec!["opus", "g722", "g711", "aufile", "sndfile", "srtp", "dtls_srtp"];
     if !account.video.is_empty() {
-        modules.extend(["fakevideo", "avcodec", "snapshot"]);
+        modules.extend(["fakevideo", "avcodec", "avfilter", "snapshot"]);
     }
-    if account.encryption == "dtls_srtp" {
-        modules.push("dtls_srtp");
-    }
+    // The accounts name what the others have registered.
+    modules.extend(["account", "menu", "ctrl_tcp"]);
     for module in modules {
         writeln!(text, "module {module}.so").unwrap();
     }

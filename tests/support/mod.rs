@@ -9,6 +9,7 @@
 
 pub mod baresip;
 pub mod gateway;
+pub mod register;
 pub mod sipp;
 
 use std::net::{TcpListener, UdpSocket};

@@ -71,6 +71,10 @@ impl SipDoor {
     }
 
     async fn call(&self, incoming: Incoming) {
+        // Whatever we do with it is one more hop (RFC 3261 section 16.3, step 3).
+        if incoming.request.headers.max_forwards() == Some(0) {
+            return self.reject(incoming.call, 483, Vec::new()).await;
+        }
         let now = self.clock.both();
         let claimed = incoming.request.headers.from().map(|from| from.uri.alias()).unwrap_or_default();
         let (verdict, device) = self.prove(now, &claimed, &incoming.request, &incoming.source);

@@ -206,7 +206,11 @@ impl Exchange {
             }
         };
         record.rule = rule;
-        let from = Caller { address: caller.address.clone(), name: caller.name.clone() };
+        let from = Caller {
+            address: caller.address.clone(),
+            name: caller.name.clone(),
+            hops: caller.hops.saturating_sub(1),
+        };
         let offer = Call::offer(offered.as_ref());
         let mut refused = Cause::local(Reason::Unavailable);
         let callees: Vec<Leg> = targets

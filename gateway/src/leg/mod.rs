@@ -51,7 +51,12 @@ pub struct Party {
     pub signalling: Option<std::net::SocketAddr>,
     /// "udp", "tcp", "tls".
     pub transport: &'static str,
+    /// Hops that the call may still take: two gateways that point at each other end there.
+    pub hops: u8,
 }
+
+/// Hops that a call begins with (RFC 3261 section 8.1.1.6; H.225 has the same number).
+pub const HOPS: u8 = 70;
 
 /// Commands that wait for one leg. Overflow: the sender waits, for nobody sends in bursts.
 pub const COMMANDS: usize = 16;
@@ -164,6 +169,8 @@ pub struct Caller {
     pub address: String,
     /// Display name; may be empty.
     pub name: String,
+    /// Hops that are left for the new leg.
+    pub hops: u8,
 }
 
 /// A kind of leg.

@@ -98,6 +98,7 @@ fn leg(number: u64) -> (Leg, Far) {
         device: None,
         signalling: None,
         transport: "udp",
+        hops: 70,
     };
     (
         Leg { id: LegId(number), party, thread: 0, commands, events },

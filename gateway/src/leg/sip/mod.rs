@@ -20,7 +20,7 @@ use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionPa
 use crosspoint_proto::sip::auth::{Account, Secret};
 use crosspoint_proto::sip::{
     CallId, Command, DEFAULT_PORT, DEFAULT_TLS_PORT, Destination, Event, Flow, Host, Incoming, Invite,
-    MAX_FORWARDS, NameAddr, SipUri, Source, Uri,
+    NameAddr, SipUri, Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use self::actor::{Actor, State};
 use self::media::{Lines, Site};
-use super::{Address, COMMANDS, Caller, EVENTS, Leg, LegEvent, LegId, Origin, Party, Protocol};
+use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
 use crate::config::Proxy;
 use crate::net::media::MediaNet;
@@ -136,6 +136,7 @@ impl SipLegs {
             device: proven.map(|proven| proven.alias),
             signalling: Some(source.remote),
             transport: word(source.transport),
+            hops: request.headers.max_forwards().unwrap_or(HOPS),
         };
         let device = party.device.is_some();
         let (leg, mut actor) = self.leg(call, party, &Peer::of(&source, device), None);
@@ -250,7 +251,7 @@ impl Protocol for SipLegs {
             body: None,
             headers: Vec::new(),
             account: None,
-            max_forwards: MAX_FORWARDS - 1,
+            max_forwards: from.hops,
         };
         let hop = Hop::of(&sip, flow.as_ref(), to.proxy.as_ref());
         let party = Party {
@@ -262,6 +263,7 @@ impl Protocol for SipLegs {
             device: to.device.clone(),
             signalling: None,
             transport: word(hop.transport),
+            hops: from.hops,
         };
         // A device that registered is as trusted as when it did so.
         let device = to.device.is_some();

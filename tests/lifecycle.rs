@@ -1,0 +1,78 @@
+//! A host that starts and stops gateways: nothing of them is left.
+
+use std::time::Duration;
+
+use crosspoint::{Config, Gateway};
+
+/// Starts and stops in one process (promise 23).
+const ROUNDS: usize = 200;
+
+fn config(folder: &std::path::Path) -> Config {
+    let text = format!(
+        "data = \"{}\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\", \"tls:127.0.0.1:0\"]\n\
+         [media]\naddress = \"127.0.0.1\"\nports = \"36000-36099\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n",
+        folder.display()
+    );
+    Config::from_toml(&text, "test").unwrap()
+}
+
+fn count(folder: &str) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+/// Threads and descriptors go a moment after who owned them: the bound is for a hang.
+fn settles(what: &str, most: usize, count: impl Fn() -> usize) {
+    let start = std::time::Instant::now();
+    while count() > most {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}: {} are left, there were {most}", count());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn two_hundred_starts_and_stops_leave_no_thread_and_no_descriptor() {
+    let folder = std::env::temp_dir().join(format!("crosspoint-lifecycle-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let round = || {
+        runtime.block_on(async {
+            let gateway = Gateway::start(config(&folder)).await.unwrap();
+            assert_eq!(gateway.listening().len(), 3);
+            gateway.stop().await;
+        });
+    };
+    // What the runtime and the libraries make once is there after the first round.
+    round();
+    std::thread::sleep(Duration::from_secs(1));
+    let (threads, descriptors) = (count("/proc/self/task"), count("/proc/self/fd"));
+    for _ in 0..ROUNDS {
+        round();
+    }
+    // The runtime keeps a few threads for blocking work, for ten seconds each.
+    settles("threads", threads + 2, || count("/proc/self/task"));
+    settles("descriptors", descriptors, || count("/proc/self/fd"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn several_gateways_live_in_one_process_and_a_port_in_use_names_the_option() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let base = std::env::temp_dir().join(format!("crosspoint-several-{}", std::process::id()));
+        let first = Gateway::start(config(&base.join("a"))).await.unwrap();
+        let second = Gateway::start(config(&base.join("b"))).await.unwrap();
+        let taken = first.listening()[0].address;
+        let text = format!(
+            "data = \"{}\"\n[sip]\nlisten = [\"udp:{taken}\"]\n[http]\nlisten = []\n",
+            base.join("c").display()
+        );
+        let refused =
+            Gateway::start(Config::from_toml(&text, "test").unwrap()).await.unwrap_err().to_string();
+        assert!(refused.contains(&taken.port().to_string()) && refused.contains("sip.listen"), "{refused}");
+        second.stop().await;
+        first.stop().await;
+        // Its ports are free at once.
+        let again = Gateway::start(Config::from_toml(&text, "test").unwrap()).await.unwrap();
+        again.stop().await;
+        std::fs::remove_dir_all(&base).unwrap();
+    });
+}

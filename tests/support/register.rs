@@ -1,0 +1,101 @@
+//! A bare SIP client for registrations: one socket, one answer at a time.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crosspoint_proto::sip::auth::{Account, Client, Secret};
+use crosspoint_proto::sip::{Message, Method, Name, NameAddr, Request, Response, SipUri, Uri};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// A client on a port of its own.
+pub struct Registering {
+    socket: UdpSocket,
+    server: u16,
+    rng: ChaCha12Rng,
+    cseq: u32,
+}
+
+impl Registering {
+    pub fn new(server: u16, seed: u64) -> Self {
+        Self::on(server, 0, seed)
+    }
+
+    /// On a certain port.
+    pub fn on(server: u16, port: u16, seed: u64) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+        socket.connect(("127.0.0.1", server)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        Self { socket, server, rng: ChaCha12Rng::seed_from_u64(seed), cseq: 0 }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
+    /// Registers `user` with digest; the last status, or `None` when nobody answers.
+    pub fn register(&mut self, user: &str, password: &str) -> Option<u16> {
+        let call_id = format!("{:x}@test", self.rng.next_u64());
+        let account = Account {
+            username: user.to_owned(),
+            secret: Secret::Password(password.to_owned()),
+            realm: None,
+            peers: vec![[127, 0, 0, 1].into()],
+        };
+        let mut client = Client::new(account);
+        let first = self.exchange(self.request(user, &call_id))?;
+        if first.status != 401 {
+            return Some(first.status);
+        }
+        let mut second = self.request(user, &call_id);
+        let (name, credentials) = client
+            .answer(&first, [127, 0, 0, 1].into(), &Method::Register, &second.uri, &mut self.rng)
+            .unwrap();
+        second.headers.push(name, credentials);
+        Some(self.exchange(second)?.status)
+    }
+
+    /// Sends any request text and returns the answer's status.
+    pub fn send(&self, text: &str) -> Option<Response> {
+        self.socket.send(text.as_bytes()).ok()?;
+        self.receive()
+    }
+
+    fn request(&mut self, user: &str, call_id: &str) -> Request {
+        self.cseq += 1;
+        let (port, server) = (self.port(), self.server);
+        let text = format!(
+            "REGISTER sip:127.0.0.1:{server} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{branch:x};rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: <sip:{user}@127.0.0.1>;tag={branch:x}\r\n\
+             To: <sip:{user}@127.0.0.1>\r\n\
+             Call-ID: {call_id}\r\n\
+             CSeq: {cseq} REGISTER\r\n\
+             Contact: <sip:{user}@127.0.0.1:{port}>;expires=3600\r\n\
+             Content-Length: 0\r\n\r\n",
+            branch = self.rng.next_u64(),
+            cseq = self.cseq,
+        );
+        match Message::parse(text.as_bytes()).unwrap() {
+            Message::Request(request) => request,
+            Message::Response(_) => unreachable!("a request was written"),
+        }
+    }
+
+    fn exchange(&self, request: Request) -> Option<Response> {
+        self.socket.send(&request.to_bytes()).ok()?;
+        self.receive()
+    }
+
+    fn receive(&self) -> Option<Response> {
+        let mut buffer = [0; 65_536];
+        loop {
+            let count = self.socket.recv(&mut buffer).ok()?;
+            match Message::parse(&buffer[..count]) {
+                Ok(Message::Response(response)) if response.status >= 200 => return Some(response),
+                _ => {}
+            }
+        }
+    }
+}
