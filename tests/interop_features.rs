@@ -1,0 +1,153 @@
+//! What happens within a call between real softphones: hold, early media, forks, keys.
+
+mod support;
+
+use std::time::Duration;
+
+use crosspoint::proof::{Wav, gaps, tone};
+use support::baresip::{Account, Baresip};
+use support::gateway::Gateway;
+use support::register::Registering;
+use support::{Scratch, fixture, free_port, program, wait_for};
+
+const PCMA: &str = "PCMA/8000/1";
+
+fn pair(answer: &'static str) -> (Gateway, Baresip, Baresip) {
+    let gateway = Gateway::start(&["alice", "bob"], "");
+    let alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
+    let bob = Baresip::start(Account { answer, ..Account::new("bob", PCMA, 620) }, gateway.sip);
+    (gateway, alice, bob)
+}
+
+fn dial_bob(gateway: &Gateway, alice: &mut Baresip) {
+    alice.dial(&format!("sip:bob@127.0.0.1:{}", gateway.sip));
+}
+
+/// The part of a recording between two moments.
+fn part(wav: &Wav, from: f64, to: f64) -> &[i16] {
+    let at = |seconds: f64| ((seconds * f64::from(wav.rate)) as usize).min(wav.samples.len());
+    &wav.samples[at(from)..at(to)]
+}
+
+#[test]
+fn hold_silences_the_other_side_and_resume_brings_it_back() {
+    let (gateway, mut alice, bob) = pair("auto");
+    dial_bob(&gateway, &mut alice);
+    alice.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(3));
+    alice.command("hold", "");
+    let held = |gateway: &Gateway| {
+        gateway.status()["calls"][0]["legs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|leg| leg["streams"][0]["direction"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    // Alice sends only, so we only receive from her and only send to Bob: it crossed.
+    wait_for("the hold to cross", || (held(&gateway) == ["recvonly", "sendonly"]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    alice.command("resume", "");
+    wait_for("the resume to cross", || (held(&gateway) == ["sendrecv", "sendrecv"]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    alice.hang_up();
+    bob.event("CALL_CLOSED");
+    let heard = alice.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    for (name, body) in [("before", part(&heard, 1.0, 2.5)), ("after", part(&heard, length - 2.0, length - 0.5))] {
+        let found = tone(body, heard.rate);
+        assert!((found.frequency - 620.0).abs() < 2.0 && found.snr > 20.0, "{name} the hold: {found:?}");
+    }
+    // What she recorded meanwhile is silence, or nothing at all: three seconds of tone are missing.
+    let silent = gaps(&heard.samples, heard.rate, -50.0) as f64 * 0.02;
+    assert!(length - silent < 8.5, "she heard {:.1} s of sound in {length:.1} s", length - silent);
+}
+
+#[test]
+fn early_media_is_heard_before_the_answer() {
+    let (gateway, mut alice, mut bob) = pair("early");
+    dial_bob(&gateway, &mut alice);
+    alice.event("CALL_PROGRESS");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(alice.log().contains("183 Session Progress"), "no early answer");
+    assert!(!alice.log().contains("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;INVITE"));
+    let status = gateway.status();
+    assert_eq!(status["calls"][0]["state"], "ringing", "{status}");
+    let early = alice.heard();
+    let found = tone(part(&early, 1.0, 2.5), early.rate);
+    assert!((found.frequency - 620.0).abs() < 2.0 && found.snr > 25.0, "before the answer: {found:?}");
+    bob.command("accept", "");
+    alice.event("CALL_ESTABLISHED");
+    alice.hang_up();
+    bob.event("CALL_CLOSED");
+}
+
+#[test]
+fn two_phones_of_one_alias_ring_one_answers_the_other_stops() {
+    let (gateway, mut alice, bob) = pair("manual");
+    let mut other = Baresip::start(
+        Account { answer: "manual", ..Account::new("bob", PCMA, 840) },
+        gateway.sip,
+    );
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_INCOMING");
+    other.event("CALL_INCOMING");
+    other.command("accept", "");
+    alice.event("CALL_ESTABLISHED");
+    bob.event("CALL_CLOSED");
+    assert!(bob.log().contains("Reason: SIP;cause=200"), "the phone that stopped was not told why");
+    std::thread::sleep(Duration::from_secs(3));
+    alice.hang_up();
+    other.event("CALL_CLOSED");
+    let heard = alice.heard();
+    let found = tone(part(&heard, 1.0, 2.5), heard.rate);
+    assert!((found.frequency - 840.0).abs() < 2.0 && found.snr > 25.0, "{found:?}");
+}
+
+#[test]
+fn a_caller_who_hears_no_tone_from_the_callee_hears_ours() {
+    let (gateway, mut alice, mut bob) = pair("manual");
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_INCOMING");
+    std::thread::sleep(Duration::from_secs(3));
+    let heard = alice.heard();
+    // One second of tone, four of silence (ITU-T E.180).
+    let found = tone(part(&heard, 0.1, 0.8), heard.rate);
+    assert!((found.frequency - 425.0).abs() < 2.0 && found.snr > 20.0, "{found:?}");
+    bob.hang_up();
+    alice.event("CALL_CLOSED");
+}
+
+#[test]
+fn keys_in_the_media_reach_a_callee_that_takes_info_each_once() {
+    let gateway = Gateway::start(&["alice", "bob"], "");
+    let port = free_port();
+    let mut registering = Registering::on(gateway.sip, port, 3);
+    assert_eq!(registering.register("bob", "bob-secret"), Some(200));
+    drop(registering);
+    let scratch = Scratch::new("sipp-info");
+    let mut callee = program("sipp")
+        .current_dir(scratch.path())
+        .args(["-sf", fixture("sipp/callee_info.xml").to_str().unwrap()])
+        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
+        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
+    std::thread::sleep(Duration::from_millis(500));
+    dial_bob(&gateway, &mut alice);
+    alice.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(1));
+    for key in ["1", "2", "3"] {
+        alice.command("sndcode", key);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    alice.hang_up();
+    let ended = wait_for("the callee's end", || callee.try_wait().unwrap());
+    let messages = std::fs::read_to_string(scratch.path().join("messages.log")).unwrap();
+    assert!(ended.success(), "{messages}");
+    let keys: Vec<&str> = messages.lines().filter_map(|line| line.trim().strip_prefix("Signal=")).collect();
+    assert_eq!(keys, ["1", "2", "3"]);
+}
