@@ -54,7 +54,9 @@ fn hold_silences_the_other_side_and_resume_brings_it_back() {
     bob.event("CALL_CLOSED");
     let heard = alice.heard();
     let length = heard.samples.len() as f64 / f64::from(heard.rate);
-    for (name, body) in [("before", part(&heard, 1.0, 2.5)), ("after", part(&heard, length - 2.0, length - 0.5))] {
+    for (name, body) in
+        [("before", part(&heard, 1.0, 2.5)), ("after", part(&heard, length - 2.0, length - 0.5))]
+    {
         let found = tone(body, heard.rate);
         assert!((found.frequency - 620.0).abs() < 2.0 && found.snr > 20.0, "{name} the hold: {found:?}");
     }
@@ -65,30 +67,39 @@ fn hold_silences_the_other_side_and_resume_brings_it_back() {
 
 #[test]
 fn early_media_is_heard_before_the_answer() {
-    let (gateway, mut alice, mut bob) = pair("early");
+    let gateway = Gateway::start(&["alice", "bob"], "");
+    let scratch = Scratch::new("sipp-early");
+    let tone_wav = scratch.path().join("tone.wav");
+    let samples = (0..8000 * 8).map(|n| (f64::from(n) * 0.62 * std::f64::consts::TAU / 8.0).sin() * 12_000.0);
+    Wav { rate: 8000, samples: samples.map(|sample| sample as i16).collect() }.write(&tone_wav).unwrap();
+    let coded = program("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(&tone_wav)
+        .args(["-f", "mulaw"])
+        .arg(scratch.path().join("tone.ulaw"))
+        .status()
+        .unwrap();
+    assert!(coded.success());
+    let mut callee = registered_sipp(&gateway, &scratch, "sipp/callee_early.xml");
+    let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
     dial_bob(&gateway, &mut alice);
-    alice.event("CALL_PROGRESS");
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(alice.log().contains("183 Session Progress"), "no early answer");
-    assert!(!alice.log().contains("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;INVITE"));
-    let status = gateway.status();
-    assert_eq!(status["calls"][0]["state"], "ringing", "{status}");
+    wait_for("early media", || alice.log().contains("183 Session Progress").then_some(()));
+    std::thread::sleep(Duration::from_millis(3_200));
+    assert_eq!(gateway.status()["calls"][0]["state"], "ringing");
     let early = alice.heard();
-    let found = tone(part(&early, 1.0, 2.5), early.rate);
+    let found = tone(part(&early, 0.5, 2.0), early.rate);
     assert!((found.frequency - 620.0).abs() < 2.0 && found.snr > 25.0, "before the answer: {found:?}");
-    bob.command("accept", "");
     alice.event("CALL_ESTABLISHED");
     alice.hang_up();
-    bob.event("CALL_CLOSED");
+    let ended = wait_for("the callee's end", || callee.try_wait().unwrap());
+    assert!(ended.success());
 }
 
 #[test]
 fn two_phones_of_one_alias_ring_one_answers_the_other_stops() {
     let (gateway, mut alice, bob) = pair("manual");
-    let mut other = Baresip::start(
-        Account { answer: "manual", ..Account::new("bob", PCMA, 840) },
-        gateway.sip,
-    );
+    let mut other =
+        Baresip::start(Account { answer: "manual", ..Account::new("bob", PCMA, 840) }, gateway.sip);
     dial_bob(&gateway, &mut alice);
     bob.event("CALL_INCOMING");
     other.event("CALL_INCOMING");
@@ -121,22 +132,9 @@ fn a_caller_who_hears_no_tone_from_the_callee_hears_ours() {
 #[test]
 fn keys_in_the_media_reach_a_callee_that_takes_info_each_once() {
     let gateway = Gateway::start(&["alice", "bob"], "");
-    let port = free_port();
-    let mut registering = Registering::on(gateway.sip, port, 3);
-    assert_eq!(registering.register("bob", "bob-secret"), Some(200));
-    drop(registering);
     let scratch = Scratch::new("sipp-info");
-    let mut callee = program("sipp")
-        .current_dir(scratch.path())
-        .args(["-sf", fixture("sipp/callee_info.xml").to_str().unwrap()])
-        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
-        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut callee = registered_sipp(&gateway, &scratch, "sipp/callee_info.xml");
     let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
-    std::thread::sleep(Duration::from_millis(500));
     dial_bob(&gateway, &mut alice);
     alice.event("CALL_ESTABLISHED");
     std::thread::sleep(Duration::from_secs(1));
@@ -150,4 +148,24 @@ fn keys_in_the_media_reach_a_callee_that_takes_info_each_once() {
     assert!(ended.success(), "{messages}");
     let keys: Vec<&str> = messages.lines().filter_map(|line| line.trim().strip_prefix("Signal=")).collect();
     assert_eq!(keys, ["1", "2", "3"]);
+}
+
+/// sipp with that scenario, registered as bob on the port that it listens on.
+fn registered_sipp(gateway: &Gateway, scratch: &Scratch, scenario: &str) -> std::process::Child {
+    let port = free_port();
+    let mut registering = Registering::on(gateway.sip, port, 3);
+    assert_eq!(registering.register("bob", "bob-secret"), Some(200));
+    drop(registering);
+    let child = program("sipp")
+        .current_dir(scratch.path())
+        .args(["-sf", fixture(scenario).to_str().unwrap()])
+        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
+        .args(["-mp", &(free_port() + 20_000).to_string()])
+        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("sipp to listen", || std::net::UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
+    child
 }

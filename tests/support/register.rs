@@ -43,16 +43,16 @@ impl Registering {
             peers: vec![[127, 0, 0, 1].into()],
         };
         let mut client = Client::new(account);
-        let first = self.exchange(self.request(user, &call_id))?;
+        let asked = self.request(user, &call_id);
+        let first = self.exchange(&asked)?;
         if first.status != 401 {
             return Some(first.status);
         }
+        let peer = [127, 0, 0, 1].into();
+        let (name, credentials) = client.answer(&asked, &first, peer, &mut self.rng).unwrap();
         let mut second = self.request(user, &call_id);
-        let (name, credentials) = client
-            .answer(&first, [127, 0, 0, 1].into(), &Method::Register, &second.uri, &mut self.rng)
-            .unwrap();
         second.headers.push(name, credentials);
-        Some(self.exchange(second)?.status)
+        Some(self.exchange(&second)?.status)
     }
 
     /// Sends any request text and returns the answer's status.
@@ -83,7 +83,7 @@ impl Registering {
         }
     }
 
-    fn exchange(&self, request: Request) -> Option<Response> {
+    fn exchange(&self, request: &Request) -> Option<Response> {
         self.socket.send(&request.to_bytes()).ok()?;
         self.receive()
     }
