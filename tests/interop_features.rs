@@ -1,5 +1,11 @@
 //! What happens within a call between real softphones: hold, early media, forks, keys.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
 mod support;
 
 use std::time::Duration;

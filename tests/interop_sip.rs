@@ -1,5 +1,11 @@
 //! Real softphones through the gateway. What each of them recorded is the proof.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,11 @@
 //! The registrar of the whole program: rates, kills, refusals.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
 mod support;
 
 use std::collections::HashSet;

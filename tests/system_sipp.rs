@@ -1,5 +1,11 @@
 //! sipp against the whole program: registrations and calls at a rate, counted by sipp itself.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
 mod support;
 
 use std::fmt::Write as _;

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use crosspoint_proto::sip::auth::{Account, Client, Secret};
-use crosspoint_proto::sip::{Message, Method, Name, NameAddr, Request, Response, SipUri, Uri};
+use crosspoint_proto::sip::{Message, Request, Response};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 

@@ -9,6 +9,7 @@ mod sip;
 
 /// Every target by its name: of its file in `targets/` and of its folders in `seeds/` and
 /// `regressions/`.
+#[allow(clippy::type_complexity, reason = "a name and a function, in one table")]
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sip_message", sip::message),
     ("sip_stream", sip::stream),

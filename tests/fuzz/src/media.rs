@@ -122,7 +122,7 @@ pub fn rtp_order(data: &[u8]) {
     for step in steps.chunks_exact(5) {
         let [kind, number, high, low, time] = *step else { return };
         now += Duration::from_millis(u64::from(time) / 4);
-        sequence = sequence.wrapping_add_signed(i16::from(number as i8));
+        sequence = sequence.wrapping_add_signed(i16::from(number.cast_signed()));
         if kind & 0x40 != 0 {
             sequence = sequence.wrapping_add(u16::from_be_bytes([number, high]));
         }
@@ -174,7 +174,7 @@ pub fn rtp_order(data: &[u8]) {
             && timeline.stats().jumps == jumps
         {
             // A tick is 125 us; reports move the line by a twentieth at most.
-            let step = i64::from(timestamp.wrapping_sub(stamp) as i32) * 125_000;
+            let step = i64::from(timestamp.wrapping_sub(stamp).cast_signed()) * 125_000;
             let moved = media.nanos_since(last) - step;
             assert!(moved.abs() <= step.abs() / 20 + 1, "{step} {moved}");
         }
