@@ -212,6 +212,8 @@ fn run_says_what_listens_answers_status_and_stops_on_a_signal() {
         serde_json::from_str(&place.prints(&["status", "--json", "--address", &management])).unwrap();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
 
+    assert_eq!(place.prints(&["status", "--health", "--address", &management]), "healthy\n");
+
     // What is in use is named, with the option; and nothing of the second one stays.
     let (sip, taken) = (running.address("udp:"), Place::new("taken", ""));
     let config = LOOPBACK.replace("udp:127.0.0.1:0", &format!("udp:{sip}"));

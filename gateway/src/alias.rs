@@ -39,36 +39,33 @@ impl Domains {
         Self(domains.into_iter().map(|domain| domain.to_ascii_lowercase()).collect())
     }
 
+    /// Whether `host` is one of the domains by name.
+    pub fn list(&self, host: &str) -> bool {
+        self.0.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+    }
+
     /// Whether calls to `host` are for us: one of the domains, or an address in place of a name.
     pub fn are_ours(&self, host: &str) -> bool {
-        is_address(host) || self.0.is_empty() || self.0.iter().any(|ours| ours.eq_ignore_ascii_case(host))
+        is_address(host) || self.0.is_empty() || self.list(host)
     }
 }
 
 impl Alias {
-    /// The alias in a dialled string or URI.
+    /// The alias in a dialled string or URI. Escapes are resolved where there is a scheme: what has
+    /// none is no URI, and may have been resolved before.
     pub fn parse(dialled: &str, ours: &Domains) -> Result<Self, AliasError> {
-        if dialled.len() > 2 * LONGEST + 64 {
-            return Err(AliasError::TooLong);
-        }
-        let (scheme, rest) = split_scheme(dialled.trim());
-        let text = match rest.rsplit_once('@') {
-            Some((user, host)) if !user.is_empty() => {
-                // `user:password@host` is deprecated and never part of an alias.
-                let user = user.split_once(':').map_or(user, |(user, _)| user);
-                let user = unescape(user)?;
-                let host = host_of(host).to_ascii_lowercase();
-                if host.is_empty() || ours.are_ours(&host) { user } else { format!("{user}@{host}") }
-            }
-            Some((_, host)) => host_of(host).into(),
-            None if scheme == Some("tel") => {
-                let number = rest.split(';').next().unwrap_or_default();
-                number.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect()
-            }
-            // A host alone is an alias too; a bare dial string has no port to cut.
-            None if scheme.is_some() => host_of(rest).into(),
-            None => unescape(rest.split([';', '?']).next().unwrap_or_default())?,
-        };
+        let (user, host) = parts(dialled)?;
+        let host = host.filter(|host| !ours.are_ours(host));
+        Self::checked(host.map_or_else(|| user.clone(), |host| format!("{user}@{host}")))
+    }
+
+    /// The same with its host, whosever that is, as a rule may want to match it.
+    pub fn with_host(dialled: &str) -> Result<Self, AliasError> {
+        let (user, host) = parts(dialled)?;
+        Self::checked(host.map_or_else(|| user.clone(), |host| format!("{user}@{host}")))
+    }
+
+    fn checked(text: String) -> Result<Self, AliasError> {
         let text = text.to_lowercase();
         if text.is_empty() {
             return Err(AliasError::Empty);
@@ -115,6 +112,33 @@ impl fmt::Display for Alias {
 impl Serialize for Alias {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&self.0)
+    }
+}
+
+/// User and host of what was dialled; a host alone is the user. Nothing is checked but lengths.
+fn parts(dialled: &str) -> Result<(String, Option<String>), AliasError> {
+    if dialled.len() > 2 * LONGEST + 64 {
+        return Err(AliasError::TooLong);
+    }
+    let (scheme, rest) = split_scheme(dialled.trim());
+    match rest.rsplit_once('@') {
+        Some((user, host)) if !user.is_empty() => {
+            // `user:password@host` is deprecated and never part of an alias.
+            let user = match scheme {
+                Some(_) => unescape(user.split_once(':').map_or(user, |(user, _)| user))?,
+                None => user.into(),
+            };
+            let host = host_of(host).to_ascii_lowercase();
+            Ok((user, Some(host).filter(|host| !host.is_empty())))
+        }
+        Some((_, host)) => Ok((host_of(host).into(), None)),
+        None if scheme == Some("tel") => {
+            let number = unescape(rest.split(';').next().unwrap_or_default())?;
+            Ok((number.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect(), None))
+        }
+        // A host alone is an alias too; a bare dial string has no port to cut.
+        None if scheme.is_some() => Ok((host_of(rest).into(), None)),
+        None => Ok((rest.split([';', '?']).next().unwrap_or_default().into(), None)),
     }
 }
 
@@ -209,15 +233,49 @@ mod tests {
         for (text, error) in [
             ("", AliasError::Empty),
             ("sip:", AliasError::Empty),
-            ("a%00b@example.com", AliasError::Unprintable),
-            ("a%4", AliasError::Unprintable),
-            ("a%ff@x", AliasError::Unprintable),
+            ("sip:a%00b@example.com", AliasError::Unprintable),
+            ("sip:a%4@x", AliasError::Unprintable),
+            ("sip:a%ff@x", AliasError::Unprintable),
             ("a\r\nb", AliasError::Unprintable),
         ] {
             assert_eq!(Alias::parse(text, &any), Err(error), "{text:?}");
         }
         assert_eq!(Alias::parse(&"a".repeat(256), &any), Err(AliasError::TooLong));
         assert_eq!(Alias::parse(&"a".repeat(1 << 20), &any), Err(AliasError::TooLong));
+    }
+
+    #[test]
+    fn escapes_are_resolved_once() {
+        let any = Domains::default();
+        let once = Alias::parse("sip:%2561lice@example.com", &any).unwrap();
+        assert_eq!(once.as_str(), "%61lice");
+        assert_eq!(Alias::parse(once.as_str(), &any).unwrap(), once);
+    }
+
+    #[test]
+    fn the_host_is_kept_where_a_rule_wants_it() {
+        for (dialled, full) in [
+            ("sip:Joe@192.0.2.7:5070;transport=tcp", "joe@192.0.2.7"),
+            ("joe@Example.com", "joe@example.com"),
+            ("joe", "joe"),
+        ] {
+            assert_eq!(Alias::with_host(dialled).unwrap().as_str(), full);
+        }
+    }
+
+    proptest::proptest! {
+        /// What came out goes in again and stays the same, and nothing panics.
+        #[test]
+        fn a_canonical_alias_is_its_own_canonical_form(dialled in ".{0,40}", host in "[a-z.]{0,9}") {
+            let ours = Domains::new(["example.com".into()]);
+            for text in [dialled.clone(), format!("sip:{dialled}@{host}")] {
+                if let Ok(alias) = Alias::parse(&text, &ours)
+                    && !alias.as_str().contains([':', ';', '?', '@', '[', '>'])
+                {
+                    proptest::prop_assert_eq!(Alias::parse(alias.as_str(), &ours), Ok(alias));
+                }
+            }
+        }
     }
 
     #[test]

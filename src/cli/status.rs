@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use crosspoint_gateway::api::Health;
 use crosspoint_gateway::records::clean;
 use crosspoint_gateway::status::{LegStatus, Status, StreamStatus};
 
@@ -24,6 +25,9 @@ pub(super) struct Show {
     /// The document itself, as JSON.
     #[arg(long)]
     json: bool,
+    /// Only whether it can serve; exit code 1 when it cannot, for health checks.
+    #[arg(long, conflicts_with = "json")]
+    health: bool,
     /// Where the gateway's management listener is, if not where the configuration has it.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<SocketAddr>,
@@ -35,18 +39,31 @@ impl Show {
         let address = self.address.or_else(configured).ok_or_else(|| {
             Failure::Told("http.listen is empty in the configuration: the gateway shows no status".into())
         })?;
-        let body = fetch(reachable(address)).map_err(|error| {
+        let nobody = |error: String| {
             Failure::Told(format!(
                 "no gateway answers at http://{address}: {error}; start one with crosspoint run, or name its \
                  management listener with --address"
             ))
-        })?;
+        };
+        let stranger = |error: serde_json::Error| {
+            Failure::Told(format!("what answers at http://{address} is no gateway: {error}"))
+        };
+        if self.health {
+            let (_, body) = fetch(reachable(address), "/healthz").map_err(nobody)?;
+            let health: Health = serde_json::from_str(&body).map_err(stranger)?;
+            return match health.problems.as_slice() {
+                [] => print("healthy\n"),
+                problems => Err(Failure::Told(format!("not healthy: {}", problems.join("; ")))),
+            };
+        }
+        let (line, body) = fetch(reachable(address), "/status").map_err(nobody)?;
+        if line.split(' ').nth(1) != Some("200") {
+            return Err(nobody(format!("it says {}", clean(&line))));
+        }
         if self.json {
             return print(&format!("{body}\n"));
         }
-        let status: Status = serde_json::from_str(&body).map_err(|error| {
-            Failure::Told(format!("what answers at http://{address} is no gateway: {error}"))
-        })?;
+        let status: Status = serde_json::from_str(&body).map_err(stranger)?;
         print(&table(&status))
     }
 }
@@ -61,21 +78,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn fetch(address: SocketAddr) -> Result<String, String> {
+/// Status line and body.
+fn fetch(address: SocketAddr, path: &str) -> Result<(String, String), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
-    let request = format!("GET /status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(text)?;
     let mut answer = String::new();
     stream.take(ANSWER).read_to_string(&mut answer).map_err(text)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
-    let line = head.lines().next().unwrap_or_default();
-    if line.split(' ').nth(1) != Some("200") {
-        return Err(format!("it says {}", clean(line)));
-    }
-    Ok(body.into())
+    Ok((head.lines().next().unwrap_or_default().into(), body.into()))
 }
 
 fn table(status: &Status) -> String {

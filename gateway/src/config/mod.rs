@@ -34,6 +34,17 @@ pub const DATA_FOLDER: &str = "crosspoint-data";
 /// 5060 + 4000 is easy to keep in mind.
 pub const HTTP_PORT: u16 = 9060;
 
+/// Options without a value by default: their section, name, and an example with what holds without.
+const UNSET: [(&str, &str, &str); 7] = [
+    ("[sip]", "public_address", "\"203.0.113.7\"  # else the local address that leads to each peer"),
+    ("[sip]", "certificate", "\"cert.pem\"  # else a self-signed one in the data folder"),
+    ("[sip]", "key", "\"key.pem\""),
+    ("[sip]", "trusted_certificates", "\"ca.pem\"  # else those of the system"),
+    ("[media]", "public_address", "\"203.0.113.7\"  # else sip.public_address"),
+    ("[media]", "socket_threads", "1  # else one for two processors"),
+    ("[media]", "engine_threads", "2  # else one for each processor"),
+];
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Config {
@@ -70,10 +81,26 @@ impl Config {
         parse::config(text, name)
     }
 
-    /// The effective configuration as TOML, secrets redacted.
+    /// The effective configuration as TOML, secrets redacted. Options that are not set stand there
+    /// as comments.
     pub fn to_toml(&self) -> String {
         // All types serialise to strings, numbers, lists and tables, which TOML has.
-        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+        let set = match toml::to_string(self) {
+            Ok(set) => set,
+            Err(error) => return format!("# cannot be shown: {error}\n"),
+        };
+        let mut shown = String::new();
+        for line in set.lines() {
+            shown.push_str(line);
+            shown.push('\n');
+            let section = set.split_once(line).map(|(_, rest)| rest.split("\n[").next().unwrap_or_default());
+            for (_, key, meaning) in UNSET.iter().filter(|(of, ..)| line == *of) {
+                if !section.is_some_and(|section| section.contains(&format!("\n{key} = "))) {
+                    shown.push_str(&format!("# {key} = {meaning}\n"));
+                }
+            }
+        }
+        shown
     }
 }
 

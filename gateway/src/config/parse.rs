@@ -224,7 +224,6 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
     let priority = from.number("priority", 1, 200).and_then(|number| u8::try_from(number).ok());
     let enable = from.flag("enable").unwrap_or(true);
     let pattern = from.text::<types::Pattern>("match");
-    let match_uri = from.flag("match_uri").unwrap_or(false);
     let replace = from.text::<String>("replace");
     let caller = from.text("from");
     let incoming =
@@ -271,7 +270,6 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
         priority,
         enable,
         pattern,
-        match_uri,
         replace,
         from,
         incoming,
@@ -324,7 +322,14 @@ mod tests {
     #[test]
     fn the_effective_configuration_reads_back() {
         let default = Config::default();
-        assert_eq!(config(&default.to_toml(), "shown").unwrap(), default);
+        let shown = default.to_toml();
+        assert_eq!(config(&shown, "shown").unwrap(), default);
+        // What stands there as a comment is a field that would be read.
+        assert!(shown.contains("# public_address = ") && shown.contains("# engine_threads = "), "{shown}");
+        let commented = shown.replace("# ", "");
+        let all = config(&commented.replace("  else", "  # else"), "shown").unwrap();
+        assert!(all.sip.key.is_some() && all.media.engine_threads.is_some());
+        assert!(!all.to_toml().contains("# "), "{}", all.to_toml());
     }
 
     const FULL: &str = r#"

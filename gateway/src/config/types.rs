@@ -570,12 +570,10 @@ pub struct Rule {
     pub priority: u8,
     /// Whether it is looked at.
     pub enable: bool,
-    /// What the called alias must be, as a whole: without scheme, parameters, and without a host
-    /// that is ours.
+    /// What the called alias must be, as a whole, without scheme and parameters: either without
+    /// its host (where that is ours or an address) or with it.
     #[serde(rename = "match")]
     pub pattern: Pattern,
-    /// Match the whole called URI instead of the alias.
-    pub match_uri: bool,
     /// What is called instead. `None`: unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace: Option<Template>,

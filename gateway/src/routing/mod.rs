@@ -268,10 +268,11 @@ impl Routing {
         if !rule.incoming.contains(&request.protocol) {
             return pass(&format!("not for calls by {}", request.protocol));
         }
-        let subject = if rule.match_uri { request.called.trim() } else { called.as_str() };
-        if !rule.pattern.regex().is_match(subject) {
-            return pass(&format!("{subject} does not match {}", rule.pattern));
-        }
+        let full = Alias::with_host(request.called).unwrap_or_else(|_| called.clone());
+        let Some(subject) = [called, &full].into_iter().find(|it| rule.pattern.regex().is_match(it.as_str()))
+        else {
+            return pass(&format!("{called} does not match {}", rule.pattern));
+        };
         if let Some(from) = &rule.from {
             let claimed = Alias::parse(request.caller, &self.domains).ok();
             let caller = request.device.or(claimed.as_ref()).map(Alias::as_str).unwrap_or_default();
@@ -298,13 +299,14 @@ impl Routing {
         why.push(format!("rule {} \"{}\" matches {subject}", rule.priority, rule.name));
         let replaced = rule.replace.as_ref().map(|template| {
             let mut text = String::new();
-            if let Some(groups) = rule.pattern.regex().captures(subject) {
+            if let Some(groups) = rule.pattern.regex().captures(subject.as_str()) {
                 groups.expand(template.as_str(), &mut text);
             }
             why.push(format!("it makes {text} of it"));
             text
         });
-        Some(self.follow(rule, replaced.as_deref().unwrap_or(subject), request, directory, why))
+        let now_called = replaced.as_deref().unwrap_or(subject.as_str());
+        Some(self.follow(rule, now_called, request, directory, why))
     }
 
     fn follow(
@@ -322,7 +324,7 @@ impl Routing {
         if let Some(presence) = directory.device(&alias) {
             return self.to_device(alias, presence, request, why);
         }
-        let Some(uri) = external_uri(now_called, &alias, rule.proxy.as_ref()) else {
+        let Some(uri) = self.external_uri(now_called, rule.proxy.as_ref()) else {
             why.push("neither the alias nor the rule names a host: add a proxy to the rule".into());
             return Err(Refused::NoDestination);
         };
@@ -333,27 +335,26 @@ impl Routing {
         let (rule, protocol, proxy) = (rule.name.clone(), rule.outgoing, rule.proxy.clone());
         Ok(Target::External { rule, uri, protocol, proxy })
     }
-}
 
-/// The URI to call outside. A full one is kept as it is; an alias gets its domain or the proxy as
-/// host.
-fn external_uri(called: &str, alias: &Alias, proxy: Option<&Proxy>) -> Option<String> {
-    let scheme = called.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-    if matches!(scheme.as_deref(), Some("sip" | "sips")) && called.contains('@') {
-        return Some(called.into());
+    /// The URI to call outside: at the host of the alias, unless that is a domain of ours, else at
+    /// the proxy.
+    fn external_uri(&self, called: &str, proxy: Option<&Proxy>) -> Option<String> {
+        let full = Alias::with_host(called).ok()?;
+        let (user, host) = match full.as_str().rsplit_once('@') {
+            Some((user, host)) => (user, Some(host).filter(|host| !self.domains.list(host))),
+            None => (full.as_str(), None),
+        };
+        let (host, port) = match (host, proxy) {
+            (Some(host), _) => (host.to_owned(), None),
+            (None, Some(proxy)) => (proxy.host.host.clone(), proxy.host.port),
+            (None, None) => return None,
+        };
+        let host = match host.parse() {
+            Ok(address) => Host::from(std::net::IpAddr::to_canonical(&address)),
+            Err(_) => Host::parse(&host).ok()?,
+        };
+        Some(SipUri::new(Some(user), host, port).to_string())
     }
-    let (user, host, port) = match (alias.as_str().rsplit_once('@'), proxy) {
-        (Some((user, domain)), _) => (user, domain.to_owned(), None),
-        (None, Some(proxy)) => (alias.as_str(), proxy.host.host.clone(), proxy.host.port),
-        // The host was an address or a domain of ours, and is no alias of ours: to be dialled it
-        // must stand in the rule.
-        (None, None) => return None,
-    };
-    let host = match host.parse() {
-        Ok(address) => Host::from(std::net::IpAddr::to_canonical(&address)),
-        Err(_) => Host::parse(&host).ok()?,
-    };
-    Some(SipUri::new(Some(user), host, port).to_string())
 }
 
 #[cfg(test)]

@@ -28,10 +28,9 @@ const RULES: &str = r#"
     from = "alice"
     proxy = { host = "trunk.example.net:5061", transport = "tls" }
     [[rules]]
-    name = "raw"
+    name = "host"
     priority = 30
-    match = 'sip:.*@192\.0\.2\.[0-9]+'
-    match_uri = true
+    match = '[^@]+@192\.0\.2\.[0-9]+'
     only_if_registered = false
     [[rules]]
     name = "nowhere"
@@ -123,8 +122,20 @@ fn a_rule_can_lead_to_a_device() {
 }
 
 #[test]
-fn a_rule_can_match_the_whole_uri() {
-    assert_eq!(uri("sip:joe@192.0.2.77", None), "sip:joe@192.0.2.77");
+fn a_rule_can_match_the_host_too() {
+    for called in ["sip:joe@192.0.2.77", "joe@192.0.2.77", "sip:Joe@192.0.2.77:5060;transport=tcp"] {
+        assert_eq!(uri(called, None), "sip:joe@192.0.2.77");
+    }
+    // Without domains of our own every domain counts as ours, and can still be matched.
+    let open = RULES.replace("domains = [\"example.com\"]", "");
+    let decision = decide(&open, "joe@partner.example", "x@y.org", None);
+    assert!(
+        matches!(decision.outcome, Ok(Target::External { ref uri, .. }) if uri == "sip:joe@partner.example")
+    );
+    assert_eq!(
+        decide(&open, "alice@partner.example", "x@y.org", None).outcome,
+        Ok(Target::Device(alias("alice")))
+    );
     assert_eq!(outcome("sip:joe@198.51.100.1", None), Err(Refused::NotFound));
 }
 
