@@ -376,6 +376,12 @@ fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
         insecure_keys: config.media.insecure_keys,
         allow: config.media.allow.iter().filter_map(|network| network.prefix()).collect(),
         own,
+        codecs: config
+            .devices
+            .iter()
+            .filter(|device| !device.codecs.is_empty())
+            .map(|device| (device.alias.to_string(), device.codecs.clone()))
+            .collect(),
         latching: config.media.latching == Latching::Auto,
         media_timeout: Some(config.media.timeout),
         domain: domain.unwrap_or_else(|| host(advertised(config, ip))),

@@ -8,6 +8,15 @@ use serde_json::Value;
 
 use super::{Scratch, free_port, wait_for};
 
+/// A device that may register.
+#[derive(Clone, Debug)]
+pub struct Device<'a> {
+    /// Alias, user name, and with "-secret" its password.
+    pub name: &'a str,
+    /// More lines of its section.
+    pub more: String,
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -21,6 +30,12 @@ pub struct Gateway {
 impl Gateway {
     /// With these devices (password: the name and "-secret") and more lines of configuration.
     pub fn start(devices: &[&str], more: &str) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        Self::with(&devices, more)
+    }
+
+    /// The same, with more lines for each device.
+    pub fn with(devices: &[Device<'_>], more: &str) -> Self {
         let scratch = Scratch::new("gateway");
         let (sip, http) = (free_port(), free_port());
         let tls = free_port();
@@ -36,7 +51,9 @@ impl Gateway {
         );
         for device in devices {
             text.push_str(&format!(
-                "[[devices]]\nalias = \"{device}\"\nusername = \"{device}\"\npassword = \"{device}-secret\"\n"
+                "[[devices]]\nalias = \"{name}\"\nusername = \"{name}\"\npassword = \"{name}-secret\"\n{more}\n",
+                name = device.name,
+                more = device.more,
             ));
         }
         std::fs::write(scratch.path().join("crosspoint.toml"), text).unwrap();

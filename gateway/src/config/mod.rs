@@ -19,8 +19,8 @@ mod types;
 
 pub use parse::{ConfigError, Fault};
 pub use types::{
-    Choice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Latching, Listen, LogFormat, LogLevel,
-    Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers, Template,
+    Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Latching, Listen, LogFormat,
+    LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers, Template,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the

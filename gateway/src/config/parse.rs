@@ -206,6 +206,7 @@ fn device(mut from: Section<'_, '_>, ours: &Domains, earlier: &[DeviceEntry]) ->
     let alias = from.label("alias");
     let username = from.label("username");
     let password = from.secret("password");
+    let codecs = from.choices("codecs").unwrap_or_default();
     let alias = from.require("alias", alias, "\"alice\"")?;
     let password = from.require("password", password, "\"...\"");
     let alias = Alias::parse(&alias, ours).map_err(|error| from.fault("alias", error.to_string())).ok()?;
@@ -216,7 +217,7 @@ fn device(mut from: Section<'_, '_>, ours: &Domains, earlier: &[DeviceEntry]) ->
     if username.contains([':', '"', '\\']) {
         from.fault("username", "must not contain colons, quotes or backslashes");
     }
-    Some(DeviceEntry { alias, username, password: password? })
+    Some(DeviceEntry { alias, username, password: password?, codecs })
 }
 
 fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crosspoint_codecs::format::{MediaFormat, PacketizationMode};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::Prefix;
 use regex::{Regex, RegexBuilder};
@@ -83,6 +84,35 @@ macro_rules! choice {
             }
         }
     };
+}
+
+choice! {
+    /// A codec that a device is held to.
+    CodecChoice {
+        /// Opus.
+        Opus = "opus",
+        /// G.722.
+        G722 = "g722",
+        /// G.711 mu-law.
+        Pcmu = "pcmu",
+        /// G.711 A-law.
+        Pcma = "pcma",
+        /// H.264 in single NAL units.
+        H264Mode0 = "h264-mode0",
+        /// H.264 with fragments and aggregates.
+        H264Mode1 = "h264-mode1",
+    }
+}
+
+impl CodecChoice {
+    /// Whether `format` is of this choice.
+    pub fn is(self, format: &MediaFormat) -> bool {
+        match (self, format) {
+            (Self::H264Mode0, MediaFormat::Video(video)) => video.mode == PacketizationMode::SingleNal,
+            (Self::H264Mode1, MediaFormat::Video(video)) => video.mode == PacketizationMode::NonInterleaved,
+            (_, format) => format.codec().name().eq_ignore_ascii_case(self.word()),
+        }
+    }
 }
 
 choice! {
@@ -534,6 +564,9 @@ pub struct DeviceEntry {
     pub username: String,
     /// With what.
     pub password: Redacted,
+    /// The only codecs that are offered to it and taken from it. Empty: all that we have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub codecs: Vec<CodecChoice>,
 }
 
 /// Where a rule's calls go instead of to the host of the alias.

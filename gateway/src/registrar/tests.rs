@@ -33,7 +33,12 @@ fn alias(text: &str) -> Alias {
 }
 
 fn entry(text: &str) -> DeviceEntry {
-    DeviceEntry { alias: alias(text), username: text.into(), password: Redacted::new("secret") }
+    DeviceEntry {
+        alias: alias(text),
+        username: text.into(),
+        password: Redacted::new("secret"),
+        codecs: Vec::new(),
+    }
 }
 
 fn settings(devices: &[&str]) -> Settings {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::media::Lines;
 use super::{Inner, cause, info};
 use crate::cause::{Cause, Reason};
+use crate::config::CodecChoice;
 use crate::leg::{LegCommand, LegEvent, LegStream};
 use crate::media::port::{StreamEvent, StreamPort};
 
@@ -37,6 +38,8 @@ pub(super) struct Actor {
     pub(super) negotiation: Negotiation,
     pub(super) lines: Lines,
     pub(super) source: SourcePolicy,
+    /// What the device is held to; empty: nothing.
+    pub(super) codecs: Vec<CodecChoice>,
     pub(super) state: State,
 }
 
@@ -346,7 +349,7 @@ impl Actor {
             tracing::info!(%fault, "an offer was not understood");
             Reason::NotAcceptable
         })?;
-        Ok(offer.capabilities)
+        Ok(self.permitted(&offer.capabilities))
     }
 
     fn read_answer(&mut self, body: &Body) -> Result<Vec<LegStream>, Reason> {
@@ -359,6 +362,7 @@ impl Actor {
 
     /// Our offer for a conference that wants `wanted` of this leg.
     pub(super) fn write_offer(&mut self, wanted: &Capabilities) -> Result<Body, Reason> {
+        let wanted = &self.permitted(wanted);
         let local = self.local(wanted)?;
         let sdp = self.negotiation.create_offer(wanted, &local).map_err(|fault| {
             tracing::warn!(%fault, "no offer can be made");
@@ -368,6 +372,7 @@ impl Actor {
     }
 
     fn write_answer(&mut self, wanted: &Capabilities) -> Result<(Body, Vec<LegStream>), Reason> {
+        let wanted = &self.permitted(wanted);
         let local = self.local(wanted)?;
         let (sdp, agreed) =
             self.negotiation.create_answer(wanted, &local, Preference::Ours).map_err(|fault| {
@@ -382,6 +387,18 @@ impl Actor {
             return Err(Reason::NotAcceptable);
         }
         Ok(self.lines.apply(agreed, self.source))
+    }
+
+    /// Without the codecs that the device is not to use.
+    fn permitted(&self, capabilities: &Capabilities) -> Capabilities {
+        let mut permitted = capabilities.clone();
+        if !self.codecs.is_empty() {
+            for line in &mut permitted.media {
+                line.formats.retain(|format| self.codecs.iter().any(|codec| codec.is(format)));
+            }
+            permitted.media.retain(|line| !line.formats.is_empty());
+        }
+        permitted
     }
 
     fn local(&mut self, wanted: &Capabilities) -> Result<Vec<LocalMedia>, Reason> {

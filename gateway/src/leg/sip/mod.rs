@@ -30,7 +30,7 @@ use self::actor::{Actor, State};
 use self::media::{Lines, Site};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
-use crate::config::Proxy;
+use crate::config::{CodecChoice, Proxy};
 use crate::net::media::MediaNet;
 
 /// Machine events that wait for one leg. A leg handles them at once; overflow means that its
@@ -60,6 +60,8 @@ pub struct SipLegConfig {
     pub latching: bool,
     /// Silence after which a leg counts as dead.
     pub media_timeout: Option<Duration>,
+    /// Devices that are held to some codecs.
+    pub codecs: HashMap<String, Vec<CodecChoice>>,
     /// The host in From of calls to others: our domain or address.
     pub domain: Host,
 }
@@ -198,7 +200,9 @@ impl SipLegs {
         } else {
             SourcePolicy::Strict
         };
+        let codecs = party.device.as_ref().and_then(|alias| inner.config.codecs.get(alias)).cloned();
         let actor = Actor {
+            codecs: codecs.unwrap_or_default(),
             inner: inner.clone(),
             call,
             inbox: inbox_queue,
