@@ -164,11 +164,13 @@ impl Wakes {
 pub(super) struct Slots<T> {
     slots: Vec<Option<Box<T>>>,
     used: usize,
+    /// No slot from here on is taken: a large engine with two legs looks at two slots.
+    end: usize,
 }
 
 impl<T> Slots<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { slots: (0..capacity).map(|_| None).collect(), used: 0 }
+        Self { slots: (0..capacity).map(|_| None).collect(), used: 0, end: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -176,11 +178,11 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn find(&self, wanted: impl Fn(&T) -> bool) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.as_deref().is_some_and(&wanted))
+        self.slots[..self.end].iter().position(|slot| slot.as_deref().is_some_and(&wanted))
     }
 
     pub(super) fn by(&mut self, wanted: impl Fn(&T) -> bool) -> Option<&mut T> {
-        self.slots.iter_mut().flatten().map(|entry| &mut **entry).find(|entry| wanted(entry))
+        self.slots[..self.end].iter_mut().flatten().map(|entry| &mut **entry).find(|entry| wanted(entry))
     }
 
     pub(super) fn at(&self, slot: usize) -> Option<&T> {
@@ -198,17 +200,24 @@ impl<T> Slots<T> {
         };
         self.slots[slot] = Some(entry);
         self.used += 1;
+        self.end = self.end.max(slot + 1);
         Ok(slot)
     }
 
     pub(super) fn take(&mut self, slot: usize) -> Option<Box<T>> {
         let taken = self.slots.get_mut(slot)?.take();
         self.used -= usize::from(taken.is_some());
+        while self.end > 0 && self.slots[self.end - 1].is_none() {
+            self.end -= 1;
+        }
         taken
     }
 
     /// Everything with its slot.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
-        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_deref_mut()?)))
+        self.slots[..self.end]
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, entry)| Some((slot, entry.as_deref_mut()?)))
     }
 }

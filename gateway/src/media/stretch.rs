@@ -9,7 +9,7 @@ use crosspoint_codecs::format::Codec;
 /// Fastest rate that is decoded.
 const RATE: usize = Codec::Opus.sample_rate() as usize;
 /// Room: a tick that is almost full, the longest packet (Opus, 120 ms), a splice; and some more.
-pub(super) const ROOM: usize = RATE * 240 / 1000;
+const ROOM_MS: usize = 240;
 /// A splice is between these long: from the shortest cycle of a high voice to two of a low one.
 const SHORTEST_US: usize = 2_500;
 const LONGEST_US: usize = 10_000;
@@ -39,7 +39,7 @@ pub(super) struct Stretch {
 impl Stretch {
     pub(super) fn new(rate: u32) -> Self {
         let rate = usize::try_from(rate).unwrap_or(RATE).clamp(COARSE, RATE);
-        Self { samples: vec![0; ROOM].into(), len: 0, before: 0, rate }
+        Self { samples: vec![0; rate * ROOM_MS / 1000].into(), len: 0, before: 0, rate }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -286,7 +286,7 @@ mod tests {
         let mut out = [7; 960];
         stretch.give(960, &mut out);
         assert_eq!(out, [0; 960]);
-        assert_eq!(stretch.append(|room| room.len() + 5), ROOM);
+        assert_eq!(stretch.append(|room| room.len() + 5), 48 * ROOM_MS);
         assert_eq!(stretch.append(|room| room.len() + 5), 0);
         assert_eq!(stretch.repeat(480, true), 0);
     }
