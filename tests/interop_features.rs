@@ -13,8 +13,7 @@ use std::time::Duration;
 use crosspoint::proof::{Wav, gaps, tone};
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
-use support::register::Registering;
-use support::{Scratch, fixture, free_port, program, wait_for};
+use support::{Scratch, program, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
 
@@ -86,7 +85,7 @@ fn early_media_is_heard_before_the_answer() {
         .status()
         .unwrap();
     assert!(coded.success());
-    let mut callee = registered_sipp(&gateway, &scratch, "sipp/callee_early.xml");
+    let mut callee = support::registered_sipp(&gateway, &scratch, "sipp/callee_early.xml");
     let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
     dial_bob(&gateway, &mut alice);
     wait_for("early media", || alice.log().contains("183 Session Progress").then_some(()));
@@ -139,7 +138,7 @@ fn a_caller_who_hears_no_tone_from_the_callee_hears_ours() {
 fn keys_in_the_media_reach_a_callee_that_takes_info_each_once() {
     let gateway = Gateway::start(&["alice", "bob"], "");
     let scratch = Scratch::new("sipp-info");
-    let mut callee = registered_sipp(&gateway, &scratch, "sipp/callee_info.xml");
+    let mut callee = support::registered_sipp(&gateway, &scratch, "sipp/callee_info.xml");
     let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
     dial_bob(&gateway, &mut alice);
     alice.event("CALL_ESTABLISHED");
@@ -154,24 +153,4 @@ fn keys_in_the_media_reach_a_callee_that_takes_info_each_once() {
     assert!(ended.success(), "{messages}");
     let keys: Vec<&str> = messages.lines().filter_map(|line| line.trim().strip_prefix("Signal=")).collect();
     assert_eq!(keys, ["1", "2", "3"]);
-}
-
-/// sipp with that scenario, registered as bob on the port that it listens on.
-fn registered_sipp(gateway: &Gateway, scratch: &Scratch, scenario: &str) -> std::process::Child {
-    let port = free_port();
-    let mut registering = Registering::on(gateway.sip, port, 3);
-    assert_eq!(registering.register("bob", "bob-secret"), Some(200));
-    drop(registering);
-    let child = program("sipp")
-        .current_dir(scratch.path())
-        .args(["-sf", fixture(scenario).to_str().unwrap()])
-        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
-        .args(["-mp", &(free_port() + 20_000).to_string()])
-        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("sipp to listen", || std::net::UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
-    child
 }

@@ -90,3 +90,23 @@ pub fn program(name: &str) -> Command {
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
+
+/// sipp with that scenario, registered as bob on the port that it listens on.
+pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: &str) -> std::process::Child {
+    let port = free_port();
+    let mut registering = register::Registering::on(gateway.sip, port, 3);
+    assert_eq!(registering.register("bob", "bob-secret"), Some(200));
+    drop(registering);
+    let child = program("sipp")
+        .current_dir(scratch.path())
+        .args(["-sf", fixture(scenario).to_str().unwrap()])
+        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
+        .args(["-mp", &(free_port() + 20_000).to_string()])
+        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("sipp to listen", || std::net::UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
+    child
+}

@@ -129,6 +129,7 @@ fn route(member: &Member, sink: &MemberStream, source: Option<&MemberStream>) ->
     if let Some(unfit) = sink.unfit {
         let why = match unfit {
             Unfit::NalTooLarge => "a NAL unit came that does not fit one packet",
+            Unfit::Picture => "the source's pictures are beyond what the sink decodes",
             Unfit::Rate => "the source sends more than the sink takes",
         };
         return (Route::Transcode { from: source.id }, why.into());

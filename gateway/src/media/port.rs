@@ -96,6 +96,8 @@ pub enum StreamEvent {
 pub enum Unfit {
     /// A NAL unit larger than a packet, and the sink takes single NAL units only.
     NalTooLarge,
+    /// The source's pictures have a profile, level or size that the sink does not take.
+    Picture,
     /// The source sends more than the sink takes.
     Rate,
 }

@@ -337,6 +337,7 @@ impl Loop {
                 Event::Dtmf(digit) => stream.tell(StreamEvent::Dtmf(digit)),
                 Event::KeyframeNeeded => stream.tell(StreamEvent::KeyframeNeeded),
                 Event::NalTooLarge => stream.tell(StreamEvent::RelayUnfit(Unfit::NalTooLarge)),
+                Event::PictureUnfit => stream.tell(StreamEvent::RelayUnfit(Unfit::Picture)),
                 Event::RateUnfit => stream.tell(StreamEvent::RelayUnfit(Unfit::Rate)),
                 Event::PeerLimit(bits) => stream.limit_engine(bits),
                 Event::KeyframeAsked => {

@@ -303,6 +303,9 @@ impl Session {
             Ok(()) => {
                 if frame.keyframe && video {
                     self.asked.arrived();
+                    if source.is_some() {
+                        self.check_unit(&frame.data);
+                    }
                 }
                 if source.is_some() {
                     self.meter(now);

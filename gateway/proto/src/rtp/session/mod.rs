@@ -14,6 +14,7 @@
 
 mod config;
 mod control;
+mod fit;
 mod frames;
 mod keyframe;
 mod receive;
@@ -94,6 +95,9 @@ pub enum Event {
     /// A frame to be relayed held a NAL unit larger than a packet, and the peer takes single NAL
     /// units only. Told once for each source.
     NalTooLarge,
+    /// The pictures of a relay have a profile, level or size that the peer does not take. Told once
+    /// for each source.
+    PictureUnfit,
     /// What is relayed exceeds the peer's limit of so many bit/s: ask the source for less.
     RateExceeded(u32),
     /// It still does after three seconds. Told once for each source.

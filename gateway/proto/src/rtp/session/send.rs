@@ -270,6 +270,7 @@ impl Session {
         let video = self.config.kind.is_video();
         if video && begins_keyframe(packet.payload) {
             self.asked.arrived();
+            self.check_payload(packet.payload);
         }
         // The receiver's playout starts anew with a new feed; pictures end where they end.
         let marker = packet.marker || (first && !video);
