@@ -9,11 +9,8 @@ use super::agreed::{
     AgreedDtmf, AgreedFormat, AgreedLine, EncryptionPolicy, Feedback, LineRefusal, RemoteMedia, SrtpKeys,
 };
 use super::description::{FeedbackKind, MediaLine, Payload, Profile, Sdp};
-use super::format::{FormatKey, event_clock, format_of, h264_parameters};
+use super::format::{COMMON_EVENT_CLOCK, FormatKey, event_clock, format_of, h264_parameters};
 use crate::address::{PeerPolicy, PeerTrust};
-
-/// Clock of telephone-event that every sound codec of ours is accompanied by.
-const COMMON_EVENT_CLOCK: u32 = 8000;
 
 /// A line and the description that it stands in.
 #[derive(Clone, Copy)]

@@ -169,7 +169,7 @@ pub struct AgreedLine {
     /// The transport of the m-line. On `AVP` lines feedback was agreed all the same when
     /// [`AgreedLine::feedback`] says so: phones write it there.
     pub profile: Profile,
-    /// Sound that we put into one packet.
+    /// Sound that we put into one packet; zero for pictures.
     pub ptime: Duration,
     /// Upper limit in bit/s of what we send, by the peer's `b=` and its format's limit.
     pub max_bitrate: Option<u32>,

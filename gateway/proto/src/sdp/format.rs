@@ -13,6 +13,9 @@ use super::fmtp::{DTMF_EVENTS, H264Parameters, OpusParameters, carries_dtmf};
 /// The subtype of RFC 4733.
 const TELEPHONE_EVENT: &str = "telephone-event";
 
+/// The clock of telephone-event that every program has, whatever the clock of its sound.
+pub(super) const COMMON_EVENT_CLOCK: u32 = 8000;
+
 /// What a payload type number is bound to for the life of a session (RFC 3264 section 8.3.2):
 /// everything that a receiver must know to take a packet apart. Limits and wishes may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,16 +10,15 @@ use super::crypto::Crypto;
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
 use super::error::NegotiationError;
 use super::fmtp::H264Parameters;
-use super::format::{FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of};
+use super::format::{
+    COMMON_EVENT_CLOCK, FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of,
+};
 use super::negotiate::Slot;
 use crate::rtp::srtp::SrtpSuite;
 
 /// The feedback that our RTP side gives and takes for pictures.
 const FEEDBACK: [FeedbackKind; 4] =
     [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr];
-
-/// The clock of telephone-event beside every codec but those of 48 kHz.
-const COMMON_EVENT_CLOCK: u32 = 8000;
 
 /// A line of our offer. The slot learns the numbers; those of other lines are in `elsewhere`.
 pub(super) fn offer_line(

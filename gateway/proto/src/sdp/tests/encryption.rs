@@ -170,3 +170,14 @@ fn a_peer_that_insists_is_offered_the_secure_profile_once_more() {
     );
     assert_eq!((first.origin.version, second.origin.version), (1, 2));
 }
+
+#[test]
+fn a_secure_line_is_not_answered_with_a_plain_one() {
+    let mut us = over(EncryptionPolicy::BestEffort, true);
+    assert_eq!(taken(&mut us, &format!("m=audio 5000 RTP/SAVP 0\n{CRYPTO}")), Some(true));
+    let before = us.agreed().to_vec();
+    let offer = us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
+    assert_eq!(offer.media[0].protocol, "RTP/SAVP");
+    let error = us.receive_answer(&body("m=audio 5000 RTP/AVP 0\n")).unwrap_err();
+    assert_eq!((error.status(), us.agreed()), (488, before.as_slice()));
+}
