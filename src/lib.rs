@@ -1,6 +1,7 @@
 //! Crosspoint as a library: a gateway that joins call legs, started from a configuration.
 #![forbid(unsafe_code)]
 
+pub mod demo;
 mod gateway;
 pub mod proof;
 

@@ -9,6 +9,7 @@ use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
 use crosspoint_gateway::registrar::StoreError;
 
+mod demo;
 mod device;
 mod explain;
 mod logging;
@@ -49,6 +50,9 @@ enum Command {
     Status(status::Show),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
     Explain(explain::Explain),
+    /// Prove it on this machine: two phones call each other through a gateway on loopback. Exit code
+    /// 1 when a proof fails.
+    Demo(demo::Demo),
 }
 
 /// Why a command failed, as one sentence with its remedy.
@@ -66,6 +70,8 @@ pub(crate) enum Failure {
     Told(String),
     #[error(transparent)]
     Start(#[from] crosspoint::StartError),
+    #[error(transparent)]
+    Demo(#[from] crosspoint::demo::DemoError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -82,6 +88,10 @@ impl Failure {
 
 /// Executes one command.
 pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
+    // The demo has a configuration and a data folder of its own.
+    if let Command::Demo(demo) = arguments.command {
+        return demo.execute();
+    }
     let setting = Setting::read(arguments.config, arguments.data)?;
     match arguments.command {
         Command::Run(run) => run.execute(setting),
@@ -93,6 +103,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Device(device) => device.execute(&setting),
         Command::Status(show) => show.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
+        Command::Demo(demo) => demo.execute(),
     }
 }
 

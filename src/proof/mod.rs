@@ -10,5 +10,5 @@ mod sound;
 mod wav;
 
 pub use picture::{PictureDifference, psnr};
-pub use sound::{SoundReport, Tone, gaps, onsets, tone};
+pub use sound::{SoundReport, Tone, gaps, onsets, purity, tone};
 pub use wav::{Wav, WavError};

@@ -89,6 +89,18 @@ pub fn tone(samples: &[i16], rate: u32) -> Tone {
     }
 }
 
+/// SNR in dB of a tone of `frequency` in each whole window of 200 ms: their median tells how well a
+/// codec keeps the tone, and those that lie far below it are moments in which a playout slipped.
+pub fn purity(samples: &[i16], rate: u32, frequency: f64) -> Vec<f64> {
+    let window = (rate as usize / 5).max(1);
+    let snr = |chunk: &[i16]| {
+        let chunk: Vec<f64> = chunk.iter().map(|s| f64::from(*s)).collect();
+        let (power, total) = fit(&chunk, frequency, f64::from(rate));
+        10.0 * (power / (total - power).max(1e-9)).log10()
+    };
+    samples.chunks_exact(window).map(snr).collect()
+}
+
 /// Windows of 20 ms whose level lies below `floor` (dB of a full-scale sine).
 pub fn gaps(samples: &[i16], rate: u32, floor: f64) -> usize {
     let window = rate as usize / 50;
@@ -175,6 +187,16 @@ mod tests {
         // The noise is even over 1000 steps: 288.7 RMS against 7071: 27.8 dB.
         let found = tone(&samples, 8000);
         assert!((found.snr - 27.8).abs() < 0.7, "{found:?}");
+    }
+
+    #[test]
+    fn a_slip_spoils_its_own_window_only() {
+        let mut samples = sine(440.0, 10000.0, 8000, 1.0);
+        samples.remove(3000);
+        samples.drain(3000..3008);
+        let windows = purity(&samples, 8000, 440.0);
+        assert_eq!(windows.len(), 4);
+        assert!(windows[1] < 10.0 && [0, 2, 3].iter().all(|at| windows[*at] > 60.0), "{windows:?}");
     }
 
     #[test]
