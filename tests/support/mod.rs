@@ -14,7 +14,7 @@ pub mod sipp;
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// sipp with that scenario, registered as bob on the port that it listens on.
-pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: &str) -> std::process::Child {
+pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: &str) -> Child {
     let port = free_port();
     let mut registering = register::Registering::on(gateway.sip, port, 3);
     assert_eq!(registering.register("bob", "bob-secret"), Some(200));
@@ -103,10 +103,10 @@ pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: 
         .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
         .args(["-mp", &(free_port() + 20_000).to_string()])
         .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("sipp to listen", || std::net::UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
+    wait_for("sipp to listen", || UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
     child
 }
