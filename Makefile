@@ -23,6 +23,7 @@ test: setup-test ## every test of CI, with the time of each stage
 	@./tests/stages ci
 
 gate: setup-test ## the release gate: slow and real-time promises
+	@./tests/setup gate
 	@./tests/stages gate
 
 bench: setup ## criterion benchmarks of codecs and kernels

@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crosspoint_codecs::format::MediaKind;
+use crosspoint_proto::address::PeerTrust;
 use crosspoint_proto::rtp::session::{
     DtmfPayload, Feedback, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig, SourcePolicy,
     SrtpKeys,
 };
-use crosspoint_proto::sdp::{self, AgreedLine, LocalMedia};
+use crosspoint_proto::sdp::{self, AgreedLine, LocalMedia, RemoteMedia};
 use tokio::sync::mpsc;
 
 use crate::leg::LegStream;
@@ -167,7 +168,7 @@ fn session(
         receive,
         send: Some(SendPayload { payload_type: agreed.send.payload, format: agreed.send.format.clone() }),
         dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfPayload { payload_type: dtmf.send, clock: dtmf.clock }),
-        remote: agreed.remote.map(|remote| RemoteAddress {
+        remote: agreed.remote.map(|remote| near(remote, source)).map(|remote| RemoteAddress {
             rtp: remote.rtp,
             rtcp: remote.rtcp.unwrap_or_else(|| RemoteAddress::new(remote.rtp, agreed.rtcp_mux).rtcp),
         }),
@@ -186,5 +187,36 @@ fn session(
         max_send_bitrate: agreed.max_bitrate,
         media_timeout: timeout,
         ..SessionConfig::new(line.role, line.ssrc, cname.to_owned())
+    }
+}
+
+/// Where media is sent at first. An address of some other host is never believed: a device behind
+/// NAT wrote its inner one, or somebody wants a third party flooded. Its port is tried at the host
+/// that its signalling comes from, until its media shows where it is.
+fn near(remote: RemoteMedia, source: SourcePolicy) -> RemoteMedia {
+    match (remote.trust, source) {
+        (PeerTrust::Foreign, SourcePolicy::Latch(ip)) => RemoteMedia {
+            rtp: SocketAddr::new(ip, remote.rtp.port()),
+            rtcp: remote.rtcp.map(|rtcp| SocketAddr::new(ip, rtcp.port())),
+            trust: PeerTrust::Signalling,
+        },
+        _ => remote,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_media_address_is_never_sent_to() {
+        let inner: SocketAddr = "10.0.0.5:4000".parse().unwrap();
+        let outside: IpAddr = "192.0.2.7".parse().unwrap();
+        let said = RemoteMedia { rtp: inner, rtcp: Some(inner), trust: PeerTrust::Foreign };
+        let tried = near(said, SourcePolicy::Latch(outside));
+        assert_eq!((tried.rtp.ip(), tried.rtp.port()), (outside, 4000));
+        assert_eq!(tried.rtcp.map(|rtcp| rtcp.ip()), Some(outside));
+        let own = RemoteMedia { trust: PeerTrust::Signalling, ..said };
+        assert_eq!(near(own, SourcePolicy::Strict), own);
     }
 }
