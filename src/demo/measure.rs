@@ -38,6 +38,9 @@ const PAIR: f64 = 0.5;
 /// shorter or longer.
 const SHIFT: usize = 15;
 
+/// Windows of speech that are compared in one piece: a second.
+const PIECE: usize = 50;
+
 /// Sound as it was heard.
 pub(super) struct Heard {
     pub(super) wav: Wav,
@@ -103,16 +106,26 @@ impl Heard {
     }
 
     /// How well the speech that should begin at `at` follows `spoken`: the correlation of their
-    /// envelopes, and their difference in level in dB.
+    /// envelopes, and their difference in level in dB. Piece by piece, for a playout that keeps its
+    /// depth moves the later ones.
     pub(super) fn speech(&self, at: Duration, spoken: &Wav) -> (f64, f64) {
         let model = envelope(&spoken.samples, spoken.rate);
         let margin = Duration::from_millis(20 * SHIFT as u64);
         let heard = envelope(self.part(at.saturating_sub(margin), LONGEST), self.wav.rate);
-        let best = (0..=2 * SHIFT)
-            .filter_map(|shift| heard.get(shift..shift + model.len()))
-            .map(|window| (correlation(&model, window), level(window) - level(&model)))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        best.unwrap_or((0.0, f64::NEG_INFINITY))
+        let (mut alike, mut weight, mut power) = (0.0, 0.0, 0.0);
+        for (index, piece) in model.chunks_exact(PIECE).enumerate() {
+            let from = index * PIECE;
+            let best = (from..=from + 2 * SHIFT)
+                .filter_map(|from| heard.get(from..from + PIECE))
+                .map(|window| (correlation(piece, window), energy(window)))
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let (correlation, heard) = best.unwrap_or((0.0, 0.0));
+            // A pause has little to say.
+            alike += correlation * energy(piece);
+            weight += energy(piece);
+            power += heard;
+        }
+        (alike / weight.max(1e-9), 10.0 * (power.max(1e-9) / weight.max(1e-9)).log10())
     }
 }
 
@@ -208,9 +221,8 @@ fn envelope(samples: &[i16], rate: u32) -> Vec<f64> {
     samples.chunks_exact((rate as usize / 50).max(1)).map(|chunk| power(chunk).sqrt()).collect()
 }
 
-fn level(envelope: &[f64]) -> f64 {
-    let power = envelope.iter().map(|it| it * it).sum::<f64>() / envelope.len().max(1) as f64;
-    10.0 * power.max(1e-9).log10()
+fn energy(envelope: &[f64]) -> f64 {
+    envelope.iter().map(|it| it * it).sum()
 }
 
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
