@@ -95,7 +95,7 @@ struct View {
     started: SystemTime,
     exchange: Exchange,
     registrar: Registrar,
-    engine: EngineHandle,
+    engines: Vec<EngineHandle>,
     media: Arc<MediaNet>,
     signalling: Arc<driver::Stats>,
     http: Vec<SocketAddr>,
@@ -122,11 +122,7 @@ impl Gateway {
         let sockets = Sockets::bind(&config.sip.listen, settings)?;
         let listening = sockets.listening().to_vec();
         let media = Arc::new(MediaNet::start(&media_config(&config), clock)?);
-        let engine = EngineHandle::start(
-            &EngineConfig { streams: config.limits.calls.saturating_mul(STREAMS_A_CALL) },
-            Arc::new(Registry::built_in()),
-            Arc::new(move || clock.now()),
-        )?;
+        let engines = engines(&config, clock)?;
         let (events, event_queue) = mpsc::channel(EVENTS);
         let machine = sip::Endpoint::new(machine_config(&config, &listening), random()?);
         let driver = sockets.drive(machine, clock, events)?;
@@ -143,7 +139,7 @@ impl Gateway {
         let exchange = Exchange::new(ExchangeParts {
             directory: Arc::new(directory),
             protocols: vec![Arc::new(legs.clone())],
-            engine: engine.clone(),
+            engines: engines.clone(),
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
@@ -175,7 +171,7 @@ impl Gateway {
             clock,
             exchange,
             registrar,
-            engine,
+            engines,
             media,
             config,
         });
@@ -222,10 +218,10 @@ impl Gateway {
         let _ = self.door.await;
         self.watch.shutdown().await;
         self.api.stop().await;
-        let (engine, media) = (self.view.engine.clone(), self.view.media.clone());
+        let (engines, media) = (self.view.engines.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || {
-            engine.stop();
+            engines.iter().for_each(EngineHandle::stop);
             media.stop();
         })
         .await;
@@ -256,7 +252,7 @@ impl Source for View {
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
-            engine: vec![self.engine.worker_stats().into()],
+            engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
             signalling: vec![Signalling::new("sip", &self.signalling)],
             media_ports: Ports { used: self.media.pairs_in_use(), total: self.config.media.ports.pairs() },
         }
@@ -318,11 +314,25 @@ fn trust(config: &Config) -> Trust {
     }
 }
 
+/// Half of the processors, when the configuration says nothing: the other half reads sockets.
+fn half_of_the_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
+}
+
+fn engines(config: &Config, clock: Clock) -> Result<Vec<EngineHandle>, EngineError> {
+    let count = config.media.engine_threads.map_or_else(half_of_the_processors, std::num::NonZeroUsize::get);
+    let streams = config.limits.calls.saturating_mul(STREAMS_A_CALL);
+    (0..count)
+        .map(|_| {
+            let codecs = Arc::new(Registry::built_in());
+            EngineHandle::start(&EngineConfig { streams }, codecs, Arc::new(move || clock.now()))
+        })
+        .collect()
+}
+
 fn media_config(config: &Config) -> MediaConfig {
-    let threads = config.media.socket_threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2)),
-        std::num::NonZeroUsize::get,
-    );
+    let threads =
+        config.media.socket_threads.map_or_else(half_of_the_processors, std::num::NonZeroUsize::get);
     MediaConfig { threads, ports: config.media.ports.first()..=config.media.ports.last() }
 }
 

@@ -75,8 +75,8 @@ pub struct ExchangeParts {
     pub directory: Arc<dyn Directory>,
     /// What can dial.
     pub protocols: Vec<Arc<dyn Protocol>>,
-    /// What converts media.
-    pub engine: EngineHandle,
+    /// What converts media; at least one.
+    pub engines: Vec<EngineHandle>,
     /// How calls behave.
     pub rules: CallRules,
     /// Calls at a time; past it callers are told of congestion.
@@ -227,7 +227,7 @@ impl Exchange {
             return ended(record, refuse(leg, refused).await, start.elapsed());
         }
         let mut answers = view.subscribe();
-        let graph = Graph::new(self.0.parts.engine.clone());
+        let graph = Graph::new(self.engine());
         let call = Call::new(self.0.parts.rules, leg, offered, callees, graph, view);
         let run = call.run(self.0.stop.subscribe());
         let moment = async {
@@ -256,6 +256,17 @@ impl Exchange {
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
         record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
         ended(record, outcome.cause, rang)
+    }
+
+    /// The engine with the fewest members: a call stays within one.
+    fn engine(&self) -> EngineHandle {
+        let members = |engine: &EngineHandle| {
+            let stats = engine.worker_stats();
+            stats.audio.members + stats.video.members
+        };
+        // There is always one: the facade starts at least one.
+        let quietest = self.0.parts.engines.iter().min_by_key(|engine| members(engine));
+        quietest.unwrap_or_else(|| &self.0.parts.engines[0]).clone()
     }
 
     fn protocol(&self, uri: &str) -> Option<&Arc<dyn Protocol>> {

@@ -42,7 +42,7 @@ const UNSET: [(&str, &str, &str); 7] = [
     ("[sip]", "trusted_certificates", "\"ca.pem\"  # else those of the system"),
     ("[media]", "public_address", "\"203.0.113.7\"  # else sip.public_address"),
     ("[media]", "socket_threads", "1  # else one for two processors"),
-    ("[media]", "engine_threads", "2  # else one for each processor"),
+    ("[media]", "engine_threads", "1  # else one for two processors"),
 ];
 
 /// Everything that can be configured.
@@ -196,7 +196,7 @@ pub struct Media {
     /// Socket threads. `None`: one for two processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_threads: Option<NonZeroUsize>,
-    /// Engine workers. `None`: one for each processor.
+    /// Engines, each with a thread for sound and one for pictures. `None`: one for two processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_threads: Option<NonZeroUsize>,
     /// A call whose peer sends nothing for so long ends (unless it is on hold).
