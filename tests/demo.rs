@@ -13,8 +13,11 @@ use support::Scratch;
 fn the_demo_proves_itself() {
     let scratch = Scratch::new("demo");
     let out = scratch.path().join("out");
-    let run =
-        Command::new(env!("CARGO_BIN_EXE_crosspoint")).arg("demo").arg("--out").arg(&out).output().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_crosspoint"))
+        .args(["demo", "--shared-machine", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
     let (text, log) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{text}\n{log}");
     assert!(text.contains("proofs hold"), "{text}");

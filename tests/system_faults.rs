@@ -14,14 +14,14 @@ use support::wait_for;
 
 const AUDIO: &str = "PCMU/8000/1";
 
-fn invite(client: &Registering, gateway: &Gateway, called: &str) -> u16 {
+fn invite(client: &Registering, gateway: &Gateway, called: &str, hops: u8) -> u16 {
     let (port, server) = (client.port(), gateway.sip);
     let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                m=audio 29000 RTP/AVP 0\r\n";
     let text = format!(
         "INVITE sip:{called}@127.0.0.1:{server} SIP/2.0\r\n\
          Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{called}{port};rport\r\n\
-         Max-Forwards: 70\r\nFrom: <sip:stranger@elsewhere.example>;tag=1\r\n\
+         Max-Forwards: {hops}\r\nFrom: <sip:stranger@elsewhere.example>;tag=1\r\n\
          To: <sip:{called}@127.0.0.1>\r\nCall-ID: {called}-{port}\r\nCSeq: 1 INVITE\r\n\
          Contact: <sip:stranger@127.0.0.1:{port}>\r\nContent-Type: application/sdp\r\n\
          Content-Length: {}\r\n\r\n{sdp}",
@@ -31,13 +31,14 @@ fn invite(client: &Registering, gateway: &Gateway, called: &str) -> u16 {
 }
 
 #[test]
-fn a_stranger_is_told_404_480_and_never_gets_out() {
+fn a_stranger_is_told_404_480_483_and_never_gets_out() {
     let gateway = Gateway::start(&["alice"], "");
     let client = Registering::new(gateway.sip, 11);
-    assert_eq!(invite(&client, &gateway, "nobody"), 404);
-    assert_eq!(invite(&client, &gateway, "alice"), 480);
+    assert_eq!(invite(&client, &gateway, "nobody", 70), 404);
+    assert_eq!(invite(&client, &gateway, "alice", 70), 480);
+    assert_eq!(invite(&client, &gateway, "alic", 0), 483);
     // Outside: whatever he is told, it is a refusal, and the log says why.
-    let told = invite(&client, &gateway, "+4930123456789");
+    let told = invite(&client, &gateway, "+4930123456789", 70);
     assert!((400..700).contains(&told) && told != 408, "{told}");
     wait_for("no call to be left", || gateway.status()["calls"].as_array()?.is_empty().then_some(()));
 }

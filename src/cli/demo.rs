@@ -16,6 +16,10 @@ pub(super) struct Demo {
     #[arg(long, value_name = "FOLDER", default_value = "crosspoint-demo")]
     out: PathBuf,
 
+    /// This machine does other work meanwhile: show delays, but judge them ten times more mildly.
+    #[arg(long)]
+    shared_machine: bool,
+
     /// What to log: debug, or info,crosspoint_gateway::net=trace.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log: String,
@@ -26,10 +30,11 @@ impl Demo {
         logging::start(&Log::default(), Some(&self.log))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let began = Instant::now();
-        let report = runtime.block_on(crosspoint::demo::run(&self.out, &mut |line: &str| {
-            // Who does not read the progress may still want the table.
-            let _ = print(&format!("{:5.1} s  {line}\n", began.elapsed().as_secs_f64()));
-        }))?;
+        let report =
+            runtime.block_on(crosspoint::demo::run(&self.out, self.shared_machine, &mut |line: &str| {
+                // Who does not read the progress may still want the table.
+                let _ = print(&format!("{:5.1} s  {line}\n", began.elapsed().as_secs_f64()));
+            }))?;
         print(&format!("{report}What was heard and seen: {}\n", self.out.display()))?;
         Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -75,8 +75,14 @@ const MOST_DELAY: f64 = 2.0;
 /// How long each side talks in a round of the delay measure.
 const ROUND: Duration = Duration::from_secs(4);
 
-/// Rounds at most; the one in the middle counts.
+/// Rounds that are judged when the first is not good; the one in the middle counts.
 const ROUNDS: usize = 3;
+
+/// Rounds at most, those included in which the phones alone were later than the promise.
+const MOST_ROUNDS: usize = 6;
+
+/// On a machine that is shared, real time is shown and only bounds a hang: ten times the promise.
+const SHARED: f64 = 10.0;
 
 /// dB of the scaled pictures against the scaled originals.
 const LEAST_PSNR: f64 = 28.0;
@@ -100,6 +106,7 @@ pub(super) struct Stage<'a> {
     gateway: &'a Gateway,
     clock: Clock,
     out: &'a Path,
+    shared: bool,
     alice: Phone,
     bob: Phone,
     home: Home,
@@ -132,7 +139,12 @@ impl<'a> Stage<'a> {
         home: Home,
     ) -> Self {
         let (registry, units) = (Registry::built_in(), program::clip());
-        Self { gateway, clock, out, alice, bob, home, registry, units }
+        Self { gateway, clock, out, shared: false, alice, bob, home, registry, units }
+    }
+
+    /// The machine is shared: real time is shown, and judged by what bounds a hang.
+    pub(super) const fn share(&mut self) {
+        self.shared = true;
     }
 
     pub(super) async fn stop(self) {
@@ -228,13 +240,19 @@ impl<'a> Stage<'a> {
         let sounds =
             || [ALICE_TONE, BOB_TONE].map(|tone| Sound { tone, beeps: 0..0, speech: None, length: ROUND });
         let mut rounds = Vec::new();
+        let mut tried = 0;
         loop {
             let direct = self.talk(false, wanted(), sounds(), false).await?;
             let through = self.talk(true, wanted(), sounds(), false).await?;
             let (without, with) = (direct.delays(), through.delays());
             let added = |part| percentile(&with, part) - percentile(&without, part);
-            rounds.push((added(0.99), added(0.5), percentile(&without, 0.99), percentile(&with, 0.99)));
-            let first = rounds.len() == 1;
+            let round = (added(0.99), added(0.5), percentile(&without, 0.99), percentile(&with, 0.99));
+            let first = tried == 0;
+            tried += 1;
+            // Where packets are late without a gateway, nothing can be said of one.
+            if round.2 <= MOST_DELAY || tried == MOST_ROUNDS {
+                rounds.push(round);
+            }
             if first {
                 for (name, side, from) in
                     [("bob", &through.bob, &through.alice), ("alice", &through.alice, &through.bob)]
@@ -253,23 +271,24 @@ impl<'a> Stage<'a> {
                 tone_rows(report, RELAYED, "alice", &self.heard(&through.alice)?, BOB_TONE);
             }
             // One good round is proof; a bad one may be the machine's, and is judged among others.
-            if (first && rounds[0].0 <= MOST_DELAY) || rounds.len() == ROUNDS {
+            let good = first && rounds.first().is_some_and(|round| round.0 <= MOST_DELAY);
+            if good || rounds.len() == ROUNDS || tried == MOST_ROUNDS {
                 break;
             }
             tell("the machine was busy: another round of the delay measure");
         }
-        let tried = rounds.len();
         rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (p99, p50, without, with) = rounds[tried / 2];
+        let (p99, p50, without, with) = rounds[rounds.len() / 2];
+        let limit = MOST_DELAY * if self.shared { SHARED } else { 1.0 };
         report.row(
             RELAYED,
             "delay added by the gateway",
             format!("p50 {p50:.2} ms, p99 {p99:.2} ms ({with:.2} less {without:.2})"),
             format!(
-                "p99 <= {MOST_DELAY} ms ({})",
-                if tried == 1 { "first round" } else { "middle of 3 rounds" }
+                "p99 <= {limit} ms ({})",
+                if tried == 1 { "first round".to_owned() } else { format!("middle of {}", rounds.len()) }
             ),
-            p99 <= MOST_DELAY,
+            p99 <= limit,
         );
         Ok(())
     }
