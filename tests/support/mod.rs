@@ -101,7 +101,7 @@ pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: 
         .current_dir(scratch.path())
         .args(["-sf", fixture(scenario).to_str().unwrap()])
         .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
-        .args(["-mp", &(free_port() + 20_000).to_string()])
+        .args(["-mp", &free_port().to_string()])
         .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
