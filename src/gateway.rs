@@ -77,12 +77,23 @@ pub enum StartError {
 /// A running gateway. Several live in one process; dropping one stops it without a goodbye.
 #[derive(Debug)]
 pub struct Gateway {
+    _halt: HaltOnDrop,
     view: Arc<View>,
     api: Api,
     driver: Driver<sip::Command>,
     door: JoinHandle<()>,
     /// Looks after the certificate's files.
     watch: JoinSet<()>,
+}
+
+/// Calls own what they need to go on: without this they would outlive a gateway that is dropped.
+#[derive(Debug)]
+struct HaltOnDrop(Exchange);
+
+impl Drop for HaltOnDrop {
+    fn drop(&mut self) {
+        self.0.halt(Reason::Shutdown);
+    }
 }
 
 /// What the management listener and the owner can see.
@@ -179,7 +190,7 @@ impl Gateway {
         let mut watch = JoinSet::new();
         watch.spawn(async move { certificates.watch().await });
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
-        Ok(Self { view, api, driver, door, watch })
+        Ok(Self { _halt: HaltOnDrop(view.exchange.clone()), view, api, driver, door, watch })
     }
 
     /// What listens for SIP, with real ports where any were asked for.

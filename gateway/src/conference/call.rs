@@ -8,7 +8,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use crosspoint_codecs::format::{Capabilities, MediaKind};
+use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -235,6 +236,10 @@ impl Call {
             self.replan();
             return;
         }
+        if self.ending() {
+            // Its own hang-up is on its way already.
+            return;
+        }
         if self.connected.is_some() {
             // Two picked up at once: the later one is told that it was too late.
             if let Some(late) = self.participant(leg) {
@@ -341,7 +346,11 @@ impl Call {
                 self.replan();
             }
             StreamEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
-            StreamEvent::MediaTimeout => self.end(Cause::local(Reason::MediaTimeout)).await,
+            StreamEvent::MediaTimeout if self.is_dead(leg, role) => {
+                self.end(Cause::local(Reason::MediaTimeout)).await;
+            }
+            // Before the answer, on hold or with the camera off, silence is nothing unusual.
+            StreamEvent::MediaTimeout => {}
             // Its own leg has asked by signalling.
             StreamEvent::KeyframeNeeded | StreamEvent::MediaStarted => {}
         }
@@ -452,6 +461,15 @@ impl Call {
         streams.iter().filter(|stream| stream.agreed.role == role).map(|stream| stream.port.id()).collect()
     }
 
+    /// Whether silence of that stream means that the leg is gone: the call stands, and it should
+    /// speak.
+    fn is_dead(&mut self, leg: LegId, role: MediaKind) -> bool {
+        let stands = self.connected == Some(leg) || self.connected.is_some() && leg == self.caller.leg.id;
+        let speaks =
+            |stream: &LegStream| stream.agreed.role == role && stream.agreed.direction == Direction::SendRecv;
+        stands && !role.is_video() && self.participant(leg).is_some_and(|it| it.streams.iter().any(speaks))
+    }
+
     /// The far side of `leg` in the standing call.
     fn other(&self, leg: LegId) -> Option<&Participant> {
         let connected = self.connected?;
@@ -468,17 +486,27 @@ impl Participant {
         Self { leg, streams: Vec::new(), answered: false, ringing: false, hung_up: false, ended: None }
     }
 
-    async fn tell(&self, command: LegCommand) {
-        if self.ended.is_none() && !self.hung_up {
-            // A leg that is gone tells so by its own last event.
-            let _ = self.leg.commands.send(command).await;
+    async fn tell(&mut self, command: LegCommand) {
+        if self.ended.is_some() || self.hung_up {
+            return;
+        }
+        // Never waited for: a leg that waits for us with a full queue of its own would wait for ever.
+        if let Err(TrySendError::Full(command)) = self.leg.commands.try_send(command) {
+            match command {
+                LegCommand::SendDtmf(_) | LegCommand::RequestKeyframe(_) => {}
+                _ => self.hang_up(Cause::local(Reason::Congestion)).await,
+            }
         }
     }
 
     async fn hang_up(&mut self, cause: Cause) {
         if self.ended.is_none() && !self.hung_up {
             self.hung_up = true;
-            let _ = self.leg.commands.send(LegCommand::Hangup(cause)).await;
+            // A leg that is gone tells so by its own last event.
+            if let Err(TrySendError::Full(command)) = self.leg.commands.try_send(LegCommand::Hangup(cause)) {
+                let commands = self.leg.commands.clone();
+                tokio::spawn(async move { commands.send(command).await });
+            }
         }
     }
 

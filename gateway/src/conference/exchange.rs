@@ -159,9 +159,14 @@ impl Exchange {
             .collect()
     }
 
+    /// Ends every call for that reason and takes no more; waits for nothing.
+    pub fn halt(&self, reason: Reason) {
+        self.0.stop.send_replace(Some(reason));
+    }
+
     /// Ends every call for that reason, takes no more, and waits until all have said goodbye.
     pub async fn stop(&self, reason: Reason) {
-        self.0.stop.send_replace(Some(reason));
+        self.halt(reason);
         // The sender lives in `self`, so this ends by the count alone.
         let _ = self.0.empty.subscribe().wait_for(|count| *count == 0).await;
     }

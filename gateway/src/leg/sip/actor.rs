@@ -81,7 +81,11 @@ impl Actor {
             let next = tokio::select! {
                 event = self.inbox.recv() => match event {
                     Some(event) => self.told(event).await,
-                    None => Next::End(Cause::local(Reason::Shutdown)),
+                    // Overrun, or the gateway is gone: the far end is told where that is possible.
+                    None => {
+                        self.hang_up(Cause::local(Reason::Congestion)).await;
+                        Next::End(Cause::local(Reason::Congestion))
+                    }
                 },
                 command = self.commands.recv(), if self.state.hung_up.is_none() => match command {
                     Some(command) => self.commanded(command).await,
@@ -117,7 +121,11 @@ impl Actor {
                 // A body that is no answer, or a second one of another phone that rings, is passed
                 // over: the final answer counts.
                 match self.read_answer(&body) {
-                    Ok(streams) => self.tell(LegEvent::Progress(streams)).await,
+                    Ok(streams) => {
+                        // Some carriers answer with a bare 200 after this.
+                        self.state.early = Some((Bytes::new(), streams.clone()));
+                        self.tell(LegEvent::Progress(streams)).await
+                    }
                     Err(_) => self.tell(LegEvent::Ringing).await,
                 }
             }
@@ -150,6 +158,7 @@ impl Actor {
             Event::Acked { .. } => Next::Go,
             Event::Reinvite { body, .. } => self.reinvited(body).await,
             Event::ReinviteCancelled { .. } => {
+                self.state.offerless_reinvite = false;
                 self.negotiation.refuse_offer();
                 Next::Go
             }
@@ -184,6 +193,7 @@ impl Actor {
             },
             LegCommand::AcceptReoffer(wanted) => self.accept_reoffer(&wanted).await,
             LegCommand::RefuseReoffer => {
+                self.state.offerless_reinvite = false;
                 self.negotiation.refuse_offer();
                 self.machine(Command::RefuseReinvite { call, status: 488 }).await
             }
@@ -256,6 +266,11 @@ impl Actor {
             self.state.offerless_reinvite = true;
             return self.tell(LegEvent::Reoffered { offer: None }).await;
         };
+        self.state.offerless_reinvite = false;
+        // Our own offer is on its way: both wait and try again (RFC 3261 section 14.2).
+        if self.negotiation.is_pending() && !self.negotiation.owes_answer() {
+            return self.machine(Command::RefuseReinvite { call: self.call, status: 491 }).await;
+        }
         match self.read_offer(&body) {
             Ok(offer) => self.tell(LegEvent::Reoffered { offer: Some(offer) }).await,
             Err(_) => {
