@@ -51,7 +51,8 @@ const TONE_OFF: f64 = 1.0;
 const LEAST_SNR: f64 = 25.0;
 
 /// dB over all of the tone, where a busy machine makes the playout slip now and then: each slip
-/// costs a window of 200 ms about 10 dB.
+/// costs a window of 200 ms about 10 dB. A matter of real time: shown, not judged, on a machine
+/// that is shared.
 const LEAST_SNR_WITH_SLIPS: f64 = 12.0;
 
 /// dB of a full-scale sine below which a window is silent: far below the tone, above any noise.
@@ -75,7 +76,8 @@ const MOST_DELAY: f64 = 2.0;
 /// How long each side talks in a round of the delay measure.
 const ROUND: Duration = Duration::from_secs(4);
 
-/// Rounds that are judged when the first is not good; the one in the middle counts.
+/// Rounds of what depends on real time that are judged when the first is not good; the one in the
+/// middle counts.
 const ROUNDS: usize = 3;
 
 /// Rounds at most, those included in which the phones alone were later than the promise.
@@ -155,7 +157,7 @@ impl<'a> Stage<'a> {
     pub(super) async fn play(&mut self, tell: &mut (dyn FnMut(&str) + Send)) -> Result<Report, DemoError> {
         let mut report = Report::default();
         tell("call 1 of 3: alice (Opus, H.264) calls bob (PCMU, H.264): tones, speech, flashes and beeps");
-        self.transcoded(&mut report).await?;
+        self.transcoded(&mut report, tell).await?;
         tell("call 2 of 3: PCMA to PCMA, with the gateway and without");
         self.relayed(&mut report, tell).await?;
         tell("call 3 of 3: alice's 640x360 to a phone that takes level 1.3 and mode 0");
@@ -163,7 +165,11 @@ impl<'a> Stage<'a> {
         Ok(report)
     }
 
-    async fn transcoded(&mut self, report: &mut Report) -> Result<(), DemoError> {
+    async fn transcoded(
+        &mut self,
+        report: &mut Report,
+        tell: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), DemoError> {
         let (said, answered) = (program::speech(true, SPEECH)?, program::speech(false, SPEECH)?);
         // The caller speaks after the clip and its beeps, the callee while they last.
         let (caller_at, callee_at) = (Duration::from_secs(8), Duration::from_millis(4_500));
@@ -194,11 +200,13 @@ impl<'a> Stage<'a> {
             talk.bob.recording.video.iter().flat_map(|it| it.frame.data.iter().copied()).collect();
         fs::write(self.out.join("callee-saw.h264"), stream)?;
 
-        for (name, heard, frequency, at, spoken) in [
-            ("bob", &heard[1], ALICE_TONE, caller_at, &said),
-            ("alice", &heard[0], BOB_TONE, callee_at, &answered),
+        let tones = [Clarity::new(&heard[1], ALICE_TONE), Clarity::new(&heard[0], BOB_TONE)];
+        let slips = self.slips([tones[0].with_slips, tones[1].with_slips], tell).await?;
+        for (name, heard, frequency, at, spoken, clarity, slips) in [
+            ("bob", &heard[1], ALICE_TONE, caller_at, &said, &tones[0], slips[0]),
+            ("alice", &heard[0], BOB_TONE, callee_at, &answered, &tones[1], slips[1]),
         ] {
-            tone_rows(report, TRANSCODED, name, heard, frequency);
+            tone_rows(report, TRANSCODED, name, frequency, clarity, Some(slips));
             let begins = heard.tone_begins(frequency).unwrap_or_default();
             let (alike, level) = heard.speech(begins + at, spoken);
             report.row(
@@ -231,19 +239,42 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// What slips left of the tones that bob and alice heard, `first` in the call that was had.
+    /// One good round is proof; a bad one may be the machine's, and is judged among others.
+    async fn slips(
+        &mut self,
+        first: [f64; 2],
+        tell: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<[Slips; 2], DemoError> {
+        let mut rounds = vec![first];
+        let good = first.iter().all(|snr| *snr >= LEAST_SNR_WITH_SLIPS);
+        while !good && !self.shared && rounds.len() < ROUNDS {
+            tell("the machine was busy: another round of the transcoded tones");
+            let wanted = (capabilities(Codec::Opus, None), capabilities(Codec::Pcmu, None));
+            let talk = self.talk(true, wanted, tones_only(), false).await?;
+            let clarity = [
+                Clarity::new(&self.heard(&talk.bob)?, ALICE_TONE),
+                Clarity::new(&self.heard(&talk.alice)?, BOB_TONE),
+            ];
+            rounds.push(clarity.map(|it| it.with_slips));
+        }
+        Ok([0, 1].map(|side| {
+            let all: Vec<_> = rounds.iter().map(|round| round[side]).collect();
+            Slips { snr: percentile(&all, 0.5), rounds: rounds.len(), judged: !self.shared }
+        }))
+    }
+
     async fn relayed(
         &mut self,
         report: &mut Report,
         tell: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(), DemoError> {
         let wanted = || (capabilities(Codec::Pcma, None), capabilities(Codec::Pcma, None));
-        let sounds =
-            || [ALICE_TONE, BOB_TONE].map(|tone| Sound { tone, beeps: 0..0, speech: None, length: ROUND });
         let mut rounds = Vec::new();
         let mut tried = 0;
         loop {
-            let direct = self.talk(false, wanted(), sounds(), false).await?;
-            let through = self.talk(true, wanted(), sounds(), false).await?;
+            let direct = self.talk(false, wanted(), tones_only(), false).await?;
+            let through = self.talk(true, wanted(), tones_only(), false).await?;
             let (without, with) = (direct.delays(), through.delays());
             let added = |part| percentile(&with, part) - percentile(&without, part);
             let round = (added(0.99), added(0.5), percentile(&without, 0.99), percentile(&with, 0.99));
@@ -267,8 +298,12 @@ impl<'a> Stage<'a> {
                         came == sent && sent > 0,
                     );
                 }
-                tone_rows(report, RELAYED, "bob", &self.heard(&through.bob)?, ALICE_TONE);
-                tone_rows(report, RELAYED, "alice", &self.heard(&through.alice)?, BOB_TONE);
+                for (name, side, frequency) in
+                    [("bob", &through.bob, ALICE_TONE), ("alice", &through.alice, BOB_TONE)]
+                {
+                    let clarity = Clarity::new(&self.heard(side)?, frequency);
+                    tone_rows(report, RELAYED, name, frequency, &clarity, None);
+                }
             }
             // One good round is proof; a bad one may be the machine's, and is judged among others.
             let good = first && rounds.first().is_some_and(|round| round.0 <= MOST_DELAY);
@@ -487,30 +522,92 @@ fn route_row(
     report.row(call, format!("route of {role} to {name}"), measured, expected, route == expected);
 }
 
-fn tone_rows(report: &mut Report, call: &'static str, name: &str, heard: &Heard, frequency: f64) {
-    let begins = heard.tone_begins(frequency).unwrap_or_default();
-    let part = heard.part(begins + SETTLED, begins + TONE - TONE_EDGE);
-    let found = tone(part, heard.wav.rate);
-    // Where a playout slips to keep its depth, one window suffers: the others tell of the codec.
-    let snr = percentile(&purity(part, heard.wav.rate, found.frequency), 0.5);
+/// How a tone came through a call.
+struct Clarity {
+    frequency: f64,
+    /// dB: the median of its windows, which tells of the codec.
+    snr: f64,
+    /// dB over all of it: where a playout slips to keep its depth, a window suffers.
+    with_slips: f64,
+    /// Windows of 20 ms, and those among them that hold nothing.
+    windows: usize,
+    silent: usize,
+}
+
+impl Clarity {
+    fn new(heard: &Heard, frequency: f64) -> Self {
+        let (begins, rate) = (heard.tone_begins(frequency).unwrap_or_default(), heard.wav.rate);
+        let part = heard.part(begins + SETTLED, begins + TONE - TONE_EDGE);
+        let found = tone(part, rate);
+        Self {
+            frequency: found.frequency,
+            snr: percentile(&purity(part, rate, found.frequency), 0.5),
+            with_slips: found.snr,
+            windows: part.len() / (rate as usize / 50),
+            silent: gaps(part, rate, SILENT),
+        }
+    }
+}
+
+/// Of one tone. `slips` are those of a playout, where one is in the way.
+fn tone_rows(
+    report: &mut Report,
+    call: &'static str,
+    name: &str,
+    frequency: f64,
+    clarity: &Clarity,
+    slips: Option<Slips>,
+) {
+    let mut measured = format!("{:.2} Hz, SNR {:.1} dB", clarity.frequency, clarity.snr);
+    let mut expected = format!("{frequency} Hz, median >= {LEAST_SNR} dB");
+    if let Some(slips) = slips {
+        measured += &format!(", with slips {:.1} dB", slips.snr);
+        expected += &slips.expected();
+    }
     report.row(
         call,
         format!("{name} hears the tone"),
-        format!("{:.2} Hz, SNR {snr:.1} dB, with slips {:.1} dB", found.frequency, found.snr),
-        format!("{frequency} Hz, median >= {LEAST_SNR} dB, all >= {LEAST_SNR_WITH_SLIPS} dB"),
-        (found.frequency - frequency).abs() < TONE_OFF
-            && snr >= LEAST_SNR
-            && found.snr >= LEAST_SNR_WITH_SLIPS,
+        measured,
+        expected,
+        (clarity.frequency - frequency).abs() < TONE_OFF
+            && clarity.snr >= LEAST_SNR
+            && slips.is_none_or(|slips| slips.hold()),
     );
-    let windows = part.len() / (heard.wav.rate as usize / 50);
-    let silent = gaps(part, heard.wav.rate, SILENT);
     report.row(
         call,
         format!("silent windows in {name}'s tone"),
-        format!("{silent} of {windows}"),
+        format!("{} of {}", clarity.silent, clarity.windows),
         "0",
-        silent == 0 && windows >= LEAST_WINDOWS,
+        clarity.silent == 0 && clarity.windows >= LEAST_WINDOWS,
     );
+}
+
+/// What the slips of a playout leave of a tone.
+#[derive(Clone, Copy)]
+struct Slips {
+    /// dB, of the round in the middle.
+    snr: f64,
+    rounds: usize,
+    judged: bool,
+}
+
+impl Slips {
+    fn hold(&self) -> bool {
+        !self.judged || self.snr >= LEAST_SNR_WITH_SLIPS
+    }
+
+    fn expected(&self) -> String {
+        match self.rounds {
+            _ if !self.judged => String::new(),
+            1 => format!(", all >= {LEAST_SNR_WITH_SLIPS} dB"),
+            rounds => format!(", all >= {LEAST_SNR_WITH_SLIPS} dB (middle of {rounds})"),
+        }
+    }
+}
+
+/// What both phones play where nothing but tones is wanted.
+fn tones_only() -> [Sound; 2] {
+    [ALICE_TONE, BOB_TONE].map(|tone| Sound { tone, beeps: 0..0, speech: None, length: ROUND })
 }
 
 fn skew_row(report: &mut Report, call: &'static str, flashes: &[Instant], heard: &Heard) {
