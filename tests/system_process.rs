@@ -41,10 +41,12 @@ fn the_audio_worker_asks_the_kernel_for_sleep_and_wake_alone() {
         .unwrap_or_else(|| panic!("no thread {AUDIO_WORKER} among {all:?}"));
     let scratch = Scratch::new("strace");
     let file: PathBuf = scratch.path().join("trace");
+    let before = caught_up(&gateway);
     let mut strace = program("strace").args(["-p", &worker.to_string(), "-o"]).arg(&file).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     program("kill").args(["-INT", &strace.id().to_string()]).status().unwrap();
     strace.wait().unwrap();
+    let caught_up = caught_up(&gateway) - before;
     alice.hang_up();
     bob.event("CALL_CLOSED");
     let trace = std::fs::read_to_string(&file).unwrap();
@@ -61,8 +63,17 @@ fn the_audio_worker_asks_the_kernel_for_sleep_and_wake_alone() {
     calls.remove("restart_syscall");
     assert!(sleeps.is_some_and(|count| count > 100), "{sleeps:?} sleeps\\n{trace}");
     assert!(wakes.is_some_and(|count| count > 50), "{wakes:?} wakes");
-    assert!(wakes <= sleeps.map(|count| count + 1), "{wakes:?} wakes in {sleeps:?} ticks");
+    // One a tick: a tick that a busy machine made late is made up for without a sleep of its own.
+    let ticks = sleeps.map(|sleeps| sleeps + 1 + caught_up);
+    assert!(wakes <= ticks, "{wakes:?} wakes in {ticks:?} ticks, {caught_up} of them made up for");
     assert!(calls.is_empty(), "and also {calls:?}");
+}
+
+/// Ticks of sound that came right after another.
+fn caught_up(gateway: &Gateway) -> usize {
+    let status = gateway.status();
+    let engines = status["engine"].as_array().unwrap().iter();
+    engines.map(|engine| engine["audio"]["caught_up"].as_u64().unwrap() as usize).sum()
 }
 
 /// The beginning of the name of the thread that ticks for sound.

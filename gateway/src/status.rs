@@ -172,6 +172,8 @@ pub struct Lane {
     pub members: u64,
     /// Steps so far.
     pub steps: u64,
+    /// Those of them that were made up for right after a late wake.
+    pub caught_up: u64,
     /// Steps left out because of a wake that was far too late.
     pub jumped: u64,
     /// Half of all wakes were at most so late.
@@ -318,6 +320,7 @@ impl From<LaneStats> for Lane {
         Self {
             members: stats.members,
             steps: stats.steps,
+            caught_up: stats.caught_up,
             jumped: stats.jumped,
             late_p50_us: micros(stats.late_p50),
             late_p99_us: micros(stats.late_p99),
