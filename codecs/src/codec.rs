@@ -3,6 +3,7 @@
 //! Contract for all four: no call allocates once the first frame has passed (the engine's tick
 //! calls them), no input panics, and a failed call leaves the codec usable.
 
+use std::any::Any;
 use std::time::Duration;
 
 use crate::format::{AudioFormat, H264Profile, VideoFormat};
@@ -78,7 +79,7 @@ pub struct AudioTuning {
 }
 
 /// Encodes mono samples at the codec's own rate.
-pub trait AudioEncoder: Send {
+pub trait AudioEncoder: Send + Any {
     /// Samples a second that go in.
     fn sample_rate(&self) -> u32;
 
@@ -91,6 +92,14 @@ pub trait AudioEncoder: Send {
 
     /// Forgets the past, as at the start of a stream.
     fn reset(&mut self);
+
+    /// Takes over the past of `other`, so that its next packet is the one that `other` would make.
+    /// False, and nothing happens, where `other` is of another kind or the codec keeps its past to
+    /// itself.
+    fn adopt(&mut self, other: &dyn AudioEncoder) -> bool {
+        let _ = other;
+        false
+    }
 }
 
 /// What a video decoder made of an access unit.

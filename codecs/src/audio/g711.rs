@@ -151,6 +151,11 @@ impl AudioEncoder for Encoder {
     }
 
     fn reset(&mut self) {}
+
+    fn adopt(&mut self, _: &dyn AudioEncoder) -> bool {
+        // There is no past.
+        true
+    }
 }
 
 /// Decodes one stream.

@@ -1,6 +1,8 @@
 //! ITU-T G.722 at 64 kbit/s: 16 kHz sound in two half bands, each coded by adaptive differences,
 //! one byte for two samples. Names of blocks are those of the Recommendation, section 6.
 
+use std::any::Any;
+
 use super::conceal::Concealer;
 use super::saturate;
 use crate::codec::{AudioDecoder, AudioEncoder, AudioTuning, CodecError};
@@ -295,6 +297,14 @@ impl AudioEncoder for Encoder {
     fn reset(&mut self) {
         *self = Self::new();
     }
+
+    fn adopt(&mut self, other: &dyn AudioEncoder) -> bool {
+        let other = (other as &dyn Any).downcast_ref::<Self>();
+        if let Some(other) = other {
+            self.clone_from(other);
+        }
+        other.is_some()
+    }
 }
 
 /// Decodes one stream.
@@ -480,6 +490,24 @@ mod tests {
             let after = snr(&clean[next.clone()], &heard[next]);
             assert!(after > 10.0, "after packet {n}: {after:.1} dB");
         }
+    }
+
+    #[test]
+    fn one_that_adopts_another_makes_the_same_packets() {
+        let signal = voice(16_000, 140.0, 3_200);
+        let (mut one, mut other) = (Encoder::new(), Encoder::new());
+        let mut rooms = [[0; 160]; 2];
+        for pcm in signal.chunks_exact(320) {
+            one.encode(pcm, &mut rooms[0]).unwrap();
+        }
+        assert!(other.adopt(&one));
+        for pcm in signal.chunks_exact(320) {
+            one.encode(pcm, &mut rooms[0]).unwrap();
+            other.encode(pcm, &mut rooms[1]).unwrap();
+            assert_eq!(rooms[0], rooms[1]);
+        }
+        let another = crate::audio::g711::Encoder::new(crate::audio::g711::Law::A);
+        assert!(!other.adopt(&another));
     }
 
     #[test]

@@ -129,6 +129,17 @@ impl Resampler {
         Ok(written)
     }
 
+    /// Takes over the past of `other`, so that both go on alike. One that was made for other rates
+    /// is forgotten instead.
+    pub fn adopt(&mut self, other: &Self) {
+        if (self.from, self.to) != (other.from, other.to) {
+            self.reset();
+            return;
+        }
+        self.line.copy_from_slice(&other.line);
+        (self.held, self.at, self.phase) = (other.held, other.at, other.phase);
+    }
+
     /// Forgets the past, as at the start of a stream.
     pub fn reset(&mut self) {
         self.line.fill(0);
@@ -281,6 +292,22 @@ mod tests {
         let (a, b) = ((xs * cc - xc * sc) / det, (xc * ss - xs * sc) / det);
         let wanted = a * xs + b * xc;
         10.0 * (wanted / (energy(pcm) - wanted).max(1e-6)).log10()
+    }
+
+    #[test]
+    fn one_that_adopts_another_goes_on_alike() {
+        for (from, to) in pairs() {
+            let (size, signal) = (from as usize / 50, noise(7, 20_000, from as usize / 10));
+            let (mut one, mut other) = (Resampler::new(from, to).unwrap(), Resampler::new(from, to).unwrap());
+            let mut rooms = [[0; 960]; 2];
+            one.process(&signal[..size], &mut rooms[0]).unwrap();
+            other.adopt(&one);
+            for pcm in signal[size..].chunks_exact(size) {
+                one.process(pcm, &mut rooms[0]).unwrap();
+                other.process(pcm, &mut rooms[1]).unwrap();
+                assert_eq!(rooms[0], rooms[1], "{from} to {to}");
+            }
+        }
     }
 
     #[test]
