@@ -1,12 +1,23 @@
-//! Which vector instructions the kernels may use: found once, passed down, lowered by tests.
+//! Which vector instructions the kernels may use: found once, passed down, lowered by tests and
+//! by configuration.
 
 use std::fmt;
 
-use fearless_simd::{Level, Simd};
+use fearless_simd::Level;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use fearless_simd::Simd;
+
+/// The words of [`Cpu::capped`], best first.
+pub const LEVELS: [&str; 4] = ["avx512", "avx2", "sse4.2", "scalar"];
 
 /// A proof that the processor has certain instructions.
 #[derive(Clone, Copy)]
 pub struct Cpu(pub(crate) Level);
+
+/// A word that is none of [`LEVELS`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no level of instructions is called \"{0}\"; there are: avx512, avx2, sse4.2, scalar")]
+pub struct UnknownLevel(pub String);
 
 impl Cpu {
     /// The best that this machine has.
@@ -14,20 +25,45 @@ impl Cpu {
         Self(Level::new())
     }
 
-    /// All that this machine can run, best first: for tests that hold them against each other
-    /// and for benches.
-    pub fn available() -> Vec<Self> {
-        let mut levels = vec![Level::new()];
-        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-        {
-            let best = Level::new();
-            levels.extend(best.as_avx2().map(Simd::level));
-            levels.extend(best.as_sse4_2().map(Simd::level));
-            levels.extend(best.as_sse2().map(Simd::level));
-        }
-        levels.push(Level::baseline());
-        levels.into_iter().map(Self).collect()
+    /// The best that this machine has, but nothing above `word`, one of [`LEVELS`]. A machine
+    /// that lacks that level takes the next lower one that it has.
+    ///
+    /// `scalar` is what plain code is compiled to: SSE2 on x86-64, NEON on 64-bit ARM, where the
+    /// other words cap nothing.
+    pub fn capped(word: &str) -> Result<Self, UnknownLevel> {
+        let unknown = || UnknownLevel(word.to_owned());
+        let rank = LEVELS.iter().position(|level| *level == word).ok_or_else(unknown)?;
+        let best = Level::new();
+        Ok(Self(LEVELS[rank..].iter().find_map(|word| lowered(best, word)).unwrap_or(best)))
     }
+
+    /// All that this machine can run, best first, each once: for tests that hold them against
+    /// each other and for benches.
+    pub fn available() -> Vec<Self> {
+        let best = Level::new();
+        LEVELS.iter().filter_map(|word| lowered(best, word)).map(Self).collect()
+    }
+
+    /// Its word, one of [`LEVELS`].
+    pub fn name(self) -> &'static str {
+        LEVELS.into_iter().find(|word| lowered(self.0, word).is_some()).unwrap_or("scalar")
+    }
+}
+
+/// `level` brought down to what `word` names, if it reaches that.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn lowered(level: Level, word: &str) -> Option<Level> {
+    match word {
+        "avx512" => level.as_avx512().map(Simd::level),
+        "avx2" => level.as_avx2().map(Simd::level),
+        "sse4.2" => level.as_sse4_2().map(Simd::level),
+        _ => Some(Level::baseline()),
+    }
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+fn lowered(_: Level, word: &str) -> Option<Level> {
+    (word == "scalar").then(Level::baseline)
 }
 
 impl Default for Cpu {
@@ -38,6 +74,36 @@ impl Default for Cpu {
 
 impl fmt::Debug for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cpu({:?})", self.0)
+        write!(f, "Cpu({})", self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prints what the tests of the kernels cover on this machine; `--nocapture` shows it.
+    #[test]
+    fn levels_are_those_of_this_machine_best_first() {
+        let run: Vec<&str> = Cpu::available().into_iter().map(Cpu::name).collect();
+        let lacking: Vec<&str> = LEVELS.into_iter().filter(|word| !run.contains(word)).collect();
+        println!("kernels are tested by {run:?}; this machine cannot run {lacking:?}");
+        assert_eq!(run.first(), Some(&Cpu::detect().name()));
+        assert_eq!(run.last(), Some(&"scalar"));
+        let rank = |word: &&str| LEVELS.iter().position(|level| level == word);
+        assert!(run.is_sorted_by_key(rank));
+    }
+
+    #[test]
+    fn a_cap_is_never_exceeded_and_a_wrong_word_is_named() {
+        for (rank, word) in LEVELS.into_iter().enumerate() {
+            let got = Cpu::capped(word).unwrap().name();
+            assert!(LEVELS[rank..].contains(&got), "{word} gave {got}");
+        }
+        let wrong = Cpu::capped("AVX9").unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "no level of instructions is called \"AVX9\"; there are: avx512, avx2, sse4.2, scalar"
+        );
     }
 }
