@@ -4,5 +4,6 @@
 pub mod cpu;
 pub mod fill;
 pub mod level;
+pub mod mix;
 pub mod resample;
 pub mod scale;
