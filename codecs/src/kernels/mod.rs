@@ -4,6 +4,7 @@
 pub mod cpu;
 pub mod fill;
 pub mod level;
+pub mod limit;
 pub mod mix;
 pub mod resample;
 pub mod scale;
