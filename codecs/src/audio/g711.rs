@@ -3,6 +3,8 @@
 
 use super::conceal::Concealer;
 use crate::codec::{AudioDecoder, AudioEncoder, AudioTuning, CodecError};
+use crate::kernels::cpu::Cpu;
+use crate::kernels::g711;
 
 /// Samples a second.
 pub const SAMPLE_RATE: u32 = 8_000;
@@ -121,12 +123,13 @@ const A: [i16; 256] = {
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder {
     law: Law,
+    cpu: Cpu,
 }
 
 impl Encoder {
     /// An encoder of `law`.
-    pub const fn new(law: Law) -> Self {
-        Self { law }
+    pub fn new(law: Law) -> Self {
+        Self { law, cpu: Cpu::detect() }
     }
 }
 
@@ -138,11 +141,7 @@ impl AudioEncoder for Encoder {
     fn encode(&mut self, pcm: &[i16], out: &mut [u8]) -> Result<usize, CodecError> {
         let room = out.len();
         let out = out.get_mut(..pcm.len()).ok_or(CodecError::Room { needed: pcm.len(), room })?;
-        // One loop a law, so that the choice is not made for every sample.
-        match self.law {
-            Law::Mu => out.iter_mut().zip(pcm).for_each(|(byte, sample)| *byte = encode_mu(*sample)),
-            Law::A => out.iter_mut().zip(pcm).for_each(|(byte, sample)| *byte = encode_a(*sample)),
-        }
+        g711::encode(self.cpu, self.law, pcm, out);
         Ok(pcm.len())
     }
 
@@ -161,13 +160,14 @@ impl AudioEncoder for Encoder {
 /// Decodes one stream.
 pub struct Decoder {
     law: Law,
+    cpu: Cpu,
     concealer: Concealer,
 }
 
 impl Decoder {
     /// A decoder of `law`.
     pub fn new(law: Law) -> Self {
-        Self { law, concealer: Concealer::new(SAMPLE_RATE) }
+        Self { law, cpu: Cpu::detect(), concealer: Concealer::new(SAMPLE_RATE) }
     }
 }
 
@@ -186,13 +186,7 @@ impl AudioDecoder for Decoder {
         }
         let room = out.len();
         let out = out.get_mut(..packet.len()).ok_or(CodecError::Room { needed: packet.len(), room })?;
-        let table = match self.law {
-            Law::Mu => &MU,
-            Law::A => &A,
-        };
-        for (sample, byte) in out.iter_mut().zip(packet) {
-            *sample = table[usize::from(*byte)];
-        }
+        g711::decode(self.cpu, self.law, packet, out);
         self.concealer.heard(out);
         Ok(packet.len())
     }

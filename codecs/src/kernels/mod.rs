@@ -3,6 +3,7 @@
 
 pub mod cpu;
 pub mod fill;
+pub mod g711;
 pub mod level;
 pub mod limit;
 pub mod mix;
