@@ -43,7 +43,7 @@ pub struct SessionConfig {
     /// Upper limit in bit/s of what the peer takes, when it said one.
     pub max_send_bitrate: Option<u32>,
     /// Silence after which [`Event::MediaTimeout`](super::Event::MediaTimeout) is told, counted
-    /// only while the direction receives. `None`: never.
+    /// only while the direction receives; RTCP of the peer breaks it too. `None`: never.
     pub media_timeout: Option<Duration>,
 }
 

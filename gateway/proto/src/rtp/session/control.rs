@@ -119,6 +119,8 @@ impl Session {
         });
         if told {
             self.gate.rtcp_accepted();
+            // A phone that is muted, or that leaves silence out, is there all the same.
+            self.receiver.hear(now);
         }
         if result.is_err() {
             self.drop_one();

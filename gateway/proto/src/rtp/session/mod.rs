@@ -82,7 +82,8 @@ impl<F: FnMut(Channel, SocketAddr, &[u8])> Wire for F {
 pub enum Event {
     /// The first valid media packet since the session was made or a re-offer changed its peer.
     MediaStarted,
-    /// Nothing valid came for the configured time. Told once, until something comes again.
+    /// Nothing valid came for the configured time, neither media nor reports. Told once, until
+    /// something comes again.
     MediaTimeout,
     /// The peer pressed a key; told once, at its start.
     Dtmf(char),

@@ -27,7 +27,7 @@ pub(super) struct Receiver {
     dtmf: DtmfReceiver,
     started: bool,
     timeout: Option<Duration>,
-    /// Last valid packet, or when waiting began.
+    /// Last valid packet, RTCP included, or when waiting began.
     heard: Option<Instant>,
     /// The silence was told.
     silent: bool,
@@ -101,6 +101,11 @@ impl Receiver {
         self.timeout =
             config.media_timeout.filter(|_| config.direction.receives() && config.remote.is_some());
         // A stream that was held gets its whole patience again.
+        self.hear(now);
+    }
+
+    /// The peer gave a sign of life.
+    pub(super) fn hear(&mut self, now: Instant) {
         self.heard = self.timeout.map(|_| now);
         self.silent = false;
     }
@@ -219,8 +224,7 @@ impl Session {
         self.stats.packets_received = self.stats.packets_received.saturating_add(1);
         let bytes = u64::try_from(packet.payload.len()).unwrap_or(0);
         self.stats.bytes_received = self.stats.bytes_received.saturating_add(bytes);
-        self.receiver.heard = self.receiver.timeout.map(|_| now);
-        self.receiver.silent = false;
+        self.receiver.hear(now);
         let receives = self.config.direction.receives();
         let Some(carries) = carries else {
             let key = self.receiver.dtmf.receive(now, header.timestamp, header.marker, packet.payload);

@@ -240,12 +240,37 @@ fn a_peer_that_falls_silent_is_told_once_and_a_held_one_never() {
     for end in &mut call.ends {
         end.with(|session, wire| session.send_frame(now, None, &sound(0, 160), wire));
     }
-    call.run(Duration::from_secs(29));
+    call.run(Duration::from_secs(1));
+    // The reports of the one that vanished come from elsewhere from now on, which is no life.
+    call.ends[1].rtp = "10.0.0.9:4000".parse().unwrap();
+    call.run(Duration::from_secs(28));
     assert_eq!(call.ends[0].count(Event::MediaStarted), 1);
     assert_eq!(call.ends[0].count(Event::MediaTimeout), 0);
     call.run(Duration::from_secs(60));
     assert_eq!(call.ends[0].count(Event::MediaTimeout), 1);
     assert_eq!(call.ends[1].count(Event::MediaTimeout), 0);
+}
+
+#[test]
+fn a_muted_peer_lives_by_its_reports_alone() {
+    // RFC 3550 section 6.3: reports go on when the media pauses.
+    let mut call = pair(&pcmu(), Conditions::PERFECT, |_, config| config.rtcp_mux = false);
+    let now = call.now;
+    for end in &mut call.ends {
+        end.with(|session, wire| session.send_frame(now, None, &sound(0, 160), wire));
+    }
+    call.run(Duration::from_secs(120));
+    assert_eq!(call.ends[0].count(Event::MediaTimeout), 0);
+    // Their octets without a meaning are none.
+    let from = call.ends[1].rtp;
+    call.ends[1].rtp = "10.0.0.9:4000".parse().unwrap();
+    for _ in 0..89 {
+        call.run(Duration::from_secs(1));
+        let now = call.now;
+        let reports = SocketAddr::new(from.ip(), from.port() + 1);
+        call.ends[0].take(now, Channel::Rtcp, reports, &[0x80, 201, 0, 9, 0, 0, 0, 2]);
+    }
+    assert_eq!(call.ends[0].count(Event::MediaTimeout), 1);
 }
 
 #[test]
