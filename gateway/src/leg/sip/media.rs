@@ -32,6 +32,8 @@ pub(super) struct Site {
     pub(super) thread: usize,
     /// Silence after which the leg counts as dead.
     pub(super) timeout: Option<Duration>,
+    /// Where signalling has proven the peer to be.
+    pub(super) proven: Option<IpAddr>,
 }
 
 /// The streams of a leg.
@@ -114,7 +116,7 @@ impl Lines {
             let Some(line) = self.lines.iter_mut().find(|line| line.role == agreed.role) else { continue };
             line.dtmf = agreed.dtmf.is_some();
             line.agreed = true;
-            let config = session(agreed, line, &self.cname, source, self.site.timeout);
+            let config = session(agreed, line, &self.cname, source, &self.site);
             if let Err(fault) = line.port.configure(config) {
                 tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
                 continue;
@@ -150,7 +152,7 @@ fn session(
     line: &Line,
     cname: &str,
     source: SourcePolicy,
-    timeout: Option<Duration>,
+    site: &Site,
 ) -> SessionConfig {
     let mut receive: Vec<ReceivePayload> = agreed
         .receive
@@ -184,8 +186,9 @@ fn session(
             .as_ref()
             .map(|keys| SrtpKeys { send: keys.local.clone(), receive: keys.remote.clone() }),
         source,
+        proven: agreed.remote.and_then(|remote| proven(remote, site.proven)),
         max_send_bitrate: agreed.max_bitrate,
-        media_timeout: timeout,
+        media_timeout: site.timeout,
         ..SessionConfig::new(line.role, line.ssrc, cname.to_owned())
     }
 }
@@ -204,6 +207,13 @@ fn near(remote: RemoteMedia, source: SourcePolicy) -> RemoteMedia {
     }
 }
 
+/// What signalling proves of where media goes: that the peer is there, when it named that very
+/// address. Of a port that was tried behind a NAT it proves nothing.
+fn proven(remote: RemoteMedia, signalling: Option<IpAddr>) -> Option<IpAddr> {
+    let named = remote.rtp.ip().to_canonical();
+    signalling.filter(|ip| remote.trust != PeerTrust::Foreign && ip.to_canonical() == named)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +228,22 @@ mod tests {
         assert_eq!(tried.rtcp.map(|rtcp| rtcp.ip()), Some(outside));
         let own = RemoteMedia { trust: PeerTrust::Signalling, ..said };
         assert_eq!(near(own, SourcePolicy::Strict), own);
+    }
+
+    #[test]
+    fn signalling_proves_the_address_that_the_device_named_and_no_other() {
+        let there: IpAddr = "192.0.2.7".parse().unwrap();
+        let rtp = SocketAddr::new(there, 4000);
+        let named = RemoteMedia { rtp, rtcp: None, trust: PeerTrust::Signalling };
+        assert_eq!(proven(named, Some(there)), Some(there));
+        // Nobody who has not proven himself, and no device that names another host or sits behind a
+        // NAT.
+        assert_eq!(proven(named, None), None);
+        let elsewhere = SocketAddr::new("198.51.100.1".parse().unwrap(), 4000);
+        let listed = RemoteMedia { rtp: elsewhere, trust: PeerTrust::Listed, ..named };
+        assert_eq!(proven(listed, Some(there)), None);
+        let inner = RemoteMedia { rtp: elsewhere, trust: PeerTrust::Foreign, ..named };
+        assert_eq!(proven(inner, Some(there)), None);
+        assert_eq!(proven(RemoteMedia { rtp, ..inner }, Some(there)), None);
     }
 }

@@ -176,8 +176,14 @@ impl SipLegs {
                 bind
             }
         });
-        let site =
-            Site { net: inner.net.clone(), bind, advertised, thread, timeout: inner.config.media_timeout };
+        let site = Site {
+            net: inner.net.clone(),
+            bind,
+            advertised,
+            thread,
+            timeout: inner.config.media_timeout,
+            proven: peer.proven.then(|| peer.address.ip()),
+        };
         let policy = PeerPolicy {
             signalling: peer.address.ip(),
             allow: inner.config.allow.clone(),
@@ -279,6 +285,8 @@ impl Protocol for SipLegs {
             transport: hop.transport,
             translated: to.translated,
             device,
+            // It registered over this flow.
+            proven: device && flow.is_some(),
         };
         let (leg, mut actor) = self.leg(call, party, &peer, thread);
         let has_flow = flow.is_some();
@@ -320,11 +328,20 @@ struct Peer {
     transport: Transport,
     translated: bool,
     device: bool,
+    /// The device is at `address`: it answered a challenge there, and nonces are bound to the address
+    /// that they were sent to ([`crosspoint_proto::sip::auth::Verifier`]).
+    proven: bool,
 }
 
 impl Peer {
     const fn of(source: &Source, device: bool) -> Self {
-        Self { address: source.remote, transport: source.transport, translated: source.translated, device }
+        Self {
+            address: source.remote,
+            transport: source.transport,
+            translated: source.translated,
+            device,
+            proven: device,
+        }
     }
 
     /// Media may be latched: a device that authenticated, behind a NAT.

@@ -40,6 +40,11 @@ pub struct SessionConfig {
     pub srtp: Option<SrtpKeys>,
     /// From whom packets are taken.
     pub source: SourcePolicy,
+    /// The address at which signalling has proven that the peer is: it answered a challenge there
+    /// that was sent to no other. Media for that address needs no valid packet back;
+    /// [`UNPROVEN_PACKETS`](super::UNPROVEN_PACKETS) holds for every other. `None`: nothing is
+    /// proven.
+    pub proven: Option<IpAddr>,
     /// Upper limit in bit/s of what the peer takes, when it said one.
     pub max_send_bitrate: Option<u32>,
     /// Silence after which [`Event::MediaTimeout`](super::Event::MediaTimeout) is told, counted
@@ -63,6 +68,7 @@ impl SessionConfig {
             feedback: Feedback::NONE,
             srtp: None,
             source: SourcePolicy::Strict,
+            proven: None,
             max_send_bitrate: None,
             media_timeout: Some(MEDIA_TIMEOUT),
         }

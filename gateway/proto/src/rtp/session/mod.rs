@@ -259,6 +259,7 @@ impl Session {
         let cut = config.cname.floor_char_boundary(MAX_CNAME);
         config.cname.truncate(cut);
         self.gate.configure(config.source, config.remote, config.rtcp_mux);
+        self.gate.set_proven_ip(config.proven);
         self.rekey(config.srtp.as_ref());
         self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);

@@ -2,7 +2,8 @@
 //!
 //! Two doors that attackers of media gateways use: packets of a stranger that turn the media
 //! towards him (RTP bleed), and an SDP that names a victim as the destination. The first is shut
-//! by [`SourcePolicy`], the second by the limit on what is sent before anything valid came back.
+//! by [`SourcePolicy`], the second by the limit on what is sent before anything valid came back,
+//! unless signalling has proven already that the peer is at that address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub(super) struct SourceGate {
     candidates: [Option<Candidate>; CANDIDATES],
     /// Something valid came back.
     proven: bool,
+    /// The address at which signalling has proven the peer.
+    proven_ip: Option<IpAddr>,
     sent: u32,
     first_sent: Option<Instant>,
 }
@@ -79,6 +82,7 @@ impl SourceGate {
             frozen: false,
             candidates: [None; CANDIDATES],
             proven: false,
+            proven_ip: None,
             sent: 0,
             first_sent: None,
         }
@@ -94,6 +98,11 @@ impl SourceGate {
         } else {
             *self = Self::new(policy, negotiated, mux);
         }
+    }
+
+    /// What signalling has proven of the peer's address, after [`Self::configure`].
+    pub(super) const fn set_proven_ip(&mut self, ip: Option<IpAddr>) {
+        self.proven_ip = ip;
     }
 
     /// Where RTP goes.
@@ -222,7 +231,7 @@ impl SourceGate {
 
     /// Whether one more datagram may be sent now; it counts as sent when it may.
     pub(super) fn may_send(&mut self, now: Instant) -> bool {
-        if self.proven {
+        if self.proven || self.is_proven_by_signalling() {
             return true;
         }
         let first = *self.first_sent.get_or_insert(now);
@@ -231,6 +240,14 @@ impl SourceGate {
         }
         self.sent = self.sent.saturating_add(1);
         true
+    }
+
+    /// Whether all that we send goes to the address that signalling has proven.
+    fn is_proven_by_signalling(&self) -> bool {
+        let Some(ip) = self.proven_ip else { return false };
+        let goes_there =
+            |to: Option<SocketAddr>| to.is_none_or(|to| to.ip().to_canonical() == ip.to_canonical());
+        goes_there(self.rtp()) && goes_there(self.rtcp())
     }
 
     fn is_negotiated(&self, from: SocketAddr) -> bool {
@@ -382,5 +399,33 @@ mod tests {
         gate.rtcp_accepted();
         gate.configure(gate.policy, Some(RemoteAddress::new(at("198.51.100.1:4000"), false)), false);
         assert_eq!((0..1000_u64).filter(|_| gate.may_send(NOW)).count(), 50);
+    }
+
+    #[test]
+    fn an_address_that_signalling_has_proven_needs_no_answer_and_no_other_gains_by_it() {
+        let sends = |gate: &mut SourceGate| (0..1000_u64).filter(|_| gate.may_send(NOW)).count();
+        let mut gate = strict();
+        gate.set_proven_ip(Some("::ffff:192.0.2.1".parse().unwrap()));
+        assert_eq!(sends(&mut gate), 1000);
+        assert!(gate.may_send(NOW + Duration::from_secs(3600)));
+        // A proof of one address is none of another, not even for reports alone.
+        let elsewhere = RemoteAddress::new(at("198.51.100.1:4000"), false);
+        let reports_elsewhere = RemoteAddress { rtp: at("192.0.2.1:4000"), ..elsewhere };
+        for remote in [elsewhere, reports_elsewhere] {
+            let mut gate = strict();
+            gate.configure(SourcePolicy::Strict, Some(remote), false);
+            gate.set_proven_ip(Some("192.0.2.1".parse().unwrap()));
+            assert_eq!(sends(&mut gate), 50, "{remote:?}");
+        }
+        // A re-offer that moves the media away from it loses it, and one without a proof too.
+        let mut gate = strict();
+        gate.set_proven_ip(Some("192.0.2.1".parse().unwrap()));
+        gate.configure(gate.policy, Some(elsewhere), false);
+        gate.set_proven_ip(Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(sends(&mut gate), 50);
+        let mut gate = strict();
+        gate.set_proven_ip(Some("192.0.2.1".parse().unwrap()));
+        gate.set_proven_ip(None);
+        assert_eq!(sends(&mut gate), 50);
     }
 }

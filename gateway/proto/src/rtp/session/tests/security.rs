@@ -70,6 +70,26 @@ fn who_never_answers_gets_fifty_packets() {
 }
 
 #[test]
+fn who_is_proven_by_signalling_hears_us_without_a_word() {
+    let mut end = End::new(2, MediaKind::Audio);
+    let mut proven = config(2, 1, &pcmu(), 96);
+    proven.proven = Some("10.0.0.1".parse().unwrap());
+    end.configure(START, proven.clone());
+    let ring = |end: &mut End, from: u64| {
+        for n in from..from + 1000 {
+            let now = START + Duration::from_millis(n * 20);
+            end.with(|session, wire| session.send_frame(now, None, &sound(n, 160), wire));
+        }
+        (std::mem::take(&mut end.sent).len(), end.session.stats().packets_withheld)
+    };
+    assert_eq!(ring(&mut end, 0), (1000, 0));
+    // A re-offer that names somebody else: the proof is not his.
+    proven.remote = Some(RemoteAddress::new(at("198.51.100.1:4000"), false));
+    end.configure(START + Duration::from_secs(20), proven);
+    assert_eq!(ring(&mut end, 1000), (50, 950));
+}
+
+#[test]
 fn foreign_malformed_and_unknown_packets_are_counted_and_dropped() {
     let mut end = End::new(2, MediaKind::Audio);
     end.configure(START, config(2, 1, &pcmu(), 96));
