@@ -2,12 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 
+mod support;
+
+use std::net::UdpSocket;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crosspoint::{Config, Gateway};
 
+use support::call::StandingCall;
+use support::wait_for;
+
 /// Starts and stops in one process (promise 23).
 const ROUNDS: usize = 200;
+
+/// Threads and descriptors are counted for the whole process, so only one test runs at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn config(folder: &std::path::Path) -> Config {
     let text = format!(
@@ -33,6 +46,7 @@ fn settles(what: &str, most: usize, count: impl Fn() -> usize) {
 
 #[test]
 fn two_hundred_starts_and_stops_leave_no_thread_and_no_descriptor() {
+    let _alone = alone();
     let folder = std::env::temp_dir().join(format!("crosspoint-lifecycle-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let round = || {
@@ -57,6 +71,7 @@ fn two_hundred_starts_and_stops_leave_no_thread_and_no_descriptor() {
 
 #[test]
 fn several_gateways_live_in_one_process_and_a_port_in_use_names_the_option() {
+    let _alone = alone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let base = std::env::temp_dir().join(format!("crosspoint-several-{}", std::process::id()));
@@ -77,4 +92,40 @@ fn several_gateways_live_in_one_process_and_a_port_in_use_names_the_option() {
         again.stop().await;
         std::fs::remove_dir_all(&base).unwrap();
     });
+}
+
+#[test]
+fn a_gateway_that_is_dropped_ends_its_calls_and_leaves_no_thread_descriptor_or_port() {
+    let _alone = alone();
+    let folder = std::env::temp_dir().join(format!("crosspoint-dropped-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut configured = config(&folder);
+    let bob = "[[devices]]\nalias = \"bob\"\nusername = \"bob\"\npassword = \"bob-secret\"\n";
+    configured.devices = Config::from_toml(bob, "test").unwrap().devices;
+    let round = || {
+        let gateway = runtime.block_on(Gateway::start(configured.clone())).unwrap();
+        let call = StandingCall::new(gateway.listening()[0].address.port(), "bob", "bob-secret");
+        // Both legs have ports, and the engine works for them.
+        wait_for("the call to stand", || {
+            let status = gateway.status();
+            let stands = status.calls.first().is_some_and(|call| call.state == "answered");
+            (stands && status.media_ports.used == 2).then_some(())
+        });
+        let listening: Vec<_> = gateway.listening().iter().map(|listen| listen.address).collect();
+        // The host's runtime goes on.
+        runtime.block_on(async { drop(gateway) });
+        drop(call);
+        listening
+    };
+    round();
+    std::thread::sleep(Duration::from_secs(1));
+    let (threads, descriptors) = (count("/proc/self/task"), count("/proc/self/fd"));
+    for _ in 0..3 {
+        let mut ports: Vec<_> = (36_000..36_100).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        ports.push(round()[0]);
+        settles("threads", threads + 2, || count("/proc/self/task"));
+        settles("descriptors", descriptors, || count("/proc/self/fd"));
+        settles("ports", 0, || ports.iter().filter(|port| UdpSocket::bind(port).is_err()).count());
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -8,6 +8,7 @@
 )]
 
 pub mod baresip;
+pub mod call;
 pub mod gateway;
 pub mod register;
 pub mod sipp;

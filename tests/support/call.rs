@@ -1,0 +1,81 @@
+//! A call by hand: two bare sockets, enough SIP that it stands, no media.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crosspoint_proto::sip::{Message, Method, Name, Response};
+
+use super::free_port;
+use super::register::Registering;
+
+/// The two ends of a call that stands.
+#[derive(Debug)]
+pub struct StandingCall {
+    pub caller: UdpSocket,
+    pub callee: UdpSocket,
+}
+
+impl StandingCall {
+    /// From a stranger who speaks PCMA to the device `user`, which speaks PCMU and registers first.
+    pub fn new(server: u16, user: &str, password: &str) -> Self {
+        let port = free_port();
+        assert_eq!(Registering::on(server, port, 5).register(user, password), Some(200));
+        let [caller, callee] = [0, port].map(|port| {
+            let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+            socket.connect(("127.0.0.1", server)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket
+        });
+        let here = caller.local_addr().unwrap();
+        let request = |method: &str, uri: &str, to_tag: &str, sdp: &str| {
+            format!(
+                "{method} {uri} SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP {here};branch=z9hG4bK-{method};rport\r\n\
+                 Max-Forwards: 70\r\n\
+                 From: <sip:stranger@{here}>;tag=stranger\r\n\
+                 To: <sip:{user}@127.0.0.1>{to_tag}\r\n\
+                 Call-ID: by-hand@{here}\r\n\
+                 CSeq: 1 {method}\r\n\
+                 Contact: <sip:stranger@{here}>\r\n\
+                 Content-Type: application/sdp\r\n\
+                 Content-Length: {}\r\n\r\n{sdp}",
+                sdp.len()
+            )
+        };
+        let to = format!("sip:{user}@127.0.0.1:{server}");
+        caller.send(request("INVITE", &to, "", &sdp(8)).as_bytes()).unwrap();
+        let invite = receive(&callee, |message| match message {
+            Message::Request(request) if request.method == Method::Invite => Some(request),
+            _ => None,
+        });
+        let mut answer = Response::to(&invite, 200, Some("callee")).with_body("application/sdp", sdp(0));
+        answer.headers.push(Name::Contact, format!("<sip:{user}@127.0.0.1:{port}>"));
+        callee.send(&answer.to_bytes()).unwrap();
+        let answered = receive(&caller, |message| match message {
+            Message::Response(response) if response.is_success() => Some(response),
+            _ => None,
+        });
+        let to_tag = answered.headers.to().and_then(|to| to.tag().map(str::to_owned)).unwrap();
+        caller.send(request("ACK", &to, &format!(";tag={to_tag}"), "").as_bytes()).unwrap();
+        Self { caller, callee }
+    }
+}
+
+fn sdp(payload_type: u8) -> String {
+    let rtp = free_port();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio {rtp} RTP/AVP {payload_type}\r\n"
+    )
+}
+
+/// The next message that is wanted; others are passed over.
+fn receive<T>(socket: &UdpSocket, mut wanted: impl FnMut(Message) -> Option<T>) -> T {
+    let mut buffer = [0; 65_536];
+    loop {
+        let len = socket.recv(&mut buffer).expect("a message within five seconds");
+        if let Some(found) = Message::parse(&buffer[..len]).ok().and_then(&mut wanted) {
+            return found;
+        }
+    }
+}
