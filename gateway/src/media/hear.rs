@@ -23,6 +23,9 @@ const SLIP_ONE_IN: u32 = 960;
 /// From so many ns off the ideal on, cycles of the voice are cut out or repeated where that is not
 /// heard.
 const SPLICE_FROM: i64 = 3_500_000;
+/// A splice may go so far beyond the ideal: whole cycles fit where the rest of the way is none.
+/// Playout's margin covers it.
+const SPLICE_BEYOND: u64 = 2_000_000;
 /// Where no place was found by then (noise, music), slipping begins; and where it is enough.
 /// Playout's margin covers it.
 const SLIP_FROM: i64 = 5_000_000;
@@ -239,7 +242,7 @@ impl Decoding {
     /// Cuts or repeats up to `lag`; false when there was no place for it.
     fn splice(&mut self, lag: i64) -> bool {
         let force = lag.abs() > SPLICE_ANYWHERE;
-        let most = self.samples(Duration::from_nanos(lag.unsigned_abs()));
+        let most = self.samples(Duration::from_nanos(lag.unsigned_abs() + SPLICE_BEYOND));
         let moved = if lag < 0 {
             self.stretch.repeat(most, force)
         } else if self.stretch.len() >= self.stretch.needed(self.tick) {

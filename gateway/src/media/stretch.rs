@@ -19,6 +19,8 @@ const BLEND_US: usize = 5_000;
 const QUIET: f32 = 33.0 * 33.0;
 /// Correlation from which a splice is not heard.
 const ALIKE: f32 = 0.7;
+/// Correlation of what is the same for all purposes, wherever it lies: a hum too slow for a cycle.
+const SAME: f32 = 0.99;
 /// Search step, as a fraction of a second: fine enough for 4 kHz sound; refined around the best.
 const COARSE: usize = 8_000;
 
@@ -119,30 +121,46 @@ impl Stretch {
     fn place(&self, most: usize, force: bool) -> Option<usize> {
         let (shortest, blend) = (self.of(SHORTEST_US), self.of(BLEND_US));
         let longest = self.of(LONGEST_US).min(most).max(shortest);
-        let line = self.samples.get(..self.len)?.get(..longest + blend)?;
-        let energy: f32 = line.iter().map(|s| f32::from(*s) * f32::from(*s)).sum();
-        if energy < QUIET * (line.len() as f32) {
+        let line = self.samples.get(..self.len)?;
+        let compared = line.get(..longest + blend)?;
+        let energy: f32 = compared.iter().map(|s| f32::from(*s) * f32::from(*s)).sum();
+        if energy < QUIET * (compared.len() as f32) {
             return Some(longest);
         }
         let step = (self.rate / COARSE).max(1);
+        // What is not there yet may be better still.
+        let likeness = |lag: usize, stride: usize| {
+            line.get(lag..lag + blend).map_or(f32::INFINITY, |other| alike(&line[..blend], other, stride))
+        };
+        // The most alike, and the most alike of those that are a summit: a place that gets better
+        // and better up to the end of the range is a part of a cycle, not a whole one.
         let best = |from: usize, to: usize, stride: usize| {
-            let mut best = (0.0, from);
+            let (mut best, mut summit) = ((0.0, from), (0.0, from));
+            let (mut before, mut here) =
+                (likeness(from.saturating_sub(stride), stride), likeness(from, stride));
             let mut lag = from;
             while lag <= to {
-                let alike = alike(&line[..blend], &line[lag..lag + blend], stride);
-                if alike > best.0 {
-                    best = (alike, lag);
+                let next = likeness(lag + stride, stride);
+                if here > best.0 {
+                    best = (here, lag);
                 }
+                if here > summit.0 && here >= before && here >= next {
+                    summit = (here, lag);
+                }
+                (before, here) = (here, next);
                 lag += stride;
             }
-            best
+            (best, summit)
         };
-        let (mut alike, mut lag) = best(shortest, longest, step);
+        let (best_of_all, summit) = best(shortest, longest, step);
+        let (mut alike, mut lag) = if summit.0 >= ALIKE { summit } else { best_of_all };
+        let whole = summit.0 >= ALIKE || alike >= SAME;
         if step > 1 {
-            (alike, lag) =
-                best((lag + 1).saturating_sub(step).max(shortest), (lag + step - 1).min(longest), 1);
+            let (from, to) = ((lag + 1).saturating_sub(step).max(shortest), (lag + step - 1).min(longest));
+            ((alike, lag), _) = best(from, to, 1);
         }
-        (alike >= ALIKE || force).then_some(lag)
+        let good = whole && alike >= ALIKE;
+        (good || force).then_some(lag)
     }
 
     const fn of(&self, micros: usize) -> usize {
@@ -243,6 +261,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_cycle_is_no_place_and_the_whole_cycle_behind_it_is() {
+        // 440 Hz has whole cycles of 2.27 and 4.55 ms. What is most alike within 3.5 ms is 2.5 ms
+        // long, a tenth of a cycle off: alike enough by correlation, and heard as a jump.
+        for cut in [true, false] {
+            let splice = |most: usize, force: bool| {
+                let mut stretch = line(48_000, 440.0, 1_920);
+                if cut { stretch.cut(most, force) } else { stretch.repeat(most, force) }
+            };
+            assert_eq!((splice(168, false), splice(168, true)), (0, 120));
+            assert_eq!(splice(264, false), 218);
+            assert_eq!(splice(1_920, false), 436);
+        }
+        // A line that ends before the next cycle shows no summit either.
+        let mut short = line(48_000, 440.0, 120 + 240 + 48);
+        assert_eq!(short.cut(168, false), 0);
+        // Of a sound too slow for a cycle any part is as good as the next.
+        let mut slow = line(48_000, 440.0, 1_920);
+        slow.samples.fill(5_000);
+        assert!(slow.cut(168, false) > 0);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::super::port::{Arrival, RING, Wishes};
 use super::super::stats::SourceStats;
 use super::*;
 
+mod stalls;
+
 const RATE: u32 = 8_000;
 const START: u64 = 1_000_000_000_000;
 
