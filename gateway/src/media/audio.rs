@@ -9,8 +9,9 @@ use crosspoint_codecs::format::Codec;
 
 use super::hear::{AudioSource, Decoding};
 use super::lane::{Lane, Mailbox, Slots, Wakes};
+use super::packets::Encoding;
 use super::port::StreamId;
-use super::speak::{AudioSink, Encoding, Routing};
+use super::speak::{AudioSink, Routing};
 use super::stats::LaneCounters;
 
 /// Sound in one tick.

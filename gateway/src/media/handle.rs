@@ -19,7 +19,7 @@ use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, Wo
 use super::timeline::Timeline;
 use super::video::VideoCommand;
 use super::worker::Workers;
-use super::{hear, see, show, speak};
+use super::{hear, packets, see, show, speak};
 
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl EngineHandle {
         let counters = Arc::new(SinkCounters::default());
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = speak::encoding(&*self.0.codecs, format)?;
+                let part = packets::encoding(&*self.0.codecs, format)?;
                 Command::Audio(AudioCommand::Sink(speak::sink(id, outlet, counters.clone(), part)))
             }
             MediaFormat::Video(format) => {
@@ -251,7 +251,7 @@ impl EngineHandle {
     pub fn set_sink_format(&self, id: StreamId, format: &MediaFormat) -> Result<(), EngineError> {
         let command = match format {
             MediaFormat::Audio(format) => {
-                let part = speak::encoding(&*self.0.codecs, format)?;
+                let part = packets::encoding(&*self.0.codecs, format)?;
                 Command::Audio(AudioCommand::Encoding { id, part })
             }
             MediaFormat::Video(format) => {

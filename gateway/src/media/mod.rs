@@ -18,6 +18,7 @@ pub mod engine;
 pub mod handle;
 mod hear;
 mod lane;
+mod packets;
 pub mod parts;
 mod player;
 mod playout;
