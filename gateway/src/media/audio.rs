@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::Codec;
+use crosspoint_codecs::kernels::mix::Gain;
 
+use super::bus::{Bus, Member, Refit, Rendition, RenditionId};
 use super::hear::{AudioSource, Decoding};
 use super::lane::{Lane, Mailbox, Slots, Wakes};
 use super::packets::Encoding;
 use super::port::StreamId;
-use super::speak::{AudioSink, Routing};
+use super::route::BusId;
+use super::speak::{AudioSink, Heard, Routing, Sound, Wanted};
 use super::stats::LaneCounters;
 
 /// Sound in one tick.
@@ -29,6 +32,14 @@ pub(super) enum AudioCommand {
     Route { sink: StreamId, part: Box<Routing> },
     RemoveSource(StreamId),
     RemoveSink(StreamId),
+    Bus(Box<Bus>),
+    RemoveBus(BusId),
+    Join { bus: BusId, member: Box<Member> },
+    Leave { bus: BusId, member: StreamId },
+    Gain { bus: BusId, member: StreamId, gain: Gain },
+    Rendition { bus: BusId, part: Box<Rendition> },
+    RemoveRendition { bus: BusId, id: RenditionId },
+    Refit { bus: BusId, part: Box<Refit> },
 }
 
 /// The lane.
@@ -37,6 +48,7 @@ pub(super) struct AudioLane {
     counters: Arc<LaneCounters>,
     sources: Slots<AudioSource>,
     sinks: Slots<AudioSink>,
+    buses: Slots<Bus>,
     wakes: Wakes,
     /// Members came or went: who hears whom is looked up anew.
     changed: bool,
@@ -50,6 +62,7 @@ impl AudioLane {
             // Who is replaced stays for a tick to fade out.
             sources: Slots::new(2 * streams),
             sinks: Slots::new(streams),
+            buses: Slots::new(streams),
             wakes: Wakes::new(),
             changed: false,
         }
@@ -93,11 +106,62 @@ impl AudioLane {
                 }
                 AudioCommand::RemoveSource(id) => self.leave(id),
                 AudioCommand::RemoveSink(id) => self.remove_sink(id),
+                AudioCommand::Bus(bus) => {
+                    if let Err(bus) = self.buses.insert(bus) {
+                        self.mailbox.discard(bus);
+                    }
+                }
+                AudioCommand::RemoveBus(id) => self.remove_bus(id),
+                AudioCommand::Join { bus, member } => {
+                    let unused = self.in_bus(bus, member, Bus::join);
+                    self.discard(unused);
+                }
+                AudioCommand::Leave { bus, member } => {
+                    if let Some(bus) = self.buses.by(|it| it.id() == bus) {
+                        bus.leave(member);
+                    }
+                }
+                AudioCommand::Gain { bus, member, gain } => {
+                    if let Some(bus) = self.buses.by(|it| it.id() == bus) {
+                        bus.set_gain(member, gain);
+                    }
+                }
+                AudioCommand::Rendition { bus, part } => {
+                    let unused = self.in_bus(bus, part, Bus::take);
+                    self.discard(unused);
+                }
+                AudioCommand::RemoveRendition { bus, id } => {
+                    let part = self.buses.by(|it| it.id() == bus).and_then(|bus| bus.drop_rendition(id));
+                    self.discard(part);
+                }
+                AudioCommand::Refit { bus, part } => {
+                    let unused = self.in_bus(bus, part, Bus::refit);
+                    self.discard(unused);
+                }
             }
             self.changed = true;
         }
         let members = self.sources.len() + self.sinks.len();
         self.counters.members.store(u64::try_from(members).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Gives `part` to a bus; back comes what is of no use.
+    fn in_bus<T>(
+        &mut self,
+        bus: BusId,
+        part: Box<T>,
+        give: impl FnOnce(&mut Bus, Box<T>) -> Option<Box<T>>,
+    ) -> Option<Box<T>> {
+        match self.buses.by(|it| it.id() == bus) {
+            Some(bus) => give(bus, part),
+            None => Some(part),
+        }
+    }
+
+    fn discard<T: Send + 'static>(&mut self, part: Option<Box<T>>) {
+        if let Some(part) = part {
+            self.mailbox.discard(part);
+        }
     }
 
     /// The source is heard for this one tick more, while it fades.
@@ -121,13 +185,57 @@ impl AudioLane {
         }
     }
 
+    fn remove_bus(&mut self, id: BusId) {
+        let Some(slot) = self.buses.find(|bus| bus.id() == id) else {
+            return;
+        };
+        for (_, sink) in self.sinks.iter_mut() {
+            sink.lose_bus(slot);
+        }
+        let bus = self.buses.take(slot);
+        self.discard(bus);
+    }
+
     /// Who hears whom, after a change: numbers become slots.
     fn link(&mut self) {
+        let sources = &self.sources;
+        let source = |id| sources.find(|source| source.id() == id && !source.leaving);
+        for (_, bus) in self.buses.iter_mut() {
+            // A member whose source goes fades out with it.
+            bus.link(|id| source(id).or_else(|| sources.find(|source| source.id() == id)));
+        }
         for (_, sink) in self.sinks.iter_mut() {
-            if let Some(wanted) = sink.unlinked() {
-                let slot = self.sources.find(|source| source.id() == wanted && !source.leaving);
-                sink.link(slot);
+            let found = match sink.wanted() {
+                Some(Wanted::Source(id)) => source(id).map(Heard::Source),
+                Some(Wanted::Bus { bus, renditions }) => {
+                    let slot = self.buses.find(|it| it.id() == bus);
+                    slot.and_then(|slot| Some((slot, self.buses.at(slot)?))).map(|(slot, bus)| Heard::Bus {
+                        bus: slot,
+                        own: bus.find(sink.id()),
+                        renditions: renditions.map(|id| id.and_then(|id| bus.find_rendition(id))),
+                    })
+                }
+                None => None,
+            };
+            sink.link(found);
+        }
+    }
+
+    /// The mixes of this tick, and what is made of them for many.
+    fn mix(&mut self, now: Instant) {
+        for (_, bus) in self.buses.iter_mut() {
+            bus.mix(&self.sources);
+        }
+        for (_, sink) in self.sinks.iter_mut() {
+            if let Some(Heard::Bus { bus, .. }) = sink.heard()
+                && let Some(bus) = self.buses.at_mut(bus)
+            {
+                sink.choose(bus);
+                bus.note_listener(sink.alone());
             }
+        }
+        for (_, bus) in self.buses.iter_mut() {
+            bus.encode(now);
         }
     }
 
@@ -136,6 +244,22 @@ impl AudioLane {
         for (_, sink) in self.sinks.iter_mut() {
             if let Some(old) = sink.turn() {
                 self.mailbox.discard(old);
+            }
+        }
+        let Self { sinks, mailbox, .. } = self;
+        for (_, bus) in self.buses.iter_mut() {
+            let parts = bus.turn(|fits| {
+                for (_, sink) in sinks.iter_mut() {
+                    if let Ok(at) = fits.binary_search_by_key(&sink.id(), |(id, _)| *id) {
+                        sink.refit(&mut fits[at].1);
+                    }
+                }
+            });
+            if let Some(parts) = parts {
+                mailbox.discard(parts);
+            }
+            while let Some(member) = bus.retire() {
+                mailbox.discard(member);
             }
         }
         while let Some(slot) = self.sources.find(|source| source.leaving)
@@ -158,16 +282,32 @@ impl Lane for AudioLane {
             self.link();
         }
         for (_, sink) in self.sinks.iter_mut() {
-            if let Some(source) = sink.heard().and_then(|slot| self.sources.at_mut(slot)) {
+            if let Some(Heard::Source(slot)) = sink.heard()
+                && let Some(source) = self.sources.at_mut(slot)
+            {
                 source.listened = true;
+            }
+        }
+        for (_, bus) in self.buses.iter_mut() {
+            for slot in bus.sources() {
+                if let Some(source) = self.sources.at_mut(slot) {
+                    source.listened = true;
+                }
             }
         }
         for (_, source) in self.sources.iter_mut() {
             source.pull(now);
         }
+        self.mix(now);
         for (slot, sink) in self.sinks.iter_mut() {
-            let source = sink.heard().and_then(|slot| self.sources.at(slot));
-            if sink.feed(now, source) {
+            let sound = match sink.heard() {
+                Some(Heard::Source(slot)) => self.sources.at(slot).map_or(Sound::Nothing, Sound::Source),
+                Some(Heard::Bus { bus, own, .. }) => {
+                    self.buses.at(bus).map_or(Sound::Nothing, |bus| Sound::Bus { bus, own })
+                }
+                None => Sound::Nothing,
+            };
+            if sink.feed(now, &sound) {
                 self.wakes.note(slot, sink.outlet());
             }
         }
@@ -180,6 +320,7 @@ impl Lane for AudioLane {
 
     fn idle(&mut self) -> bool {
         self.take_commands();
+        // A bus without streams has nothing to do.
         self.sources.len() + self.sinks.len() == 0
     }
 

@@ -11,15 +11,18 @@ use crosspoint_codecs::codec::CodecError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
+use super::fit::Fit;
 use super::lane::{Desk, Heap};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
-use super::route::Route;
+use super::route::{BusId, Route};
 use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
 use super::timeline::Timeline;
 use super::video::VideoCommand;
 use super::worker::Workers;
 use super::{hear, packets, see, show, speak};
+
+mod buses;
 
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub enum EngineError {
     /// The engine does not know the stream.
     #[error("stream {0:?} is unknown to the engine")]
     Unknown(StreamId),
+    /// The engine does not know the bus.
+    #[error("bus {0:?} is unknown to the engine")]
+    UnknownBus(BusId),
     /// Sound was to become pictures, or the other way about.
     #[error("stream {0:?} is of another sort")]
     Sort(StreamId),
@@ -85,6 +91,9 @@ struct Registers {
     video: Desk<VideoCommand>,
     sources: HashMap<StreamId, SourceEntry>,
     sinks: HashMap<StreamId, SinkEntry>,
+    buses: HashMap<BusId, buses::BusEntry>,
+    /// Renditions that were ever made.
+    renditions: u64,
     streams: usize,
 }
 
@@ -128,6 +137,8 @@ impl EngineHandle {
             video: video.0,
             sources: HashMap::new(),
             sinks: HashMap::new(),
+            buses: HashMap::new(),
+            renditions: 0,
             streams: config.streams,
         };
         Self(Arc::new(Shared {
@@ -174,9 +185,10 @@ impl EngineHandle {
             }
             let mut batch = vec![command];
             batch.extend(registers.refit(id, Some(format))?);
-            registers.send(batch)?;
+            let buses = registers.ready(batch.len(), registers.buses_with(id))?;
             registers.sources.insert(id, entry);
-            Ok(())
+            registers.rejoin(&*self.0.codecs, id, &buses, &mut batch)?;
+            registers.send(batch)
         })
     }
 
@@ -199,11 +211,12 @@ impl EngineHandle {
             }
             let mut batch = vec![command];
             batch.extend(registers.refit(id, Some(format))?);
-            registers.send(batch)?;
+            let buses = registers.ready(batch.len(), registers.buses_with(id))?;
             if let Some(entry) = registers.sources.get_mut(&id) {
                 entry.format = format.clone();
             }
-            Ok(())
+            registers.rejoin(&*self.0.codecs, id, &buses, &mut batch)?;
+            registers.send(batch)
         })
     }
 
@@ -238,11 +251,12 @@ impl EngineHandle {
                 _ => (),
             }
             let route = old.map_or(Route::Silence, |old| old.route);
-            let mut batch = vec![command];
-            batch.push(registers.routing(id, format, route)?);
-            registers.send(batch)?;
+            let buses = registers.ready(2, route.bus())?;
             registers.sinks.insert(id, SinkEntry { kind, format: format.clone(), route, counters });
-            Ok(())
+            let mut batch = vec![command];
+            registers.settle(&*self.0.codecs, &buses, &mut batch)?;
+            batch.push(registers.routing(id, format, route)?);
+            registers.send(batch)
         })
     }
 
@@ -264,12 +278,15 @@ impl EngineHandle {
             if !same_sort(&old.format, format) {
                 return Err(EngineError::Sort(id));
             }
-            let route = registers.routing(id, format, old.route)?;
-            registers.send(vec![command, route])?;
+            let route = old.route;
+            let buses = registers.ready(2, route.bus())?;
             if let Some(entry) = registers.sinks.get_mut(&id) {
                 entry.format = format.clone();
             }
-            Ok(())
+            let mut batch = vec![command];
+            registers.settle(&*self.0.codecs, &buses, &mut batch)?;
+            batch.push(registers.routing(id, format, route)?);
+            registers.send(batch)
         })
     }
 
@@ -277,18 +294,24 @@ impl EngineHandle {
     pub fn route(&self, id: StreamId, route: Route) -> Result<(), EngineError> {
         self.with(|registers| {
             let sink = registers.sinks.get(&id).ok_or(EngineError::Unknown(id))?;
-            if sink.kind.is_video() && matches!(route, Route::Play(_)) {
+            if sink.kind.is_video() && matches!(route, Route::Play(_) | Route::Mix { .. }) {
                 return Err(EngineError::Sort(id));
             }
             if sink.route == route {
                 return Ok(());
             }
-            let command = registers.routing(id, &sink.format, route)?;
-            registers.send(vec![command])?;
+            if let Some(bus) = route.bus().filter(|bus| !registers.buses.contains_key(bus)) {
+                return Err(EngineError::UnknownBus(bus));
+            }
+            let format = sink.format.clone();
+            let buses = registers.ready(1, sink.route.bus().into_iter().chain(route.bus()))?;
             if let Some(entry) = registers.sinks.get_mut(&id) {
                 entry.route = route;
             }
-            Ok(())
+            let mut batch = Vec::new();
+            registers.settle(&*self.0.codecs, &buses, &mut batch)?;
+            batch.push(registers.routing(id, &format, route)?);
+            registers.send(batch)
         })
     }
 
@@ -308,10 +331,13 @@ impl EngineHandle {
                     MediaFormat::Video(_) => Command::Video(VideoCommand::RemoveSink(id)),
                 });
             }
-            registers.send(batch)?;
+            let hears = registers.sinks.get(&id).and_then(|sink| sink.route.bus());
+            let buses = registers.ready(batch.len(), registers.buses_with(id).into_iter().chain(hears))?;
             registers.sources.remove(&id);
             registers.sinks.remove(&id);
-            Ok(())
+            registers.leave_all(id, &mut batch);
+            registers.settle(&*self.0.codecs, &buses, &mut batch)?;
+            registers.send(batch)
         })
     }
 
@@ -399,11 +425,13 @@ impl Registers {
 
     /// What brings sink `id`, which wants `format`, to `route`.
     fn routing(&self, id: StreamId, format: &MediaFormat, route: Route) -> Result<Command, EngineError> {
-        let from = match route {
-            Route::Transcode { source } => self.sources.get(&source).map(|entry| &entry.format),
-            Route::Silence | Route::Play(_) => None,
-        };
-        routing(id, format, route, from)
+        match (route, format) {
+            (Route::Mix { bus }, MediaFormat::Audio(format)) => self.mixing(id, format, bus),
+            (Route::Transcode { source }, _) => {
+                routing(id, format, route, self.sources.get(&source).map(|entry| &entry.format))
+            }
+            _ => routing(id, format, route, None),
+        }
     }
 
     /// The routes of all sinks that hear `source`, which now sends `format`.
@@ -423,17 +451,19 @@ fn routing(
     route: Route,
     from: Option<&MediaFormat>,
 ) -> Result<Command, EngineError> {
-    Ok(match (format, from) {
-        (MediaFormat::Audio(to), None) => {
-            Command::Audio(AudioCommand::Route { sink: id, part: speak::routing(route, None, to)? })
-        }
-        (MediaFormat::Audio(to), Some(MediaFormat::Audio(from))) => {
-            Command::Audio(AudioCommand::Route { sink: id, part: speak::routing(route, Some(from), to)? })
-        }
-        (MediaFormat::Video(_), None | Some(MediaFormat::Video(_))) => {
-            Command::Video(VideoCommand::Route { sink: id, route })
-        }
+    let from = match (format, from) {
+        (_, None) => None,
+        (MediaFormat::Audio(_), Some(MediaFormat::Audio(from))) => Some(from.codec.sample_rate()),
+        (MediaFormat::Video(_), Some(MediaFormat::Video(_))) => None,
         _ => return Err(EngineError::Sort(id)),
+    };
+    Ok(match format {
+        MediaFormat::Audio(to) => {
+            let fit = from.map(|from| Fit::new(from, to.codec.sample_rate())).transpose()?;
+            let part = speak::routing(route, fit, to, [None; 2]);
+            Command::Audio(AudioCommand::Route { sink: id, part })
+        }
+        MediaFormat::Video(_) => Command::Video(VideoCommand::Route { sink: id, route }),
     })
 }
 

@@ -14,7 +14,9 @@
 //! two: a process with more starts several, and a call stays within one.
 
 mod audio;
+mod bus;
 pub mod engine;
+mod fit;
 pub mod handle;
 mod hear;
 mod lane;
@@ -29,6 +31,7 @@ mod show;
 mod speak;
 mod stats;
 mod stretch;
+mod talkers;
 pub mod timeline;
 mod video;
 mod worker;
@@ -36,6 +39,6 @@ mod worker;
 pub use engine::Engine;
 pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};
 pub use parts::Codecs;
-pub use route::{Playback, Route};
-pub use stats::{LaneStats, SinkStats, SourceStats, StreamFigures, WorkerStats};
+pub use route::{BusConfig, BusId, Playback, Route};
+pub use stats::{BusStats, LaneStats, SinkStats, SourceStats, StreamFigures, WorkerStats};
 pub use timeline::Timeline;

@@ -7,9 +7,10 @@ use crosspoint_codecs::codec::{AudioEncoder, AudioTuning};
 use crosspoint_codecs::format::{AudioFormat, Codec, MediaKind};
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
 
-use super::audio::LONGEST_TICK;
+use super::audio::{LONGEST_TICK, TICK};
 use super::handle::EngineError;
 use super::parts::Codecs;
+use super::port::RING;
 use super::timeline::nanos;
 
 /// Shortest and longest packet that is made, whatever the receiver asks for: shorter ones are
@@ -23,6 +24,12 @@ const OPUS_PACKET: usize = 1_276;
 /// Packets on their way to the socket thread. It takes them each tick; when it has not for this
 /// long, new ones are dropped and counted.
 const PACKETS: usize = 16;
+/// The same for packets that many sinks share: one whose thread stands still holds a ring full of
+/// them, and the others must not miss any.
+const SHARED_PACKETS: usize = RING + PACKETS;
+/// What an encoder for many with loss is told: none of them is asked, and 10 % is where FEC helps
+/// most.
+const SHARED_LOSS_PERCENT: u8 = 10;
 
 /// The part of a sink that depends on its format.
 pub(super) struct Encoding {
@@ -38,9 +45,34 @@ pub(super) struct Encoding {
     packet: usize,
     /// When the first of them was played.
     start: Instant,
+    /// The samples of the last packet; none before the first.
+    last: Box<[i16]>,
+    begun: bool,
 }
 
+/// For one sink.
 pub(super) fn encoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Encoding>, EngineError> {
+    with_room(codecs, format, PACKETS)
+}
+
+/// For many sinks, which have loss when the format has forward error correction.
+pub(super) fn shared_encoding(
+    codecs: &dyn Codecs,
+    format: &AudioFormat,
+) -> Result<Box<Encoding>, EngineError> {
+    let mut encoding = with_room(codecs, format, SHARED_PACKETS)?;
+    if format.fec {
+        encoding.tuning.loss_percent = SHARED_LOSS_PERCENT;
+        encoding.encoder.tune(encoding.tuning)?;
+    }
+    Ok(encoding)
+}
+
+fn with_room(
+    codecs: &dyn Codecs,
+    format: &AudioFormat,
+    packets: usize,
+) -> Result<Box<Encoding>, EngineError> {
     let encoder = codecs.audio_encoder(format)?;
     let rate = encoder.sample_rate();
     let packet = usize::try_from(packet_length(format).as_nanos() * u128::from(rate) / 1_000_000_000)
@@ -51,11 +83,13 @@ pub(super) fn encoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<
         rate,
         tuning: AudioTuning { bitrate: None, loss_percent: 0, fec: format.fec, dtx: format.dtx },
         fec: format.fec,
-        pool: Pool::new(PACKETS, bytes),
+        pool: Pool::new(packets, bytes),
         pcm: vec![0; packet + LONGEST_TICK].into(),
         len: 0,
         packet,
         start: Instant::ZERO,
+        last: vec![0; packet].into(),
+        begun: false,
     }))
 }
 
@@ -82,11 +116,9 @@ pub(super) enum Packet {
 impl Encoding {
     /// Takes the samples of the tick at `now`.
     pub(super) fn append(&mut self, now: Instant, block: &[i16]) {
-        let played = u64::try_from(self.len).unwrap_or(0) * 1_000_000_000 / u64::from(self.rate.max(1));
-        if self.len == 0 || self.start + Duration::from_nanos(played) != now {
+        if !self.begun || self.start + self.length(self.len) != now {
             // The first of all, or the first after steps that were left out.
-            self.len = 0;
-            self.start = now;
+            self.begin(now, block.len());
         }
         if let Some(room) = self.pcm.get_mut(self.len..self.len + block.len()) {
             room.copy_from_slice(block);
@@ -107,8 +139,7 @@ impl Encoding {
             result = Some(encoded);
             len
         });
-        let length = u64::try_from(self.packet).unwrap_or(0) * 1_000_000_000 / u64::from(self.rate.max(1));
-        let duration = Duration::from_nanos(length);
+        let duration = self.length(self.packet);
         let packet = match (data, result) {
             (Some(data), _) => Packet::Frame(EncodedFrame {
                 kind: MediaKind::Audio,
@@ -124,8 +155,54 @@ impl Encoding {
             (None, None) => Packet::NoRoom,
         };
         self.start += duration;
+        self.last.copy_from_slice(&self.pcm[..self.packet]);
         self.pcm.copy_within(self.packet..self.len, 0);
         self.len -= self.packet;
         Some(packet)
+    }
+
+    /// Goes on as `other` would, which wants the same format: with what it has of the next packet,
+    /// and an encoder that knows the last one.
+    pub(super) fn adopt(&mut self, other: &Self) {
+        self.reset();
+        if other.packet != self.packet || !other.begun {
+            return;
+        }
+        (self.begun, self.start, self.len) = (true, other.start, other.len);
+        self.pcm[..other.len].copy_from_slice(&other.pcm[..other.len]);
+        let (encoder, last) = (&mut self.encoder, &other.last);
+        if encoder.adopt(&*other.encoder) {
+            return;
+        }
+        let _ = self.pool.take(|room| {
+            // For what it remembers, not for the packet.
+            let _ = encoder.encode(last, room);
+            None
+        });
+    }
+
+    /// Forgets the past.
+    pub(super) fn reset(&mut self) {
+        if self.begun {
+            self.encoder.reset();
+            self.begun = false;
+            self.len = 0;
+        }
+    }
+
+    /// Begins at `now`. Packets of one length begin at the same moments wherever they are made, so
+    /// that a sink may go from one encoder to another between two: the part of the first that lies
+    /// before `now` is silence.
+    fn begin(&mut self, now: Instant, tick: usize) {
+        let ticks = usize::try_from(u128::from(now.as_nanos()) / TICK.as_nanos()).unwrap_or(0);
+        self.len = ticks.wrapping_mul(tick) % self.packet.max(1);
+        self.pcm[..self.len].fill(0);
+        self.start = now - self.length(self.len);
+        self.begun = true;
+    }
+
+    fn length(&self, samples: usize) -> Duration {
+        let nanos = u64::try_from(samples).unwrap_or(0).saturating_mul(1_000_000_000);
+        Duration::from_nanos(nanos / u64::from(self.rate.max(1)))
     }
 }

@@ -16,8 +16,46 @@ pub enum Route {
         /// A source of the same engine and of the same sort (sound or pictures).
         source: StreamId,
     },
+    /// Everybody in `bus` but the source of the sink's own number. Sound sinks only. A bus that
+    /// does not exist (yet) is silence.
+    Mix {
+        /// A bus of the same engine.
+        bus: BusId,
+    },
     /// Something that the engine makes itself. Sound sinks only.
     Play(Playback),
+}
+
+impl Route {
+    /// The bus that is heard.
+    pub const fn bus(self) -> Option<BusId> {
+        match self {
+            Self::Mix { bus } => Some(bus),
+            Self::Silence | Self::Transcode { .. } | Self::Play(_) => None,
+        }
+    }
+}
+
+/// A mix. Never used twice in one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BusId(pub u64);
+
+/// How a mix is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusConfig {
+    /// How many are mixed at a time, the loudest; `usize::MAX` for all who make a sound.
+    pub talkers: usize,
+    /// Sources at most. A place costs some ten bytes until it is used.
+    pub members: usize,
+    /// Peaks of the mix are limited, which costs a delay of 1 ms; without, they are cut.
+    pub limit: bool,
+}
+
+impl Default for BusConfig {
+    /// Eight talkers: more at once are noise, and each costs an encoder.
+    fn default() -> Self {
+        Self { talkers: 8, members: 1024, limit: true }
+    }
 }
 
 /// Sound that the engine makes.

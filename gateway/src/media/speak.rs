@@ -7,15 +7,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::AudioTuning;
 use crosspoint_codecs::format::AudioFormat;
-use crosspoint_codecs::kernels::resample::Resampler;
+use crosspoint_codecs::frame::EncodedFrame;
 
 use super::audio::LONGEST_TICK;
-use super::handle::EngineError;
+use super::bus::{Bus, RenditionId};
+use super::fit::Fit;
 use super::hear::AudioSource;
 use super::packets::{Encoding, Packet};
 use super::player::Player;
 use super::port::{Outlet, StreamId};
-use super::route::Route;
+use super::route::{BusId, Route};
 use super::stats::{SinkCounters, count};
 
 /// Ticks between two looks at the receiver's reports.
@@ -23,7 +24,7 @@ const TUNE_EVERY: u8 = 50;
 /// FEC costs a third of the bitrate: worth it from this loss on, until there is none.
 const FEC_FROM_PERCENT: u8 = 3;
 /// Speech is never given more than this, whatever the receiver could take.
-const SPEECH_BITRATE: u32 = 32_000;
+pub(super) const SPEECH_BITRATE: u32 = 32_000;
 
 /// A sink.
 pub(super) struct AudioSink {
@@ -35,10 +36,37 @@ pub(super) struct AudioSink {
     /// Takes over when what is heard has faded out.
     next: Option<Box<Routing>>,
     edge: Edge,
-    /// Slot of the source that is heard.
-    heard: Option<usize>,
+    heard: Option<Heard>,
+    /// Slot of the rendition whose packets it takes, in place of an encoder of its own.
+    shared: Option<usize>,
     tune_in: u8,
     bytes: u32,
+}
+
+/// What a sink hears, by slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Source(usize),
+    /// A bus, but for the member that is the sink's own source.
+    Bus {
+        bus: usize,
+        own: Option<usize>,
+        renditions: [Option<usize>; 2],
+    },
+}
+
+/// What a sink should hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Source(StreamId),
+    Bus { bus: BusId, renditions: [Option<RenditionId>; 2] },
+}
+
+/// The same with what it sounds like in this tick.
+pub(super) enum Sound<'a> {
+    Nothing,
+    Source(&'a AudioSource),
+    Bus { bus: &'a Bus, own: Option<usize> },
 }
 
 /// A change fades out for a tick, then in for a tick.
@@ -52,10 +80,11 @@ enum Edge {
 /// The part of a sink that depends on where its sound comes from.
 pub(super) struct Routing {
     route: Route,
-    from: u32,
     to: u32,
-    resampler: Option<Resampler>,
+    fit: Option<Box<Fit>>,
     player: Option<Player>,
+    /// The forms of the mix that it may take: for a road without loss, for one with.
+    renditions: [Option<RenditionId>; 2],
 }
 
 pub(super) fn sink(
@@ -73,23 +102,25 @@ pub(super) fn sink(
         next: None,
         edge: Edge::None,
         heard: None,
+        shared: None,
         tune_in: 0,
         bytes: 0,
     })
 }
 
+/// To `route` for a sink that wants `to`; what it hears comes through `fit`.
 pub(super) fn routing(
     route: Route,
-    from: Option<&AudioFormat>,
+    fit: Option<Fit>,
     to: &AudioFormat,
-) -> Result<Box<Routing>, EngineError> {
-    let (from, to) = (from.map_or(0, |format| format.codec.sample_rate()), to.codec.sample_rate());
-    let resampler = if from != 0 && from != to { Some(Resampler::new(from, to)?) } else { None };
+    renditions: [Option<RenditionId>; 2],
+) -> Box<Routing> {
+    let (to, fit) = (to.codec.sample_rate(), fit.map(Box::new));
     let player = match route {
         Route::Play(playback) => Some(Player::new(playback, to)),
-        Route::Silence | Route::Transcode { .. } => None,
+        Route::Silence | Route::Transcode { .. } | Route::Mix { .. } => None,
     };
-    Ok(Box::new(Routing { route, from, to, resampler, player }))
+    Box::new(Routing { route, to, fit, player, renditions })
 }
 
 impl AudioSink {
@@ -101,43 +132,99 @@ impl AudioSink {
         &self.outlet
     }
 
-    /// Slot of the source that is heard.
-    pub(super) const fn heard(&self) -> Option<usize> {
+    /// What is heard.
+    pub(super) const fn heard(&self) -> Option<Heard> {
         self.heard
     }
 
-    /// The source that should be heard and is not.
-    pub(super) fn unlinked(&self) -> Option<StreamId> {
-        match self.routing.as_deref()?.route {
-            Route::Transcode { source } if self.heard.is_none() && self.edge != Edge::Out => Some(source),
-            _ => None,
+    /// What should be heard; `None` where that is nothing, or something that fades out first.
+    pub(super) fn wanted(&self) -> Option<Wanted> {
+        let routing = self.routing.as_deref().filter(|_| self.edge != Edge::Out)?;
+        match routing.route {
+            Route::Transcode { source } => Some(Wanted::Source(source)),
+            Route::Mix { bus } => Some(Wanted::Bus { bus, renditions: routing.renditions }),
+            Route::Silence | Route::Play(_) => None,
         }
     }
 
-    pub(super) fn link(&mut self, slot: Option<usize>) {
-        if slot.is_some() {
-            self.heard = slot;
-            self.edge = Edge::In;
+    /// What [`Self::wanted`] named is this, if it is there.
+    pub(super) fn link(&mut self, found: Option<Heard>) {
+        match (self.heard, found) {
+            // Only the slots around it have changed.
+            (Some(Heard::Bus { bus, .. }), Some(Heard::Bus { bus: still, .. })) if bus == still => {}
+            (None, Some(_)) => self.edge = Edge::In,
+            _ => return,
         }
+        self.heard = found;
     }
 
     /// The source in `slot` goes after this tick.
     pub(super) fn lose(&mut self, slot: usize) {
-        if self.heard == Some(slot) {
+        if self.heard == Some(Heard::Source(slot)) {
             self.edge = Edge::Out;
         }
     }
 
+    /// The bus in `slot` is gone.
+    pub(super) fn lose_bus(&mut self, slot: usize) {
+        if matches!(self.heard, Some(Heard::Bus { bus, .. }) if bus == slot) {
+            (self.heard, self.shared) = (None, None);
+        }
+    }
+
+    /// Decides whether it takes packets that are made for many, and goes over where that changes.
+    pub(super) fn choose(&mut self, bus: &mut Bus) {
+        let Some(Heard::Bus { own, renditions, .. }) = self.heard else { return };
+        let lossy = usize::from(self.lossy());
+        let wanted = renditions[lossy].or(renditions[0]);
+        let wanted = wanted.filter(|_| self.edge == Edge::None && !bus.mixes(own) && !self.limited());
+        let before = std::mem::replace(&mut self.shared, wanted);
+        let fit = self.routing.as_deref_mut().and_then(|routing| routing.fit.as_deref_mut());
+        match (before, wanted) {
+            (Some(before), None) => {
+                if let Some(fit) = fit {
+                    bus.hand_over(before, fit, &mut self.encoding);
+                }
+            }
+            (None, Some(slot)) => bus.want(slot, fit.map(|fit| (&*fit, &*self.encoding))),
+            (Some(_), Some(slot)) => bus.want(slot, None),
+            (None, None) => {}
+        }
+    }
+
+    /// Whether an encoder of its own works for it.
+    pub(super) const fn alone(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// The receiver's reports ask for forward error correction.
+    fn lossy(&self) -> bool {
+        self.encoding.fec && self.outlet.wishes.reported_loss() >= FEC_FROM_PERCENT
+    }
+
+    /// The receiver takes less than what is made for many.
+    fn limited(&self) -> bool {
+        self.outlet.wishes.bitrate_limit().is_some_and(|limit| limit < SPEECH_BITRATE)
+    }
+
     pub(super) fn set_encoding(&mut self, part: &mut Box<Encoding>) {
         std::mem::swap(&mut self.encoding, part);
+        self.shared = None;
         self.tune_in = 0;
+    }
+
+    /// The bus that it hears has another rate from now on; what was for the old one is in `fit`.
+    pub(super) fn refit(&mut self, fit: &mut Box<Fit>) {
+        if let Some(own) = self.routing.as_deref_mut().and_then(|routing| routing.fit.as_mut()) {
+            std::mem::swap(own, fit);
+        }
     }
 
     /// What is heard after this tick. Returns what will never be heard.
     pub(super) fn set_routing(&mut self, part: Box<Routing>) -> Option<Box<Routing>> {
         if self.routing.as_ref().is_none_or(|old| old.to != self.encoding.rate) {
             // Nothing that could fade out: there was nothing, or it was for the codec before.
-            self.heard = None;
+            (self.heard, self.shared) = (None, None);
             self.edge = Edge::In;
             return self.routing.replace(part);
         }
@@ -151,26 +238,33 @@ impl AudioSink {
             return None;
         }
         self.edge = Edge::In;
-        self.heard = None;
+        (self.heard, self.shared) = (None, None);
         let next = self.next.take()?;
         self.routing.replace(next)
     }
 
     /// Takes 20 ms of sound and sends what packets that makes. True when there was one.
-    pub(super) fn feed(&mut self, now: Instant, source: Option<&AudioSource>) -> bool {
+    pub(super) fn feed(&mut self, now: Instant, sound: &Sound<'_>) -> bool {
+        if let (Some(slot), Sound::Bus { bus, .. }) = (self.shared, sound) {
+            let mut sent = false;
+            for frame in bus.packets(slot) {
+                sent |= self.push(frame.clone());
+            }
+            return sent;
+        }
         let Some(routing) = self.routing.as_deref_mut() else {
             return false;
         };
         if routing.route == Route::Silence && self.edge != Edge::Out {
             self.edge = Edge::None;
-            self.encoding.len = 0;
+            self.encoding.reset();
             return false;
         }
         let mut block = [0; LONGEST_TICK];
         let tick = usize::try_from(self.encoding.rate / 50).unwrap_or(0).min(LONGEST_TICK);
         let block = &mut block[..tick];
         if routing.to == self.encoding.rate {
-            routing.render(source, block);
+            routing.render(sound, block);
         }
         match self.edge {
             Edge::None => (),
@@ -190,18 +284,16 @@ impl AudioSink {
     }
 
     fn send(&mut self, packet: Packet) -> bool {
-        let frame = match packet {
-            Packet::Frame(frame) => frame,
-            Packet::Silent => return false,
-            Packet::Refused => {
-                count(&self.counters.errors);
-                return false;
-            }
-            Packet::NoRoom => {
-                count(&self.counters.overflow);
-                return false;
-            }
-        };
+        match packet {
+            Packet::Frame(frame) => return self.push(frame),
+            Packet::Silent => {}
+            Packet::Refused => count(&self.counters.errors),
+            Packet::NoRoom => count(&self.counters.overflow),
+        }
+        false
+    }
+
+    fn push(&mut self, frame: EncodedFrame) -> bool {
         let len = frame.data.len();
         if self.outlet.frames.push(frame).is_err() {
             count(&self.counters.overflow);
@@ -244,22 +336,21 @@ impl AudioSink {
 
 impl Routing {
     /// Fills `block` with what is heard; it holds silence.
-    fn render(&mut self, source: Option<&AudioSource>, block: &mut [i16]) {
+    fn render(&mut self, sound: &Sound<'_>, block: &mut [i16]) {
         if let Some(player) = &mut self.player {
             player.fill(block);
             return;
         }
-        let Some((heard, rate)) = source.map(AudioSource::block) else {
-            return;
-        };
-        if rate != self.from {
-            return;
-        }
-        match &mut self.resampler {
-            // It gives 20 ms for 20 ms; what it could not give stays silence.
-            Some(resampler) => drop(resampler.process(heard, block)),
-            None if heard.len() == block.len() => block.copy_from_slice(heard),
-            None => (),
+        let Some(fit) = &mut self.fit else { return };
+        match sound {
+            Sound::Nothing => {}
+            Sound::Source(source) => {
+                let (heard, rate) = source.block();
+                fit.render(heard, rate, block);
+            }
+            Sound::Bus { bus, own } => {
+                bus.without(*own, fit, block);
+            }
         }
     }
 }

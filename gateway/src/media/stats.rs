@@ -161,6 +161,44 @@ impl SinkCounters {
     }
 }
 
+/// Figures of a bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusStats {
+    /// Sources that are mixed now.
+    pub talkers: u64,
+    /// Sinks that hear it now.
+    pub listeners: u64,
+    /// Encoders that ran for them in the last tick.
+    pub encoders: u64,
+    /// Packets for many that no buffer had room for.
+    pub overflow: u64,
+    /// Packets for many that their encoder refused.
+    pub errors: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct BusCounters {
+    pub(super) talkers: AtomicU64,
+    pub(super) listeners: AtomicU64,
+    /// Encoders that serve many, and those that serve one.
+    pub(super) shared: AtomicU64,
+    pub(super) private: AtomicU64,
+    pub(super) overflow: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+impl BusCounters {
+    pub(super) fn snapshot(&self) -> BusStats {
+        BusStats {
+            talkers: self.talkers.load(Relaxed),
+            listeners: self.listeners.load(Relaxed),
+            encoders: self.shared.load(Relaxed) + self.private.load(Relaxed),
+            overflow: self.overflow.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+        }
+    }
+}
+
 /// One more.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);

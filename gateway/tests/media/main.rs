@@ -7,4 +7,5 @@
 mod far;
 mod listen;
 mod picture;
+mod room;
 mod sound;

@@ -1,0 +1,380 @@
+//! A mix of many: who is in it, their sum, and each form in which it is encoded once for all who
+//! want it so.
+//!
+//! ```text
+//! sources -> level -> who talks? -> gain -> sum -+-> all -------> a rendition each -> listeners
+//!                                                +-> minus own -> a talker's own encoder
+//! ```
+//!
+//! Sums are exact: 32 bits hold 65 536 parties at full scale, and each mix is limited, or cut to 16
+//! bits, once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::format::AudioFormat;
+use crosspoint_codecs::frame::EncodedFrame;
+use crosspoint_codecs::kernels::cpu::Cpu;
+use crosspoint_codecs::kernels::level::{SILENCE, level};
+use crosspoint_codecs::kernels::limit::Limiter;
+use crosspoint_codecs::kernels::mix::{self, Fade, Gain};
+
+use super::audio::LONGEST_TICK;
+use super::fit::{Fit, saturate};
+use super::handle::EngineError;
+use super::hear::AudioSource;
+use super::lane::Slots;
+use super::packets::{Encoding, Packet, shared_encoding};
+use super::parts::Codecs;
+use super::port::StreamId;
+use super::route::{BusConfig, BusId};
+use super::stats::{BusCounters, count};
+use super::talkers::{Presence, choose};
+
+/// Packets that a rendition makes in one tick at most: the shortest are of 10 ms.
+const PACKETS_A_TICK: usize = 2;
+
+/// One form in which a mix is encoded for many. Never used twice in one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RenditionId(pub(super) u64);
+
+/// The mix of a room.
+pub(super) struct Bus {
+    id: BusId,
+    most: usize,
+    counters: Arc<BusCounters>,
+    rate: u32,
+    /// Takes over after this tick, which fades out.
+    next: Option<Box<Refit>>,
+    members: Slots<Member>,
+    /// By the slots of `members`.
+    presences: Box<[Presence]>,
+    renditions: Slots<Rendition>,
+    sum: mix::Bus,
+    limiter: Option<Limiter>,
+    /// The limiter as it was before this tick.
+    earlier: Option<Limiter>,
+    all: [i16; LONGEST_TICK],
+    /// Sinks that hear it in this tick, and those of them with an encoder of their own.
+    listeners: u64,
+    alone: u64,
+}
+
+/// A source in a bus.
+pub(super) struct Member {
+    id: StreamId,
+    /// Where the lane has it.
+    source: Option<usize>,
+    fit: Box<Fit>,
+    gain: Gain,
+    leaving: bool,
+    /// It is in this tick's sum: with this, at that gain.
+    mixed: bool,
+    block: [i16; LONGEST_TICK],
+    fade: Fade,
+}
+
+/// The parts of a bus and of those around it that depend on its rate.
+pub(super) struct Refit {
+    pub(super) rate: u32,
+    pub(super) limiter: Option<Limiter>,
+    /// Sorted by number.
+    pub(super) members: Vec<(StreamId, Box<Fit>)>,
+    pub(super) renditions: Vec<(RenditionId, Box<Fit>)>,
+    /// Sinks that hear the bus, sorted by number.
+    pub(super) sinks: Vec<(StreamId, Box<Fit>)>,
+}
+
+/// The mix in one form, encoded once.
+pub(super) struct Rendition {
+    id: RenditionId,
+    fit: Box<Fit>,
+    encoding: Box<Encoding>,
+    /// Somebody takes it in this tick; somebody took it in the last.
+    wanted: bool,
+    runs: bool,
+    packets: [Option<EncodedFrame>; PACKETS_A_TICK],
+}
+
+pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> Box<Bus> {
+    Box::new(Bus {
+        id,
+        most: config.talkers,
+        counters,
+        rate: 0,
+        next: None,
+        members: Slots::new(config.members),
+        presences: vec![Presence::NEW; config.members].into(),
+        renditions: Slots::new(config.members),
+        sum: mix::Bus::new(Cpu::detect()),
+        limiter: None,
+        earlier: None,
+        all: [0; LONGEST_TICK],
+        listeners: 0,
+        alone: 0,
+    })
+}
+
+pub(super) fn member(id: StreamId, gain: Gain, fit: Fit) -> Box<Member> {
+    Box::new(Member {
+        id,
+        source: None,
+        fit: Box::new(fit),
+        gain,
+        leaving: false,
+        mixed: false,
+        block: [0; LONGEST_TICK],
+        fade: Fade::steady(Gain::ZERO),
+    })
+}
+
+pub(super) fn rendition(
+    codecs: &dyn Codecs,
+    id: RenditionId,
+    format: &AudioFormat,
+    rate: u32,
+) -> Result<Box<Rendition>, EngineError> {
+    let encoding = shared_encoding(codecs, format)?;
+    let fit = Box::new(Fit::new(rate, encoding.rate)?);
+    Ok(Box::new(Rendition { id, fit, encoding, wanted: false, runs: false, packets: [const { None }; 2] }))
+}
+
+impl Bus {
+    pub(super) const fn id(&self) -> BusId {
+        self.id
+    }
+
+    /// Takes a member, or the new parts of one that is there; gives back what is of no use.
+    pub(super) fn join(&mut self, mut member: Box<Member>) -> Option<Box<Member>> {
+        if let Some(there) = self.members.by(|it| it.id == member.id) {
+            std::mem::swap(&mut there.fit, &mut member.fit);
+            (there.gain, there.leaving) = (member.gain, false);
+            return Some(member);
+        }
+        match self.members.insert(member) {
+            Ok(slot) => {
+                self.presences[slot] = Presence::NEW;
+                None
+            }
+            Err(member) => Some(member),
+        }
+    }
+
+    /// The member fades out in the next tick and goes.
+    pub(super) fn leave(&mut self, id: StreamId) {
+        if let Some(member) = self.members.by(|member| member.id == id) {
+            member.leaving = true;
+        }
+    }
+
+    pub(super) fn set_gain(&mut self, id: StreamId, gain: Gain) {
+        if let Some(member) = self.members.by(|member| member.id == id) {
+            member.gain = gain;
+        }
+    }
+
+    /// Takes a rendition; gives it back where there is no room.
+    pub(super) fn take(&mut self, rendition: Box<Rendition>) -> Option<Box<Rendition>> {
+        self.renditions.insert(rendition).err()
+    }
+
+    pub(super) fn drop_rendition(&mut self, id: RenditionId) -> Option<Box<Rendition>> {
+        self.renditions.find(|it| it.id == id).and_then(|slot| self.renditions.take(slot))
+    }
+
+    /// Another rate takes over after the next tick. Gives back what will never be used.
+    pub(super) const fn refit(&mut self, parts: Box<Refit>) -> Option<Box<Refit>> {
+        self.next.replace(parts)
+    }
+
+    /// A sink hears it in this tick, with or without an encoder of its own.
+    pub(super) const fn note_listener(&mut self, alone: bool) {
+        self.listeners += 1;
+        self.alone += if alone { 1 } else { 0 };
+    }
+
+    /// Slots of the sources that are in it.
+    pub(super) fn sources(&mut self) -> impl Iterator<Item = usize> {
+        self.members.iter_mut().filter_map(|(_, member)| member.source)
+    }
+
+    /// Finds the members' sources anew.
+    pub(super) fn link(&mut self, find: impl Fn(StreamId) -> Option<usize>) {
+        for (_, member) in self.members.iter_mut() {
+            member.source = find(member.id);
+        }
+    }
+
+    /// Slot of the member of that number.
+    pub(super) fn find(&self, id: StreamId) -> Option<usize> {
+        self.members.find(|member| member.id == id)
+    }
+
+    pub(super) fn find_rendition(&self, id: RenditionId) -> Option<usize> {
+        self.renditions.find(|rendition| rendition.id == id)
+    }
+
+    /// The sum of this tick.
+    pub(super) fn mix(&mut self, sources: &Slots<AudioSource>) {
+        let tick = self.tick();
+        for (slot, member) in self.members.iter_mut() {
+            let heard = member.source.and_then(|source| sources.at(source));
+            let open = heard.filter(|_| member.gain != Gain::ZERO && !member.leaving);
+            self.presences[slot].hear(open.map_or(SILENCE, |source| level(source.block().0)));
+        }
+        choose(&mut self.presences, self.most);
+        // A tick is never longer than a block.
+        let _ = self.sum.begin(tick);
+        let mut talkers = 0;
+        for (slot, member) in self.members.iter_mut() {
+            let source = member.source.and_then(|source| sources.at(source));
+            let stays = self.next.is_none() && !member.leaving && source.is_some_and(|it| !it.leaving);
+            let gain = if stays && self.presences[slot].talks() { member.gain } else { Gain::ZERO };
+            member.render(source, gain, tick);
+            member.mixed = member.mixed && self.sum.add(&member.block[..tick], member.fade).is_ok();
+            talkers += u64::from(member.mixed);
+        }
+        self.earlier.clone_from(&self.limiter);
+        saturate(self.limiter.as_mut(), self.sum.sum(), &mut self.all[..tick]);
+        self.counters.talkers.store(talkers, Relaxed);
+    }
+
+    /// Whether the member in that slot is in this tick's sum.
+    pub(super) fn mixes(&self, own: Option<usize>) -> bool {
+        own.and_then(|slot| self.members.at(slot)).is_some_and(|member| member.mixed)
+    }
+
+    /// The sum of everybody but the member in slot `own`, through `fit` into `block`.
+    pub(super) fn without(&self, own: Option<usize>, fit: &mut Fit, block: &mut [i16]) {
+        let own = own.and_then(|slot| self.members.at(slot)).filter(|member| member.mixed);
+        let tick = self.tick();
+        match own {
+            Some(own) => {
+                let mut room = [0; LONGEST_TICK];
+                let sums = &mut room[..tick];
+                // Both are of this tick.
+                let _ = self.sum.minus_wide(&own.block[..tick], own.fade, sums);
+                fit.render_sums(sums, self.rate, block);
+            }
+            None => {
+                fit.render_sums(self.sum.sum(), self.rate, block);
+            }
+        }
+    }
+
+    /// The rendition in `slot` is taken in this tick. If it did not run it goes on from where
+    /// `before` was, who heard the same.
+    pub(super) fn want(&mut self, slot: usize, before: Option<(&Fit, &Encoding)>) {
+        let Some(rendition) = self.renditions.at_mut(slot) else { return };
+        if !rendition.runs && !rendition.wanted {
+            match before {
+                Some((fit, encoding)) => {
+                    rendition.fit.adopt(fit, None);
+                    rendition.encoding.adopt(encoding);
+                }
+                None => {
+                    rendition.fit.reset();
+                    rendition.encoding.reset();
+                }
+            }
+        }
+        rendition.wanted = true;
+    }
+
+    /// Whoever leaves the rendition in `slot` and goes on by himself goes on as it would.
+    pub(super) fn hand_over(&self, slot: usize, fit: &mut Fit, encoding: &mut Encoding) {
+        if let Some(rendition) = self.renditions.at(slot).filter(|rendition| rendition.runs) {
+            fit.adopt(&rendition.fit, self.earlier.as_ref());
+            encoding.adopt(&rendition.encoding);
+        }
+    }
+
+    /// Encodes the mix in each form that somebody takes.
+    pub(super) fn encode(&mut self, now: Instant) {
+        let tick = self.tick();
+        let mut shared = 0;
+        for (_, rendition) in self.renditions.iter_mut() {
+            rendition.packets = [const { None }; PACKETS_A_TICK];
+            rendition.runs = std::mem::take(&mut rendition.wanted);
+            if rendition.runs {
+                shared += 1;
+                rendition.encode(now, &self.all[..tick], self.rate, &self.counters);
+            }
+        }
+        self.counters.shared.store(shared, Relaxed);
+        self.counters.private.store(std::mem::take(&mut self.alone), Relaxed);
+        self.counters.listeners.store(std::mem::take(&mut self.listeners), Relaxed);
+    }
+
+    /// What the rendition in `slot` made in this tick.
+    pub(super) fn packets(&self, slot: usize) -> impl Iterator<Item = &EncodedFrame> {
+        self.renditions.at(slot).map_or(&[][..], |rendition| &rendition.packets).iter().flatten()
+    }
+
+    /// After a tick: from the parts for one rate to those for the next, which are given back with
+    /// the old ones in them; `sinks` gets those of the sinks.
+    pub(super) fn turn(&mut self, sinks: impl FnOnce(&mut [(StreamId, Box<Fit>)])) -> Option<Box<Refit>> {
+        let mut parts = self.next.take()?;
+        self.rate = parts.rate;
+        std::mem::swap(&mut self.limiter, &mut parts.limiter);
+        for (_, member) in self.members.iter_mut() {
+            if let Ok(at) = parts.members.binary_search_by_key(&member.id, |(id, _)| *id) {
+                std::mem::swap(&mut member.fit, &mut parts.members[at].1);
+            }
+        }
+        for (_, rendition) in self.renditions.iter_mut() {
+            if let Some((_, fit)) = parts.renditions.iter_mut().find(|(id, _)| *id == rendition.id) {
+                std::mem::swap(&mut rendition.fit, fit);
+            }
+        }
+        sinks(&mut parts.sinks);
+        Some(parts)
+    }
+
+    /// After a tick: a member that has faded out.
+    pub(super) fn retire(&mut self) -> Option<Box<Member>> {
+        let slot = self.members.find(|member| member.leaving)?;
+        self.presences[slot] = Presence::NEW;
+        self.members.take(slot)
+    }
+
+    fn tick(&self) -> usize {
+        usize::try_from(self.rate / 50).unwrap_or(0).min(LONGEST_TICK)
+    }
+}
+
+impl Member {
+    /// Makes its part of this tick's sum, from the gain that stood to `gain`.
+    fn render(&mut self, source: Option<&AudioSource>, gain: Gain, tick: usize) {
+        let from = self.fade.to;
+        self.mixed = false;
+        self.fade = Fade::steady(Gain::ZERO);
+        let Some(source) = source.filter(|_| from != Gain::ZERO || gain != Gain::ZERO) else { return };
+        if from == Gain::ZERO {
+            self.fit.reset();
+        }
+        let (heard, rate) = source.block();
+        if self.fit.render(heard, rate, &mut self.block[..tick]) {
+            (self.mixed, self.fade) = (true, Fade { from, to: gain });
+        }
+    }
+}
+
+impl Rendition {
+    fn encode(&mut self, now: Instant, all: &[i16], rate: u32, counters: &BusCounters) {
+        let mut room = [0; LONGEST_TICK];
+        let tick = usize::try_from(self.encoding.rate / 50).unwrap_or(0).min(LONGEST_TICK);
+        let block = &mut room[..tick];
+        self.fit.render(all, rate, block);
+        self.encoding.append(now, block);
+        for place in &mut self.packets {
+            match self.encoding.packet() {
+                Some(Packet::Frame(frame)) => *place = Some(frame),
+                Some(Packet::Silent) | None => {}
+                Some(Packet::Refused) => count(&counters.errors),
+                Some(Packet::NoRoom) => count(&counters.overflow),
+            }
+        }
+    }
+}

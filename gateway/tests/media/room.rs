@@ -1,0 +1,242 @@
+//! Rooms: one tone for each party, and a spectrum of what each hears.
+
+use std::time::Duration;
+
+use crosspoint_codecs::format::{AudioFormat, Codec};
+use crosspoint_codecs::kernels::mix::Gain;
+use crosspoint_gateway::media::port::StreamId;
+use crosspoint_gateway::media::{BusConfig, BusId, EngineError, Route};
+
+use crate::far::{Scene, assert_continuous, format};
+use crate::listen;
+
+const SECOND: Duration = Duration::from_secs(1);
+const BUS: BusId = BusId(7);
+const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true };
+
+/// A room of these, each with a tone of its own.
+fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
+    let mut scene = Scene::new();
+    scene.handle.add_bus(BUS, config).unwrap();
+    for (format, hertz, peak) in parties {
+        let place = scene.join(format.clone(), *hertz);
+        scene.far[place].peak = *peak;
+        enter(&mut scene, place);
+        // The lane takes only so many commands at once.
+        scene.run(Duration::from_millis(20));
+    }
+    scene
+}
+
+fn enter(scene: &mut Scene, place: usize) {
+    let id = scene.far[place].id;
+    scene.handle.join(BUS, id, Gain::ONE).unwrap();
+    scene.handle.route(id, Route::Mix { bus: BUS }).unwrap();
+}
+
+/// Level of each of `tones` in what a party heard, dB.
+fn spectrum(scene: &Scene, place: usize, tones: &[f64]) -> Vec<f64> {
+    let far = &scene.far[place];
+    tones.iter().map(|hertz| listen::tone(&far.heard, far.rate(), *hertz).0).collect()
+}
+
+#[test]
+fn everybody_hears_all_others_and_not_himself() {
+    let codecs = [Codec::Pcmu, Codec::G722, Codec::Pcma, Codec::Opus];
+    // 25 Hz apart would be enough for a window of a second; all within the band of a telephone.
+    let tones: Vec<f64> = (0..50).map(|n| 300.0 + 57.0 * f64::from(n)).collect();
+    let parties: Vec<_> =
+        tones.iter().enumerate().map(|(n, hertz)| (format(codecs[n % 4], 20), *hertz, 600.0)).collect();
+    let mut scene = room(&ALL, &parties);
+    scene.run(3 * SECOND);
+    scene.forget();
+    scene.run(4 * SECOND);
+    for place in 0..tones.len() {
+        let levels = spectrum(&scene, place, &tones);
+        let own = levels[place];
+        let mut others: Vec<f64> = levels;
+        others.remove(place);
+        let least = others.iter().copied().fold(f64::INFINITY, f64::min);
+        let codec = scene.far[place].format.codec;
+        // 600 of 32767 is -34.7 dB. What is left at the own frequency is the codecs' noise.
+        assert!(least > -40.0, "party {place} ({codec}) hears somebody at {least:.1} dB");
+        assert!(own < least - 10.0, "party {place} ({codec}) hears itself at {own:.1} of {least:.1} dB");
+        assert_continuous(&scene.far[place].packets);
+    }
+    let stats = scene.handle.bus_stats(BUS).unwrap();
+    assert_eq!((stats.talkers, stats.listeners, stats.encoders), (50, 50, 50), "all talk, so none share");
+}
+
+#[test]
+fn exactly_the_three_loudest_are_heard() {
+    let tones: Vec<f64> = (0..8).map(|n| 400.0 + 300.0 * f64::from(n)).collect();
+    // 6 dB apart, the loudest somewhere in the middle.
+    let peaks = [100.0, 800.0, 6_400.0, 200.0, 3_200.0, 50.0, 1_600.0, 400.0];
+    let parties: Vec<_> =
+        tones.iter().zip(peaks).map(|(hertz, peak)| (format(Codec::G722, 20), *hertz, peak)).collect();
+    let mut scene = room(&BusConfig { talkers: 3, ..ALL }, &parties);
+    scene.run(3 * SECOND);
+    scene.forget();
+    scene.run(2 * SECOND);
+    for place in 0..tones.len() {
+        let levels = spectrum(&scene, place, &tones);
+        let loud: Vec<usize> = (0..tones.len()).filter(|at| levels[*at] > -40.0).collect();
+        let expected: Vec<usize> = [2, 4, 6].into_iter().filter(|at| *at != place).collect();
+        assert_eq!(loud, expected, "heard by {place}: {levels:.0?}");
+    }
+    let stats = scene.handle.bus_stats(BUS).unwrap();
+    assert_eq!((stats.talkers, stats.listeners), (3, 8));
+    assert_eq!(stats.encoders, 3 + 1, "one for each who talks, one for all others");
+}
+
+#[test]
+fn what_is_the_same_is_encoded_once() {
+    let silent = |codec, ptime| (format(codec, ptime), 500.0, 0.0);
+    let mut parties = vec![(format(Codec::Opus, 20), 700.0, 8_000.0)];
+    parties.extend((0..20).map(|_| silent(Codec::Opus, 20)));
+    parties.extend((0..10).map(|_| silent(Codec::Pcmu, 20)));
+    parties.extend((0..5).map(|_| silent(Codec::Pcmu, 30)));
+    let mut scene = room(&ALL, &parties);
+    scene.run(2 * SECOND);
+    let stats = scene.handle.bus_stats(BUS).unwrap();
+    assert_eq!((stats.talkers, stats.listeners, stats.encoders), (1, 36, 4), "three forms, one who talks");
+    scene.forget();
+    scene.run(2 * SECOND);
+    for far in &scene.far[1..] {
+        assert!(listen::worst_snr(&far.heard, far.rate(), 700.0) > 25.0, "{}", far.format.codec);
+        assert_continuous(&far.packets);
+    }
+    // Two packets of the same form are the same bytes.
+    let of = |place: usize| scene.far[place].packets.iter().map(|(_, it)| &it.data).collect::<Vec<_>>();
+    assert_eq!(of(1), of(2));
+    // A road with loss gets the form with forward error correction, and shares that.
+    let fec = AudioFormat { fec: true, ..format(Codec::Opus, 20) };
+    for _ in 0..4 {
+        let place = scene.join(fec.clone(), 500.0);
+        scene.far[place].peak = 0.0;
+        enter(&mut scene, place);
+    }
+    let lossy = scene.far.len() - 2;
+    scene.far[lossy..].iter().for_each(|far| far.rings.wishes.report_loss(8));
+    scene.run(SECOND);
+    assert_eq!(scene.handle.bus_stats(BUS).unwrap().encoders, 5);
+    // One who takes very little has an encoder of his own, and costs the others nothing.
+    scene.far[5].rings.wishes.limit_bitrate(12_000);
+    scene.run(SECOND);
+    assert_eq!(scene.handle.bus_stats(BUS).unwrap().encoders, 6);
+    // Forms go with the last who takes them.
+    for far in &scene.far[31..36] {
+        scene.handle.remove(far.id).unwrap();
+    }
+    scene.run(SECOND);
+    assert_eq!(scene.handle.bus_stats(BUS).unwrap().encoders, 5);
+}
+
+#[test]
+fn who_begins_to_talk_hears_no_gap() {
+    for (codec, ptime) in
+        [(Codec::Opus, 20), (Codec::G722, 20), (Codec::Pcmu, 30), (Codec::Opus, 60), (Codec::Pcma, 10)]
+    {
+        let one = (format(Codec::Opus, 20), 440.0, 8_000.0);
+        let mut scene = room(&ALL, &[one, (format(codec, ptime), 1_500.0, 8_000.0)]);
+        scene.far[1].beeps = true;
+        scene.run(2 * SECOND);
+        scene.forget();
+        scene.run(8 * SECOND);
+        let far = &scene.far[1];
+        assert_continuous(&far.packets);
+        let (rate, name) = (far.rate(), format!("{codec}/{ptime}"));
+        assert_eq!(listen::silent_windows(&far.heard, rate), 0, "{name}");
+        // A tone of 440 Hz at this level steps by so much at most; a click would by more.
+        let step = 8_000.0 * std::f64::consts::TAU * 440.0 / f64::from(rate);
+        let steepest = f64::from(listen::steepest(&far.heard)) / step;
+        let windows = far.heard.chunks_exact(rate as usize / 20);
+        let worst = windows
+            .map(|window| listen::tone(window, rate, 440.0))
+            .map(|(signal, rest)| signal - rest)
+            .fold(f64::INFINITY, f64::min);
+        // Opus keeps its past to itself: an encoder that has heard one packet is almost the other.
+        let (most, least) = if codec == Codec::Opus { (1.6, 8.0) } else { (1.1, 30.0) };
+        assert!(steepest < most, "{name}: a click, {steepest:.2} times as steep as the tone");
+        assert!(worst > least, "{name}: {worst:.1} dB in the worst 50 ms");
+        let own = listen::tone(&far.heard, rate, 1_500.0).0;
+        assert!(own < -55.0, "{name}: hears itself at {own:.1} dB");
+        let encoders = scene.handle.bus_stats(BUS).unwrap().encoders;
+        assert!((1..=3).contains(&encoders), "{name}: {encoders}");
+    }
+}
+
+#[test]
+fn a_room_takes_the_rate_of_its_best_member_without_a_click() {
+    let mut scene =
+        room(&ALL, &[(format(Codec::Pcmu, 20), 440.0, 8_000.0), (format(Codec::Pcma, 20), 300.0, 0.0)]);
+    scene.run(2 * SECOND);
+    scene.forget();
+    let third = scene.join(format(Codec::Opus, 20), 2_000.0);
+    scene.far[third].peak = 0.0;
+    enter(&mut scene, third);
+    scene.run(2 * SECOND);
+    let id = scene.far[third].id;
+    scene.handle.remove(id).unwrap();
+    scene.run(2 * SECOND);
+    let far = &scene.far[1];
+    assert_continuous(&far.packets);
+    // The tone itself steps by 2765 a sample at 8 kHz.
+    let steepest = listen::steepest(&far.heard);
+    assert!(steepest < 3_000, "a click of {steepest}");
+    let (signal, rest) = listen::tone(&scene.far[third].heard[48_000..], 48_000, 440.0);
+    assert!(signal - rest > 25.0, "the newcomer hears {signal:.1} over {rest:.1} dB");
+    let silent = listen::silent_windows(&far.heard, 8_000);
+    assert!(silent <= 8, "two changes of the rate cost a fade each: {silent} windows of 10 ms");
+}
+
+#[test]
+fn joins_leaves_and_mutes_fade() {
+    let parties = [(format(Codec::Pcmu, 20), 440.0, 8_000.0), (format(Codec::Pcma, 20), 300.0, 0.0)];
+    let mut scene = room(&ALL, &parties);
+    let talker = scene.far[0].id;
+    scene.run(SECOND);
+    scene.forget();
+    for gain in [Gain::ZERO, Gain::ONE, Gain::of(0.25), Gain::ZERO] {
+        scene.handle.set_gain(BUS, talker, gain).unwrap();
+        scene.run(SECOND);
+    }
+    scene.handle.leave(BUS, talker).unwrap();
+    scene.run(SECOND);
+    scene.handle.join(BUS, talker, Gain::ONE).unwrap();
+    scene.run(SECOND);
+    scene.handle.remove(talker).unwrap();
+    scene.run(SECOND);
+    let far = &scene.far[1];
+    assert_continuous(&far.packets);
+    let steepest = listen::steepest(&far.heard);
+    assert!(steepest < 3_000, "a click of {steepest}");
+    let level = |second: usize| listen::level(&far.heard[second * 8_000 + 2_000..(second + 1) * 8_000]);
+    let levels: Vec<f64> = (0..7).map(level).collect();
+    for (at, wanted) in [(1, -12.2), (2, -24.2), (5, -12.2)] {
+        assert!((levels[at] - wanted).abs() < 0.7, "{levels:.1?}");
+    }
+    for at in [0, 3, 4, 6] {
+        assert!(levels[at] < -65.0, "{levels:.1?}");
+    }
+}
+
+#[test]
+fn a_room_that_is_not_there_is_refused_and_one_that_goes_is_silent() {
+    let mut scene =
+        room(&ALL, &[(format(Codec::Pcmu, 20), 440.0, 8_000.0), (format(Codec::Pcmu, 20), 300.0, 0.0)]);
+    let (one, other) = (scene.far[0].id, scene.far[1].id);
+    let nowhere = BusId(99);
+    assert!(matches!(scene.handle.join(nowhere, one, Gain::ONE), Err(EngineError::UnknownBus(_))));
+    assert!(matches!(scene.handle.leave(nowhere, one), Err(EngineError::UnknownBus(_))));
+    assert!(matches!(scene.handle.set_gain(BUS, StreamId(99), Gain::ZERO), Err(EngineError::Unknown(_))));
+    assert!(matches!(scene.handle.join(BUS, StreamId(99), Gain::ONE), Err(EngineError::Unknown(_))));
+    let route = Route::Mix { bus: nowhere };
+    assert!(matches!(scene.handle.route(other, route), Err(EngineError::UnknownBus(_))));
+    scene.run(SECOND);
+    scene.handle.remove_bus(BUS).unwrap();
+    scene.forget();
+    scene.run(SECOND);
+    assert!(scene.far[1].heard[800..].iter().all(|sample| sample.unsigned_abs() < 10));
+    assert_continuous(&scene.far[1].packets);
+}
