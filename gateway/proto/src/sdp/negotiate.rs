@@ -107,8 +107,9 @@ impl Negotiation {
         self.parameters.peer = peer;
     }
 
-    /// Another policy for offers to come. A peer that insists on `RTP/SAVP` refuses our best
-    /// effort with 488: withdraw that offer, require encryption, and offer once more.
+    /// Another policy for offers to come; what stands is not touched. No leg offers a second time
+    /// by it: our best effort is `RTP/AVP`, which a peer without encryption takes as it is, and one
+    /// that insists on `RTP/SAVP` is configured as required.
     pub const fn set_encryption(&mut self, encryption: Encryption) {
         self.parameters.encryption = encryption;
     }
