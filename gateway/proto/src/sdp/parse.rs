@@ -203,10 +203,13 @@ fn packet_time(value: &str) -> Option<Duration> {
     Some(time).filter(|time| !time.is_zero())
 }
 
-/// `<port> [<nettype> <addrtype> <address>]`
+/// `<port> [<nettype> <addrtype> <address>]`. A number that is no port says that there is none, as
+/// 0 does: whoever wrote it does not mean the port above.
 fn rtcp(value: &str) -> Option<RtcpAddress> {
     let mut words = value.split_ascii_whitespace();
-    let port = words.next()?.parse().ok()?;
+    let port = words.next()?;
+    let digits = port.bytes().all(|digit| digit.is_ascii_digit());
+    let port = port.parse().ok().or_else(|| digits.then_some(0))?;
     let address = match words.nth(2) {
         Some(text) => Some(text.parse().ok()?),
         None => None,

@@ -170,10 +170,7 @@ fn session(
         receive,
         send: Some(SendPayload { payload_type: agreed.send.payload, format: agreed.send.format.clone() }),
         dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfPayload { payload_type: dtmf.send, clock: dtmf.clock }),
-        remote: agreed.remote.map(|remote| near(remote, source)).map(|remote| RemoteAddress {
-            rtp: remote.rtp,
-            rtcp: remote.rtcp.unwrap_or_else(|| RemoteAddress::new(remote.rtp, agreed.rtcp_mux).rtcp),
-        }),
+        remote: agreed.remote.map(|remote| destination(near(remote, source))),
         rtcp_mux: agreed.rtcp_mux,
         feedback: Feedback {
             nack: agreed.feedback.nack,
@@ -191,6 +188,11 @@ fn session(
         media_timeout: site.timeout,
         ..SessionConfig::new(line.role, line.ssrc, cname.to_owned())
     }
+}
+
+/// A peer that names no port for RTCP wants none: the one above may be somebody else's.
+const fn destination(remote: RemoteMedia) -> RemoteAddress {
+    RemoteAddress { rtp: remote.rtp, rtcp: remote.rtcp }
 }
 
 /// Where media is sent at first. An address of some other host is never believed: a device behind
@@ -245,5 +247,14 @@ mod tests {
         let inner = RemoteMedia { rtp: elsewhere, trust: PeerTrust::Foreign, ..named };
         assert_eq!(proven(inner, Some(there)), None);
         assert_eq!(proven(RemoteMedia { rtp, ..inner }, Some(there)), None);
+    }
+
+    #[test]
+    fn no_port_is_guessed_for_rtcp_that_a_peer_does_not_want() {
+        let rtp: SocketAddr = "192.0.2.7:4000".parse().unwrap();
+        let said = RemoteMedia { rtp, rtcp: None, trust: PeerTrust::Signalling };
+        assert_eq!(destination(said).rtcp, None);
+        let there = RemoteMedia { rtcp: Some("192.0.2.7:4009".parse().unwrap()), ..said };
+        assert_eq!(destination(there).rtcp, there.rtcp);
     }
 }

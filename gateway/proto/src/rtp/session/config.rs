@@ -117,17 +117,15 @@ pub struct RemoteAddress {
     /// RTP.
     pub rtp: SocketAddr,
     /// RTCP: the port above (RFC 3550 section 11), the one of `a=rtcp`, or with `rtcp_mux` the same.
-    pub rtcp: SocketAddr,
+    /// `None`: the peer wants none, and none is sent or taken.
+    pub rtcp: Option<SocketAddr>,
 }
 
 impl RemoteAddress {
-    /// RTCP on the port above that of RTP, on the same one with `mux`.
-    pub const fn new(rtp: SocketAddr, mux: bool) -> Self {
-        let mut rtcp = rtp;
-        if !mux {
-            rtcp.set_port(rtp.port().saturating_add(1));
-        }
-        Self { rtp, rtcp }
+    /// RTCP on the port above that of RTP, if there is one; on the same one with `mux`.
+    pub fn new(rtp: SocketAddr, mux: bool) -> Self {
+        let above = rtp.port().checked_add(1).map(|port| SocketAddr::new(rtp.ip(), port));
+        Self { rtp, rtcp: if mux { Some(rtp) } else { above } }
     }
 }
 

@@ -115,7 +115,7 @@ impl SourceGate {
         if self.mux {
             return self.rtp();
         }
-        self.latched_rtcp.or_else(|| self.negotiated.map(|remote| remote.rtcp))
+        self.latched_rtcp.or_else(|| self.negotiated.and_then(|remote| remote.rtcp))
     }
 
     /// Judges the source of an RTP datagram.
@@ -154,7 +154,7 @@ impl SourceGate {
         if let Some(latched) = self.latched {
             return if latched.ip() == from.ip() { Verdict::Probe } else { Verdict::Refuse };
         }
-        let home = self.negotiated.is_some_and(|remote| canonical(remote.rtcp) == from);
+        let home = self.negotiated.and_then(|remote| remote.rtcp).is_some_and(|rtcp| canonical(rtcp) == from);
         if home { Verdict::Accept } else { Verdict::Refuse }
     }
 
@@ -379,6 +379,16 @@ mod tests {
         gate.rtcp_probe(at("192.0.2.1:61001"));
         assert_eq!(gate.rtcp(), Some(at("192.0.2.1:61001")));
         assert_eq!(gate.rtcp_from(at("192.0.2.1:61003")), Verdict::Refuse);
+    }
+
+    #[test]
+    fn a_peer_that_wants_no_rtcp_gets_none() {
+        let remote = RemoteAddress { rtp: at("192.0.2.1:4000"), rtcp: None };
+        let gate = SourceGate::new(SourcePolicy::Strict, Some(remote), false);
+        assert_eq!((gate.rtp(), gate.rtcp()), (Some(remote.rtp), None));
+        assert_eq!(gate.rtcp_from(at("192.0.2.1:4001")), Verdict::Refuse);
+        // There is no port above the last one.
+        assert_eq!(RemoteAddress::new(at("192.0.2.1:65535"), false).rtcp, None);
     }
 
     #[test]

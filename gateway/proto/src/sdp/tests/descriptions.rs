@@ -73,6 +73,9 @@ fn rtcp_address_of_rfc_3605() {
     );
     assert_eq!(rtcp("a=x"), at("192.0.2.1:49171"));
     assert_eq!(rtcp("a=rtcp:0"), None);
+    assert_eq!(rtcp("a=rtcp:0 IN IP4 126.16.64.4"), None);
+    assert_eq!(rtcp("a=rtcp:65536"), None);
+    assert_eq!(rtcp("a=rtcp:184467440737095516160"), None);
     assert_eq!(rtcp("a=rtcp:53020 IN IP4 host.example"), at("192.0.2.1:49171"));
     let last = parse(&format!("{HEAD}m=audio 65535 RTP/AVP 0\n"));
     assert_eq!(last.rtcp_of(&last.media[0]), None);
