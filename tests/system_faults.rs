@@ -7,27 +7,34 @@
 
 mod support;
 
+use crosspoint_proto::sip::Response;
 use support::baresip::{Account, Baresip};
-use support::gateway::Gateway;
+use support::gateway::{Device, Gateway};
 use support::register::Registering;
 use support::wait_for;
 
 const AUDIO: &str = "PCMU/8000/1";
 
 fn invite(client: &Registering, gateway: &Gateway, called: &str, hops: u8) -> u16 {
+    answer(client, gateway, "stranger@elsewhere.example", called, hops).status
+}
+
+/// The answer to an INVITE of `caller` without credentials.
+fn answer(client: &Registering, gateway: &Gateway, caller: &str, called: &str, hops: u8) -> Response {
     let (port, server) = (client.port(), gateway.sip);
+    let tag = caller.len();
     let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                m=audio 29000 RTP/AVP 0\r\n";
     let text = format!(
         "INVITE sip:{called}@127.0.0.1:{server} SIP/2.0\r\n\
-         Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{called}{port};rport\r\n\
-         Max-Forwards: {hops}\r\nFrom: <sip:stranger@elsewhere.example>;tag=1\r\n\
-         To: <sip:{called}@127.0.0.1>\r\nCall-ID: {called}-{port}\r\nCSeq: 1 INVITE\r\n\
+         Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{called}{port}{tag};rport\r\n\
+         Max-Forwards: {hops}\r\nFrom: <sip:{caller}>;tag={tag}\r\n\
+         To: <sip:{called}@127.0.0.1>\r\nCall-ID: {called}-{port}-{tag}\r\nCSeq: 1 INVITE\r\n\
          Contact: <sip:stranger@127.0.0.1:{port}>\r\nContent-Type: application/sdp\r\n\
          Content-Length: {}\r\n\r\n{sdp}",
         sdp.len()
     );
-    client.send(&text).expect("an answer").status
+    client.send(&text).expect("an answer")
 }
 
 #[test]
@@ -41,6 +48,45 @@ fn a_stranger_is_told_404_480_483_and_never_gets_out() {
     let told = invite(&client, &gateway, "+4930123456789", 70);
     assert!((400..700).contains(&told) && told != 408, "{told}");
     wait_for("no call to be left", || gateway.status()["calls"].as_array()?.is_empty().then_some(()));
+}
+
+/// What an answer says, without what differs by the request or by chance.
+fn told(response: &Response) -> (u16, String, Vec<(String, String)>) {
+    let of_request = ["via", "from", "to", "call-id", "cseq"];
+    let headers = response
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_ascii_lowercase(), value.to_owned()))
+        .filter(|(name, _)| !of_request.contains(&name.as_str()))
+        .map(|(name, value)| match value.split_once("nonce=\"") {
+            Some((before, rest)) => {
+                let (nonce, after) = rest.split_once('"').unwrap();
+                (name, format!("{before}nonce of {}{after}", nonce.len()))
+            }
+            None => (name, value),
+        });
+    (response.status, response.reason.clone(), headers.collect())
+}
+
+#[test]
+fn who_must_authenticate_is_told_the_same_whoever_is_called() {
+    let devices = ["alice", "bob"].map(|name| Device { name, more: String::new() });
+    let gateway = Gateway::with_sip(&devices, "", "strangers = \"refused\"");
+    let mut client = Registering::new(gateway.sip, 12);
+    assert_eq!(client.register("bob", "bob-secret"), Some(200));
+    let known = told(&answer(&client, &gateway, "stranger@elsewhere.example", "alice", 70));
+    assert_eq!(known.0, 401);
+    assert!(known.2.iter().any(|(name, _)| name == "www-authenticate"), "{known:?}");
+    for (caller, called) in [
+        ("stranger@elsewhere.example", "bob"),
+        ("stranger@elsewhere.example", "nobody"),
+        ("stranger@elsewhere.example", "+4930123456789"),
+        ("alice@127.0.0.1", "bob"),
+        ("alice@127.0.0.1", "nobody"),
+        ("nobody@127.0.0.1", "alice"),
+    ] {
+        assert_eq!(told(&answer(&client, &gateway, caller, called, 70)), known, "{caller} calls {called}");
+    }
 }
 
 #[test]

@@ -36,13 +36,18 @@ impl Gateway {
 
     /// The same, with more lines for each device.
     pub fn with(devices: &[Device<'_>], more: &str) -> Self {
+        Self::with_sip(devices, more, "")
+    }
+
+    /// The same, with more lines for the section of SIP.
+    pub fn with_sip(devices: &[Device<'_>], more: &str, sip_more: &str) -> Self {
         let scratch = Scratch::new("gateway");
         let (sip, http) = (free_port(), free_port());
         let tls = free_port();
         let first = 30_000 + u32::from(sip) % 300 * 30;
         let mut text = format!(
             "data = \"{data}\"\n{more}\n\
-             [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n\
+             [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n{sip_more}\n\
              listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
              [media]\naddress = \"127.0.0.1\"\nports = \"{first}-{last}\"\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\n",

@@ -174,6 +174,11 @@ impl Routing {
         directory: &impl Directory,
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
+        // Before anything is looked up: whoever may not call is not told by the answer who is here.
+        if request.device.is_none() && self.strangers == Strangers::Refused {
+            why.push("the caller has not authenticated, and sip.strangers = \"refused\"".into());
+            return Err(Refused::Unauthenticated);
+        }
         let called = Alias::parse(request.called, &self.domains).map_err(|error| {
             why.push(format!("what was called is no alias: {error}"));
             Refused::NotAnAlias(error)
@@ -181,7 +186,7 @@ impl Routing {
         why.push(format!("called is {called}"));
         self.identify(request, directory, why)?;
         if let Some(presence) = directory.device(&called) {
-            return self.to_device(called, presence, request, why);
+            return Self::to_device(called, presence, why);
         }
         why.push(format!("no device has the alias {called}"));
         for rule in &self.rules {
@@ -230,17 +235,7 @@ impl Routing {
         }
     }
 
-    fn to_device(
-        &self,
-        alias: Alias,
-        presence: Presence,
-        request: &Request<'_>,
-        why: &mut Vec<String>,
-    ) -> Result<Target, Refused> {
-        if request.device.is_none() && self.strangers == Strangers::Refused {
-            why.push(format!("{alias} is a device, and sip.strangers = \"refused\""));
-            return Err(Refused::Unauthenticated);
-        }
+    fn to_device(alias: Alias, presence: Presence, why: &mut Vec<String>) -> Result<Target, Refused> {
         if presence == Presence::Away {
             why.push(format!("device {alias} is not registered now"));
             return Err(Refused::NotRegistered);
@@ -306,14 +301,13 @@ impl Routing {
             text
         });
         let now_called = replaced.as_deref().unwrap_or(subject.as_str());
-        Some(self.follow(rule, now_called, request, directory, why))
+        Some(self.follow(rule, now_called, directory, why))
     }
 
     fn follow(
         &self,
         rule: &Rule,
         now_called: &str,
-        request: &Request<'_>,
         directory: &impl Directory,
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
@@ -322,7 +316,7 @@ impl Routing {
             Refused::NotAnAlias(error)
         })?;
         if let Some(presence) = directory.device(&alias) {
-            return self.to_device(alias, presence, request, why);
+            return Self::to_device(alias, presence, why);
         }
         let Some(uri) = self.external_uri(now_called, rule.proxy.as_ref()) else {
             why.push("neither the alias nor the rule names a host: add a proxy to the rule".into());

@@ -170,7 +170,19 @@ fn nobody_calls_in_the_name_of_a_device_without_proof() {
 #[test]
 fn strangers_can_be_refused_altogether() {
     let config = "[sip]\nstrangers = \"refused\"";
-    assert_eq!(decide(config, "alice", "x@y.org", None).outcome, Err(Refused::Unauthenticated));
+    // Whoever is called: the answer must not tell who is here.
+    for called in ["alice", "carol", "nobody", "+15551234", "x@elsewhere.org", "sip:a%00b@example.com"] {
+        for caller in ["x@y.org", "bob", "nobody"] {
+            let outcome = decide(config, called, caller, None).outcome;
+            assert_eq!(outcome, Err(Refused::Unauthenticated), "{caller} calls {called}");
+        }
+    }
+    let open = format!("{RULES}\n").replace("[sip]", "[sip]\nstrangers = \"refused\"");
+    assert_eq!(
+        decide(&open, "joe@partner.example", "x@y.org", None).outcome,
+        Err(Refused::Unauthenticated),
+        "a rule for everybody is for everybody who authenticates"
+    );
     assert_eq!(decide(config, "alice", "bob", Some("bob")).outcome, Ok(Target::Device(alias("alice"))));
 }
 
