@@ -2,6 +2,7 @@
 
 mod actor;
 mod cause;
+mod hop;
 mod info;
 mod media;
 
@@ -19,18 +20,18 @@ use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
 use crosspoint_proto::sip::auth::{Account, Secret};
 use crosspoint_proto::sip::{
-    CallId, Command, DEFAULT_PORT, DEFAULT_TLS_PORT, Destination, Event, Flow, Host, Incoming, Invite,
-    NameAddr, SipUri, Source, Uri,
+    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, SipUri, Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::mpsc;
 
 use self::actor::{Actor, State};
+use self::hop::Hop;
 use self::media::{Lines, Site};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
-use crate::config::{CodecChoice, Proxy};
+use crate::config::CodecChoice;
 use crate::net::media::MediaNet;
 
 /// Machine events that wait for one leg. A leg handles them at once; overflow means that its
@@ -378,58 +379,6 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SipLegs").field("calls", &self.inboxes().len()).finish_non_exhaustive()
-    }
-}
-
-/// Where a call goes first.
-struct Hop {
-    host: Host,
-    port: u16,
-    transport: Transport,
-    /// The transport, when the target or the rule names one.
-    asked: Option<Transport>,
-}
-
-impl Hop {
-    fn of(uri: &SipUri, flow: Option<&Flow>, proxy: Option<&Proxy>) -> Self {
-        let asked = match uri.transport().map(str::to_ascii_lowercase).as_deref() {
-            _ if proxy.is_some() => proxy.map(|proxy| proxy.transport),
-            _ if uri.secure => Some(Transport::Tls),
-            Some("tcp") => Some(Transport::Tcp),
-            Some("tls") => Some(Transport::Tls),
-            Some("udp") => Some(Transport::Udp),
-            _ => None,
-        };
-        let transport = flow.map_or_else(|| asked.unwrap_or(Transport::Udp), Flow::transport);
-        let (host, port) = match proxy {
-            Some(proxy) => {
-                let host = &proxy.host.host;
-                let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                (Host::parse(&bracketed).unwrap_or_else(|_| Host::Name(host.clone())), proxy.host.port)
-            }
-            None => (uri.host.clone(), uri.port),
-        };
-        let usual = if transport == Transport::Tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
-        Self { host, port: port.unwrap_or(usual), transport, asked }
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        self.host.address().map(|ip| SocketAddr::new(ip, self.port))
-    }
-
-    async fn resolve(&self) -> Option<SocketAddr> {
-        match &self.host {
-            Host::Name(name) => tokio::net::lookup_host((name.as_str(), self.port)).await.ok()?.next(),
-            _ => self.address(),
-        }
-    }
-
-    fn destination(&self, address: SocketAddr) -> Destination {
-        let name = match &self.host {
-            Host::Name(name) => Some(name.clone()),
-            _ => None,
-        };
-        Destination::Address { transport: self.asked, address, name }
     }
 }
 
