@@ -3,20 +3,20 @@
 //! The actor owns its legs. It is told by their events and by a deadline, it answers with commands
 //! and with a new plan; it never waits for a peer.
 
+mod participant;
+mod reoffer;
+
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use self::participant::{Participant, next_event};
 use super::graph::Graph;
-use super::offer::{answer_for, offer_for, with_directions};
-use super::plan::{Member, MemberStream};
-use crate::cause::{Cause, Reason, Side};
+use super::offer::{answer_for, offer_for};
+use crate::cause::{Cause, Reason};
 use crate::config::Ringback;
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream};
 use crate::media::port::{StreamEvent, StreamId, Unfit};
@@ -85,16 +85,6 @@ pub struct Call {
     /// The two legs as they were when the end began.
     last: Option<Vec<LegView>>,
     view: watch::Sender<CallView>,
-}
-
-#[derive(Debug)]
-struct Participant {
-    leg: Leg,
-    streams: Vec<LegStream>,
-    answered: bool,
-    ringing: bool,
-    hung_up: bool,
-    ended: Option<Cause>,
 }
 
 /// How a call went.
@@ -267,59 +257,6 @@ impl Call {
         self.replan();
     }
 
-    /// Hold and resume are carried across, everything else is answered here: a leg keeps what it
-    /// negotiated and the engine adapts.
-    async fn reoffered(&mut self, leg: LegId, offer: Option<Capabilities>) {
-        let other = self.other(leg).map(|other| (other.leg.id, answer_for(&other.streams)));
-        let Some((other, standing)) = other else {
-            if let Some(participant) = self.participant(leg) {
-                participant.tell(LegCommand::RefuseReoffer).await;
-            }
-            return;
-        };
-        let crosses = match (&offer, self.participant(leg)) {
-            (Some(offer), Some(participant)) => {
-                let before: Vec<_> = participant
-                    .streams
-                    .iter()
-                    .map(|s| (s.agreed.role, s.agreed.direction.reversed()))
-                    .collect();
-                let now: Vec<_> = offer.media.iter().map(|line| (line.role, line.direction)).collect();
-                before != now
-            }
-            _ => false,
-        };
-        if !crosses || self.crossing.is_some() {
-            if let Some(participant) = self.participant(leg) {
-                participant.tell(LegCommand::AcceptReoffer(standing)).await;
-            }
-            return;
-        }
-        // The other leg is offered what it has, in the directions that this one wants.
-        let own = self.participant(leg).map(|this| answer_for(&this.streams)).unwrap_or_default();
-        if let Some(offer) = &offer {
-            let onwards = with_directions(own, offer);
-            self.crossing = Some((leg, Some(offer.clone())));
-            if let Some(other) = self.participant(other) {
-                other.tell(LegCommand::Reoffer(onwards)).await;
-            }
-        }
-    }
-
-    /// The leg that was offered a hold or resume has answered or refused: answer who began it.
-    async fn crossed(&mut self, answered: LegId) {
-        let Some((began, _)) = self.crossing.take_if(|(began, _)| *began != answered) else {
-            if self.crossing.as_ref().is_some_and(|(began, _)| *began == answered) {
-                self.crossing = None;
-            }
-            return;
-        };
-        let standing = self.other(began).map(|other| answer_for(&other.streams)).unwrap_or_default();
-        if let Some(participant) = self.participant(began) {
-            participant.tell(LegCommand::AcceptReoffer(standing)).await;
-        }
-    }
-
     async fn dtmf(&mut self, leg: LegId, digit: char) {
         if let Some(other) = self.other(leg).map(|other| other.leg.id)
             && let Some(other) = self.participant(other)
@@ -481,52 +418,6 @@ impl Call {
     }
 }
 
-impl Participant {
-    fn new(leg: Leg) -> Self {
-        Self { leg, streams: Vec::new(), answered: false, ringing: false, hung_up: false, ended: None }
-    }
-
-    async fn tell(&mut self, command: LegCommand) {
-        if self.ended.is_some() || self.hung_up {
-            return;
-        }
-        // Never waited for: a leg that waits for us with a full queue of its own would wait for ever.
-        if let Err(TrySendError::Full(command)) = self.leg.commands.try_send(command) {
-            match command {
-                LegCommand::SendDtmf(_) | LegCommand::RequestKeyframe(_) => {}
-                _ => self.hang_up(Cause::local(Reason::Congestion)).await,
-            }
-        }
-    }
-
-    async fn hang_up(&mut self, cause: Cause) {
-        if self.ended.is_none() && !self.hung_up {
-            self.hung_up = true;
-            // A leg that is gone tells so by its own last event.
-            if let Err(TrySendError::Full(command)) = self.leg.commands.try_send(LegCommand::Hangup(cause)) {
-                let commands = self.leg.commands.clone();
-                tokio::spawn(async move { commands.send(command).await });
-            }
-        }
-    }
-
-    fn member(&self, unfit: &HashMap<StreamId, Unfit>) -> Member {
-        let streams = self
-            .streams
-            .iter()
-            .map(|stream| MemberStream {
-                id: stream.port.id(),
-                role: stream.agreed.role,
-                thread: stream.port.thread(),
-                send: stream.agreed.direction.sends().then(|| stream.agreed.send.clone()),
-                receive: stream.agreed.direction.receives().then(|| stream.agreed.receive.clone()),
-                unfit: unfit.get(&stream.port.id()).copied(),
-            })
-            .collect();
-        Member { leg: self.leg.id, answered: self.answered, wants_ringback: false, streams }
-    }
-}
-
 /// Of the causes of several devices the one that tells the caller most: a busy line says more than
 /// one that nobody answered.
 fn more_telling(a: Cause, b: Cause) -> Cause {
@@ -542,27 +433,6 @@ fn more_telling(a: Cause, b: Cause) -> Cause {
         }
     }
     if rank(b.reason) < rank(a.reason) { b } else { a }
-}
-
-async fn next_event(caller: &mut Participant, callees: &mut [Participant]) -> (LegId, LegEvent) {
-    poll_fn(|cx| {
-        for participant in std::iter::once(&mut *caller).chain(callees.iter_mut()) {
-            if participant.ended.is_some() {
-                continue;
-            }
-            match participant.leg.events.poll_recv(cx) {
-                Poll::Ready(Some(event)) => return Poll::Ready((participant.leg.id, event)),
-                // A leg that vanished without a word is a fault of ours.
-                Poll::Ready(None) => {
-                    let cause = Cause { reason: Reason::Internal, side: Side::Local };
-                    return Poll::Ready((participant.leg.id, LegEvent::Ended(cause)));
-                }
-                Poll::Pending => {}
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 async fn until(deadline: Option<Instant>) {

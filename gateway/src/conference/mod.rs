@@ -1,6 +1,8 @@
 //! A container of legs. A point-to-point call is a conference of two.
 
 mod call;
+#[cfg(test)]
+mod cardboard;
 mod exchange;
 mod graph;
 pub mod offer;

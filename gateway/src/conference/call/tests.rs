@@ -1,111 +1,23 @@
 //! The call actor with legs of cardboard: what it tells each of them, in paused time.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+mod silence;
 
-use crosspoint_codecs::codec::{
-    AudioDecoder, AudioEncoder, CodecError, VideoDecoder, VideoEncoder, VideoEncoding,
-};
-use crosspoint_codecs::format::{
-    AudioFormat, Capabilities, Codec, Direction, H264Profile, MediaCapability, MediaFormat, MediaKind,
-    PacketizationMode, Stream, VideoFormat,
-};
-use crosspoint_codecs::frame::Pool;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use crosspoint_codecs::format::Direction;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::leg::{Origin, Party};
-use crate::media::port::{Feed, Inlet, Outlet, PortError, StreamPort, StreamStats};
-use crate::media::{Codecs, Engine, EngineConfig};
-
-/// The other ends of one leg's queues.
-struct Far {
-    commands: mpsc::Receiver<LegCommand>,
-    events: mpsc::Sender<LegEvent>,
-}
-
-#[derive(Debug)]
-struct Port {
-    id: StreamId,
-    kind: MediaKind,
-    feeds: Arc<Mutex<Vec<Feed>>>,
-}
-
-impl StreamPort for Port {
-    fn id(&self) -> StreamId {
-        self.id
-    }
-    fn kind(&self) -> MediaKind {
-        self.kind
-    }
-    fn thread(&self) -> usize {
-        0
-    }
-    fn feed(&self, feed: Feed) -> Result<(), PortError> {
-        self.feeds.lock().unwrap().push(feed);
-        Ok(())
-    }
-    fn engage(&self) -> Result<(Inlet, Outlet), PortError> {
-        Err(PortError::Closed)
-    }
-    fn disengage(&self) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn request_keyframe(&self) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn send_dtmf(&self, _: char, _: Duration) -> Result<(), PortError> {
-        Ok(())
-    }
-    fn stats(&self) -> StreamStats {
-        StreamStats { remote: None::<SocketAddr>, ..StreamStats::default() }
-    }
-}
-
-/// Calls of cardboard are relayed only.
-struct NoCodecs;
-
-impl Codecs for NoCodecs {
-    fn audio_decoder(&self, _: &AudioFormat) -> Result<Box<dyn AudioDecoder>, CodecError> {
-        Err(CodecError::Unsupported("none"))
-    }
-    fn audio_encoder(&self, _: &AudioFormat) -> Result<Box<dyn AudioEncoder>, CodecError> {
-        Err(CodecError::Unsupported("none"))
-    }
-    fn video_decoder(&self, _: &VideoFormat, _: Pool) -> Result<Box<dyn VideoDecoder>, CodecError> {
-        Err(CodecError::Unsupported("none"))
-    }
-    fn video_encoder(&self, _: &VideoFormat, _: VideoEncoding) -> Result<Box<dyn VideoEncoder>, CodecError> {
-        Err(CodecError::Unsupported("none"))
-    }
-}
+use crate::cause::Side;
+use crate::conference::cardboard::{Far, NoCodecs, leg, offer, pcma, streams};
+use crate::media::port::Feed;
+use crate::media::{Engine, EngineConfig};
 
 struct Scene {
     caller: Far,
     callees: Vec<Far>,
     stop: watch::Sender<Option<Reason>>,
     outcome: JoinHandle<Outcome>,
-}
-
-fn leg(number: u64) -> (Leg, Far) {
-    let (commands, far_commands) = mpsc::channel(16);
-    let (far_events, events) = mpsc::channel(16);
-    let party = Party {
-        protocol: "sip",
-        origin: Origin::Incoming,
-        address: String::new(),
-        name: String::new(),
-        called: String::new(),
-        device: None,
-        signalling: None,
-        transport: "udp",
-        hops: 70,
-    };
-    (
-        Leg { id: LegId(number), party, thread: 0, commands, events },
-        Far { commands: far_commands, events: far_events },
-    )
 }
 
 fn scene(callees: u64) -> Scene {
@@ -117,78 +29,6 @@ fn scene(callees: u64) -> Scene {
     let view = watch::channel(CallView::default()).0;
     let call = Call::new(rules, caller, Some(offer()), legs, Graph::new(engine), view);
     Scene { caller: far_caller, callees: fars, stop, outcome: tokio::spawn(call.run(stopped)) }
-}
-
-fn pcma() -> MediaFormat {
-    MediaFormat::Audio(AudioFormat::new(Codec::Pcma))
-}
-
-fn offer() -> Capabilities {
-    let line =
-        MediaCapability { role: MediaKind::Audio, direction: Direction::SendRecv, formats: vec![pcma()] };
-    Capabilities { media: vec![line], max_bitrate: None }
-}
-
-fn streams(number: u64, direction: Direction) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
-    let feeds = Arc::default();
-    let port = Port { id: StreamId(number), kind: MediaKind::Audio, feeds: Arc::clone(&feeds) };
-    let agreed = Stream { role: MediaKind::Audio, direction, send: pcma(), receive: pcma() };
-    (vec![LegStream { agreed, port: Arc::new(port) }], feeds)
-}
-
-/// A camera that is agreed in both directions.
-fn camera(number: u64) -> LegStream {
-    let h264 = MediaFormat::Video(VideoFormat {
-        codec: Codec::H264,
-        profile: H264Profile::ConstrainedBaseline,
-        level: 31,
-        mode: PacketizationMode::NonInterleaved,
-        max_bitrate: None,
-        max_fs: None,
-        max_mbps: None,
-    });
-    let port = Port { id: StreamId(number), kind: MediaKind::Main, feeds: Arc::default() };
-    let agreed =
-        Stream { role: MediaKind::Main, direction: Direction::SendRecv, send: h264.clone(), receive: h264 };
-    LegStream { agreed, port: Arc::new(port) }
-}
-
-impl Far {
-    async fn tells(&self, event: LegEvent) {
-        self.events.send(event).await.unwrap();
-    }
-
-    async fn told(&mut self) -> LegCommand {
-        tokio::time::timeout(Duration::from_secs(5), self.commands.recv()).await.expect("a command").unwrap()
-    }
-
-    async fn told_to_hang_up(&mut self) -> Cause {
-        match self.told().await {
-            LegCommand::Hangup(cause) => cause,
-            other => panic!("not a hang-up: {other:?}"),
-        }
-    }
-
-    async fn ends(&self, cause: Cause) {
-        self.tells(LegEvent::Ended(cause)).await;
-    }
-
-    /// Its stream in `role` was silent for too long.
-    async fn falls_silent(&self, role: MediaKind) {
-        self.tells(LegEvent::Stream { role, event: StreamEvent::MediaTimeout }).await;
-    }
-}
-
-impl Scene {
-    /// Nobody is told anything, and the call goes on.
-    async fn nothing_happens(&mut self) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        for far in std::iter::once(&mut self.caller).chain(&mut self.callees) {
-            let told = far.commands.try_recv();
-            assert!(told.is_err(), "{told:?}");
-        }
-        assert!(!self.outcome.is_finished());
-    }
 }
 
 /// Brings a call of two up; both hear each other by relay.
@@ -319,61 +159,4 @@ async fn keys_cross_and_the_end_of_the_gateway_ends_both() {
     // Legs that never say goodbye do not keep the call for ever.
     tokio::time::advance(GOODBYE).await;
     assert!(scene.outcome.await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_voice_that_falls_silent_ends_the_call_whichever_side_it_is() {
-    for caller_is_silent in [true, false] {
-        let mut scene = scene(1);
-        answered(&mut scene).await;
-        let silent = if caller_is_silent { &scene.caller } else { &scene.callees[0] };
-        silent.falls_silent(MediaKind::Audio).await;
-        let gone = Cause::local(Reason::MediaTimeout);
-        assert_eq!(scene.caller.told_to_hang_up().await, gone);
-        assert_eq!(scene.callees[0].told_to_hang_up().await, gone);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn silence_before_the_answer_ends_nothing() {
-    let mut scene = scene(2);
-    scene.callees[0].tells(LegEvent::Progress(streams(20, Direction::SendRecv).0)).await;
-    assert!(matches!(scene.caller.told().await, LegCommand::Progress(_)));
-    scene.caller.tells(LegEvent::Progress(streams(10, Direction::SendRecv).0)).await;
-    scene.caller.falls_silent(MediaKind::Audio).await;
-    scene.callees[0].falls_silent(MediaKind::Audio).await;
-    scene.nothing_happens().await;
-    // The other device picks up; the one that lost has nothing to say any more.
-    scene.callees[1].tells(LegEvent::Answered(streams(30, Direction::SendRecv).0)).await;
-    assert!(matches!(scene.caller.told().await, LegCommand::Answer(_)));
-    assert_eq!(scene.callees[0].told_to_hang_up().await.reason, Reason::AnsweredElsewhere);
-    scene.callees[0].falls_silent(MediaKind::Audio).await;
-    scene.nothing_happens().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn silence_on_hold_ends_nothing_until_the_call_is_resumed() {
-    for held in [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive] {
-        let mut scene = scene(1);
-        answered(&mut scene).await;
-        scene.callees[0].tells(LegEvent::Changed(streams(20, held).0)).await;
-        scene.callees[0].falls_silent(MediaKind::Audio).await;
-        scene.nothing_happens().await;
-        scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendRecv).0)).await;
-        scene.callees[0].falls_silent(MediaKind::Audio).await;
-        assert_eq!(scene.caller.told_to_hang_up().await.reason, Reason::MediaTimeout, "after {held:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_camera_that_is_off_ends_nothing() {
-    let mut scene = scene(1);
-    answered(&mut scene).await;
-    for (leg, number) in [(&scene.caller, 10), (&scene.callees[0], 20)] {
-        let (mut streams, _) = streams(number, Direction::SendRecv);
-        streams.push(camera(number + 1));
-        leg.tells(LegEvent::Changed(streams)).await;
-        leg.falls_silent(MediaKind::Main).await;
-    }
-    scene.nothing_happens().await;
 }
