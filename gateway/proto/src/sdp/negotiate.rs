@@ -107,6 +107,12 @@ impl Negotiation {
         self.parameters.peer = peer;
     }
 
+    /// Our media address, once it is known which of ours the peer can reach. Before the first offer
+    /// or answer: later ones would say another address than the first.
+    pub const fn set_address(&mut self, address: IpAddr) {
+        self.parameters.address = address;
+    }
+
     /// Another policy for offers to come; what stands is not touched. No leg offers a second time
     /// by it: our best effort is `RTP/AVP`, which a peer without encryption takes as it is, and one
     /// that insists on `RTP/SAVP` is configured as required.

@@ -2,12 +2,14 @@
 //! and the media ports in its hands.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use crosspoint_codecs::format::{Capabilities, MediaKind};
+use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
 use crosspoint_proto::sip::{Body, CallId, Command, Event};
@@ -100,6 +102,19 @@ impl Actor {
         };
         self.inner.forget(self.call);
         let _ = self.events.send(LegEvent::Ended(self.state.hung_up.unwrap_or(cause))).await;
+    }
+
+    /// The far end is there: from now on it is known what we are called towards it, and whose media
+    /// is believed.
+    pub(super) fn found(&mut self, address: SocketAddr) {
+        let advertised = self.inner.advertised(address.ip());
+        let policy = self.negotiation.parameters().peer.clone();
+        self.negotiation.set_peer(PeerPolicy { signalling: address.ip(), ..policy });
+        self.negotiation.set_address(advertised);
+        self.lines.advertise(advertised);
+        if let SourcePolicy::Latch(ip) = &mut self.source {
+            *ip = address.ip();
+        }
     }
 
     /// Refuses an incoming call before anybody has seen it.

@@ -40,7 +40,8 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Lines {
     site: Site,
-    cname: String,
+    /// Names the leg in its CNAME, before our address.
+    name: String,
     lines: Vec<Line>,
 }
 
@@ -57,8 +58,13 @@ struct Line {
 }
 
 impl Lines {
-    pub(super) const fn new(site: Site, cname: String) -> Self {
-        Self { site, cname, lines: Vec::new() }
+    pub(super) const fn new(site: Site, name: String) -> Self {
+        Self { site, name, lines: Vec::new() }
+    }
+
+    /// The address that stands in SDP from now on.
+    pub(super) const fn advertise(&mut self, address: IpAddr) {
+        self.site.advertised = address;
     }
 
     /// Our end of the stream in `role`, opened now if it is not there yet.
@@ -111,12 +117,13 @@ impl Lines {
             }
             stays
         });
+        let cname = format!("{}@{}", self.name, self.site.advertised);
         let mut streams = Vec::new();
         for agreed in agreed {
             let Some(line) = self.lines.iter_mut().find(|line| line.role == agreed.role) else { continue };
             line.dtmf = agreed.dtmf.is_some();
             line.agreed = true;
-            let config = session(agreed, line, &self.cname, source, &self.site);
+            let config = session(agreed, line, &cname, source, &self.site);
             if let Err(fault) = line.port.configure(config) {
                 tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
                 continue;

@@ -27,7 +27,7 @@ use rand_core::Rng;
 use tokio::sync::mpsc;
 
 use self::actor::{Actor, State};
-use self::hop::Hop;
+use self::hop::{Hop, Network, System};
 use self::media::{Lines, Site};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
@@ -76,6 +76,7 @@ pub(super) struct Inner {
     machine: mpsc::Sender<Command>,
     net: Arc<MediaNet>,
     config: SipLegConfig,
+    network: Arc<dyn Network>,
     rng: Mutex<ChaCha12Rng>,
     inboxes: Mutex<HashMap<CallId, mpsc::Sender<Event>>>,
     next_call: AtomicU64,
@@ -98,10 +99,22 @@ impl SipLegs {
         rng: ChaCha12Rng,
         next_leg: Arc<AtomicU64>,
     ) -> Self {
+        Self::on(Arc::new(System::new()), machine, net, config, rng, next_leg)
+    }
+
+    fn on(
+        network: Arc<dyn Network>,
+        machine: mpsc::Sender<Command>,
+        net: Arc<MediaNet>,
+        config: SipLegConfig,
+        rng: ChaCha12Rng,
+        next_leg: Arc<AtomicU64>,
+    ) -> Self {
         Self(Arc::new(Inner {
             machine,
             net,
             config,
+            network,
             rng: Mutex::new(rng),
             inboxes: Mutex::default(),
             next_call: AtomicU64::new(1),
@@ -169,17 +182,10 @@ impl SipLegs {
         let (event_queue, events) = mpsc::channel(EVENTS);
         let (inbox, inbox_queue) = mpsc::channel(INBOX);
         inner.inboxes().insert(call, inbox);
-        let bind = inner.config.bind;
-        let advertised = inner.config.advertised.unwrap_or_else(|| {
-            if bind.is_unspecified() {
-                crate::net::local_address_towards(peer.address.ip()).unwrap_or(bind)
-            } else {
-                bind
-            }
-        });
+        let advertised = inner.advertised(peer.address.ip());
         let site = Site {
             net: inner.net.clone(),
-            bind,
+            bind: inner.config.bind,
             advertised,
             thread,
             timeout: inner.config.media_timeout,
@@ -216,7 +222,7 @@ impl SipLegs {
             commands: command_queue,
             events: event_queue,
             negotiation,
-            lines: Lines::new(site, format!("{session:x}@{advertised}")),
+            lines: Lines::new(site, format!("{session:x}")),
             source,
             state: State::default(),
         };
@@ -294,10 +300,11 @@ impl Protocol for SipLegs {
         tokio::spawn(async move {
             let mut invite = invite;
             if !has_flow {
-                let Some(address) = hop.resolve().await else {
-                    tracing::warn!(host = %hop.host, "the name of a next hop has no address");
-                    return actor.fail(Cause::local(Reason::Unreachable)).await;
+                let address = match hop.resolve(&*this.0.network).await {
+                    Ok(address) => address,
+                    Err(reason) => return actor.fail(Cause::local(reason)).await,
                 };
+                actor.found(address);
                 invite.destination = hop.destination(address);
                 invite.account = credentials.map(|credentials| Account {
                     username: credentials.username,
@@ -305,8 +312,6 @@ impl Protocol for SipLegs {
                     realm: Some(credentials.realm),
                     peers: vec![address.ip()],
                 });
-                let policy = actor.negotiation.parameters().peer.clone();
-                actor.negotiation.set_peer(PeerPolicy { signalling: address.ip(), ..policy });
             }
             match actor.write_offer(&offer) {
                 Ok(body) => {
@@ -359,6 +364,18 @@ impl Inner {
 
     fn random(&self, bytes: &mut [u8]) {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
+    }
+
+    /// Our media address as `peer` must write it.
+    fn advertised(&self, peer: IpAddr) -> IpAddr {
+        let bind = self.config.bind;
+        self.config.advertised.unwrap_or_else(|| {
+            if bind.is_unspecified() {
+                self.network.local_address_towards(peer).unwrap_or(bind)
+            } else {
+                bind
+            }
+        })
     }
 
     /// Further headers of a refusal.
@@ -415,3 +432,6 @@ fn call_of(event: &Event) -> Option<CallId> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

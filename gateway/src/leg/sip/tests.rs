@@ -1,0 +1,171 @@
+//! SIP legs between a machine and a conference of cardboard, with real media ports, in paused time.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use crosspoint_codecs::format::{AudioFormat, Codec, Direction, MediaCapability, MediaFormat, MediaKind};
+use crosspoint_proto::sdp::Sdp;
+use crosspoint_proto::sip::{Body, By, Ending, How};
+use rand_core::SeedableRng;
+
+use super::hop::Lookup;
+use super::*;
+use crate::config::{HostPort, Proxy};
+use crate::leg::LegCommand;
+use crate::net::clock::Clock;
+use crate::net::media::MediaConfig;
+
+const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A network in which one name is known, and one name server never answers.
+struct Book;
+
+const KNOWN: &str = "proxy.example";
+const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const SILENT: &str = "silent.example";
+
+impl Network for Book {
+    fn lookup(&self, name: &str, port: u16) -> Lookup {
+        match name {
+            KNOWN => Box::pin(std::future::ready(Ok(SocketAddr::new(PROXY, port)))),
+            SILENT => Box::pin(std::future::pending()),
+            _ => Box::pin(std::future::ready(Err(Reason::Unreachable))),
+        }
+    }
+
+    fn local_address_towards(&self, peer: IpAddr) -> io::Result<IpAddr> {
+        Ok(if peer == PROXY { OURS } else { LO })
+    }
+}
+
+struct Rig {
+    legs: SipLegs,
+    machine: mpsc::Receiver<Command>,
+}
+
+/// A leg, and the call that it is for the machine.
+struct Dialled {
+    leg: Leg,
+    call: CallId,
+}
+
+impl Rig {
+    fn new(bind: IpAddr) -> Self {
+        let (commands, machine) = mpsc::channel(64);
+        let media = MediaConfig { threads: 1, ports: 20_000..=29_999 };
+        let net = Arc::new(MediaNet::start(&media, Clock::start()).unwrap());
+        let config = SipLegConfig {
+            bind,
+            advertised: None,
+            encryption: EncryptionPolicy::None,
+            insecure_keys: false,
+            allow: Vec::new(),
+            own: Vec::new(),
+            latching: false,
+            media_timeout: None,
+            codecs: HashMap::new(),
+            domain: Host::from(LO),
+        };
+        let rng = ChaCha12Rng::seed_from_u64(1);
+        Self { legs: SipLegs::on(Arc::new(Book), commands, net, config, rng, Arc::default()), machine }
+    }
+
+    fn call(&self, uri: &str, proxy: Option<&str>) -> Leg {
+        let proxy = proxy.map(|host| Proxy {
+            host: HostPort { host: host.to_owned(), port: None },
+            transport: Transport::Udp,
+            credentials: None,
+        });
+        let to = Address { uri: uri.to_owned(), flow: None, device: None, translated: false, proxy };
+        let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70 };
+        self.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
+    }
+
+    /// A call to a phone on this machine, as far as the INVITE.
+    async fn dialled(&mut self) -> Dialled {
+        let leg = self.call("sip:bob@127.0.0.1:5070", None);
+        let Command::Invite(invite) = self.asked().await else { panic!("no INVITE") };
+        Dialled { leg, call: invite.call }
+    }
+
+    /// The same, answered.
+    async fn answered(&mut self) -> Dialled {
+        let mut dialled = self.dialled().await;
+        self.legs.deliver(Event::Answered { call: dialled.call, body: Some(description("")), fork: 0 });
+        assert!(matches!(dialled.told().await, LegEvent::Answered(_)));
+        dialled
+    }
+
+    async fn asked(&mut self) -> Command {
+        tokio::time::timeout(Duration::from_secs(5), self.machine.recv()).await.expect("a command").unwrap()
+    }
+
+    /// The far end takes everything as it is offered.
+    async fn hold(&mut self, dialled: &mut Dialled) {
+        let call = dialled.call;
+        self.legs.deliver(Event::Reinvite { call, body: Some(description("a=sendonly\r\n")) });
+        let LegEvent::Reoffered { offer: Some(offer) } = dialled.told().await else { panic!("no offer") };
+        assert_eq!(offer.media[0].direction, Direction::SendOnly);
+        dialled.does(LegCommand::AcceptReoffer(sound(Direction::RecvOnly))).await;
+        let Command::AnswerReinvite { body, .. } = self.asked().await else { panic!("not answered") };
+        assert!(String::from_utf8_lossy(&body.data).contains("a=recvonly"));
+        let LegEvent::Changed(streams) = dialled.told().await else { panic!("nothing changed") };
+        assert_eq!(streams[0].agreed.direction, Direction::RecvOnly);
+    }
+}
+
+impl Dialled {
+    async fn told(&mut self) -> LegEvent {
+        tokio::time::timeout(Duration::from_secs(5), self.leg.events.recv()).await.expect("an event").unwrap()
+    }
+
+    async fn does(&self, command: LegCommand) {
+        self.leg.commands.send(command).await.unwrap();
+    }
+
+    fn quiet(&mut self) -> bool {
+        self.leg.events.try_recv().is_err()
+    }
+}
+
+fn sound(direction: Direction) -> Capabilities {
+    let formats = vec![MediaFormat::Audio(AudioFormat::new(Codec::Pcmu))];
+    let line = MediaCapability { role: MediaKind::Audio, direction, formats };
+    Capabilities { media: vec![line], max_bitrate: None }
+}
+
+/// What a phone on this machine says of itself, in an offer or an answer.
+fn description(more: &str) -> Body {
+    let text = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio 5900 RTP/AVP 0\r\n{more}"
+    );
+    Body::sdp(text.into_bytes())
+}
+
+/// Lets every task do what it can without the clock.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_configured_by_name_is_offered_the_address_that_it_can_reach() {
+    let mut rig = Rig::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let _leg = rig.call("sip:+4930123456@carrier.example", Some(KNOWN));
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    let Destination::Address { address, .. } = invite.destination else { panic!("no address") };
+    assert_eq!(address.ip(), PROXY);
+    let offer = Sdp::parse(&invite.body.unwrap().data).unwrap();
+    assert_eq!(offer.address_of(&offer.media[0]), Some(OURS));
+    assert_eq!(offer.origin.address, OURS.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_without_an_address_is_unreachable() {
+    let rig = Rig::new(LO);
+    let mut leg = rig.call("sip:bob@nowhere.example", None);
+    let told = tokio::time::timeout(Duration::from_secs(1), leg.events.recv()).await;
+    let Ok(Some(LegEvent::Ended(cause))) = told else { panic!("no end: {told:?}") };
+    assert_eq!(cause, Cause::local(Reason::Unreachable));
+}
