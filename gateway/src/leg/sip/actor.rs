@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
 use crosspoint_proto::sip::{Body, CallId, Command, Event};
 use tokio::sync::mpsc;
 
+use super::hop::Hop;
 use super::media::Lines;
 use super::{Inner, cause, info};
 use crate::cause::{Cause, Reason};
@@ -102,6 +104,24 @@ impl Actor {
         };
         self.inner.forget(self.call);
         let _ = self.events.send(LegEvent::Ended(self.state.hung_up.unwrap_or(cause))).await;
+    }
+
+    /// The address of the next hop. Who hangs up is not kept waiting for a name: nothing was sent
+    /// yet, so there is nobody to tell.
+    pub(super) async fn find(&mut self, hop: &Hop) -> Result<SocketAddr, Cause> {
+        let network = self.inner.network.clone();
+        let mut found = pin!(hop.resolve(&*network));
+        loop {
+            tokio::select! {
+                found = &mut found => return found.map_err(Cause::local),
+                command = self.commands.recv() => match command {
+                    Some(LegCommand::Hangup(cause)) => return Err(cause),
+                    // Nothing else means anything yet.
+                    Some(_) => {}
+                    None => return Err(Cause::local(Reason::Internal)),
+                },
+            }
+        }
     }
 
     /// The far end is there: from now on it is known what we are called towards it, and whose media

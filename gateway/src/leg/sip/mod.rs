@@ -300,9 +300,9 @@ impl Protocol for SipLegs {
         tokio::spawn(async move {
             let mut invite = invite;
             if !has_flow {
-                let address = match hop.resolve(&*this.0.network).await {
+                let address = match actor.find(&hop).await {
                     Ok(address) => address,
-                    Err(reason) => return actor.fail(Cause::local(reason)).await,
+                    Err(cause) => return actor.fail(cause).await,
                 };
                 actor.found(address);
                 invite.destination = hop.destination(address);

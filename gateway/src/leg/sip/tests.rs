@@ -162,6 +162,21 @@ async fn a_proxy_that_is_configured_by_name_is_offered_the_address_that_it_can_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hang_up_does_not_wait_for_a_name() {
+    let mut rig = Rig::new(LO);
+    let mut leg = rig.call("sip:bob@silent.example", None);
+    settle().await;
+    let cancelled = Cause { side: crate::cause::Side::Peer, ..Cause::local(Reason::Cancelled) };
+    leg.commands.send(LegCommand::Hangup(cancelled)).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(1), leg.events.recv()).await;
+    let Ok(Some(LegEvent::Ended(cause))) = told else { panic!("it waits: {told:?}") };
+    assert_eq!(cause, cancelled);
+    // Nobody was called, and the next call goes on.
+    assert!(rig.machine.try_recv().is_err());
+    let _next = rig.dialled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_without_an_address_is_unreachable() {
     let rig = Rig::new(LO);
     let mut leg = rig.call("sip:bob@nowhere.example", None);
