@@ -193,7 +193,11 @@ impl Actor {
             Event::Acked { .. } => Next::Go,
             Event::Reinvite { body, .. } => self.reinvited(body).await,
             Event::ReinviteCancelled { .. } => {
-                self.state.offerless_reinvite = false;
+                if std::mem::take(&mut self.state.offerless_reinvite) && self.state.awaiting_ack {
+                    // Our offer crossed it on the way to the machine: nobody will answer it.
+                    self.state.awaiting_ack = false;
+                    self.negotiation.withdraw_offer();
+                }
                 self.negotiation.refuse_offer();
                 Next::Go
             }

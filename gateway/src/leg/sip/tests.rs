@@ -150,6 +150,30 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.answered().await;
+    let call = bob.call;
+    // Before the conference has answered, whose answer comes too late.
+    rig.legs.deliver(Event::Reinvite { call, body: None });
+    assert!(matches!(bob.told().await, LegEvent::Reoffered { offer: None }));
+    rig.legs.deliver(Event::ReinviteCancelled { call });
+    settle().await;
+    bob.does(LegCommand::AcceptReoffer(sound(Direction::SendRecv))).await;
+    let late = rig.asked().await;
+    assert!(matches!(late, Command::RefuseReinvite { .. }), "an offer for nobody: {late:?}");
+    rig.hold(&mut bob).await;
+    // And when the two cross on their way to the machine.
+    rig.legs.deliver(Event::Reinvite { call, body: None });
+    assert!(matches!(bob.told().await, LegEvent::Reoffered { offer: None }));
+    bob.does(LegCommand::AcceptReoffer(sound(Direction::SendRecv))).await;
+    assert!(matches!(rig.asked().await, Command::AnswerReinvite { .. }));
+    rig.legs.deliver(Event::ReinviteCancelled { call });
+    settle().await;
+    rig.hold(&mut bob).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_is_configured_by_name_is_offered_the_address_that_it_can_reach() {
     let mut rig = Rig::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let _leg = rig.call("sip:+4930123456@carrier.example", Some(KNOWN));
