@@ -150,6 +150,21 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reinvite_that_crosses_ours_is_told_to_come_again() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.answered().await;
+    bob.does(LegCommand::Reoffer(sound(Direction::SendOnly))).await;
+    assert!(matches!(rig.asked().await, Command::Reinvite { .. }));
+    rig.legs.deliver(Event::Reinvite { call: bob.call, body: Some(description("")) });
+    let Command::RefuseReinvite { status, .. } = rig.asked().await else { panic!("not refused") };
+    assert_eq!(status, 491, "both wait and try again (RFC 3261 section 14.2)");
+    // Ours goes on, and theirs may come again.
+    rig.legs.deliver(Event::ReinviteAnswered { call: bob.call, body: Some(description("a=recvonly\r\n")) });
+    assert!(matches!(bob.told().await, LegEvent::Changed(_)));
+    rig.hold(&mut bob).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable() {
     let mut rig = Rig::new(LO);
     let mut bob = rig.answered().await;
@@ -171,6 +186,27 @@ async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable()
     rig.legs.deliver(Event::ReinviteCancelled { call });
     settle().await;
     rig.hold(&mut bob).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_200_stands_with_the_early_answer() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.dialled().await;
+    let call = bob.call;
+    rig.legs.deliver(Event::Progress { call, status: 183, body: description(""), fork: 0 });
+    assert!(matches!(bob.told().await, LegEvent::Progress(_)));
+    rig.legs.deliver(Event::Answered { call, body: None, fork: 0 });
+    let LegEvent::Answered(streams) = bob.told().await else { panic!("the answer does not stand") };
+    assert_eq!(streams[0].agreed.send.codec(), Codec::Pcmu);
+    assert!(rig.machine.try_recv().is_err(), "nothing to hang up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_200_without_an_early_answer_is_hung_up() {
+    let mut rig = Rig::new(LO);
+    let bob = rig.dialled().await;
+    rig.legs.deliver(Event::Answered { call: bob.call, body: None, fork: 0 });
+    assert!(matches!(rig.asked().await, Command::Hangup { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,4 +243,52 @@ async fn a_name_without_an_address_is_unreachable() {
     let told = tokio::time::timeout(Duration::from_secs(1), leg.events.recv()).await;
     let Ok(Some(LegEvent::Ended(cause))) = told else { panic!("no end: {told:?}") };
     assert_eq!(cause, Cause::local(Reason::Unreachable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leg_whose_conference_does_not_listen_is_hung_up_and_others_go_on() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.answered().await;
+    let dtmf = || Body { content_type: "application/dtmf".to_owned(), data: "5".into() };
+    for _ in 0..EVENTS + INBOX + 8 {
+        rig.legs.deliver(Event::Info { call: bob.call, body: dtmf() });
+        settle().await;
+    }
+    // Another call does not notice.
+    let mut carol = rig.answered().await;
+    assert!(carol.quiet());
+    // When it listens again: what was told, and the end, which the far end is told too.
+    let mut last = bob.told().await;
+    let mut keys = 0;
+    while let LegEvent::Dtmf(_) = last {
+        keys += 1;
+        last = bob.told().await;
+    }
+    assert!(keys > EVENTS, "{keys}");
+    let LegEvent::Ended(cause) = last else { panic!("{last:?}") };
+    assert_eq!(cause, Cause::local(Reason::Congestion));
+    let Command::Hangup { call, .. } = rig.asked().await else { panic!("the far end is not told") };
+    assert_eq!(call, bob.call);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_leg_ends_as_cancelled_when_the_answer_crosses() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.dialled().await;
+    let cancelled = Cause::local(Reason::Cancelled);
+    bob.does(LegCommand::Hangup(cancelled)).await;
+    assert!(matches!(rig.asked().await, Command::Hangup { .. }));
+    let ending = Ending {
+        by: By::Us,
+        how: How::Cancelled,
+        status: None,
+        phrase: String::new(),
+        reason: None,
+        contacts: Vec::new(),
+    };
+    rig.legs.deliver(Event::Answered { call: bob.call, body: Some(description("")), fork: 0 });
+    rig.legs.deliver(Event::Ended { call: bob.call, ending: Box::new(ending) });
+    let _answered = bob.told().await;
+    let LegEvent::Ended(cause) = bob.told().await else { panic!("no end") };
+    assert_eq!(cause, cancelled);
 }
