@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use self::participant::{Participant, next_event};
+use self::reoffer::Crossing;
 use super::graph::Graph;
 use super::offer::{answer_for, offer_for};
 use crate::cause::{Cause, Reason};
@@ -77,8 +78,8 @@ pub struct Call {
     connected: Option<LegId>,
     /// The callee whose early media the caller hears.
     early: Option<LegId>,
-    /// A re-offer that was carried across and whose answer is awaited: who began it, its offer.
-    crossing: Option<(LegId, Option<Capabilities>)>,
+    /// A re-offer that is carried across.
+    crossing: Option<Crossing>,
     unfit: HashMap<StreamId, Unfit>,
     graph: Graph,
     worst: Option<Cause>,
@@ -174,7 +175,8 @@ impl Call {
             LegEvent::Answered(streams) => self.answered(leg, streams).await,
             LegEvent::Changed(streams) => self.changed(leg, streams).await,
             LegEvent::Reoffered { offer } => self.reoffered(leg, offer).await,
-            LegEvent::ReofferRefused => self.crossed(leg).await,
+            LegEvent::ReofferRefused => self.refused(leg).await,
+            LegEvent::ReofferWithdrawn => self.withdrawn(leg).await,
             LegEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
             LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
             LegEvent::Offered(_) | LegEvent::Ringing => {}
@@ -253,7 +255,7 @@ impl Call {
         if let Some(participant) = self.participant(leg) {
             participant.streams = streams;
         }
-        self.crossed(leg).await;
+        self.settled(leg).await;
         self.replan();
     }
 

@@ -130,6 +130,9 @@ pub enum LegEvent {
         /// What the peer can receive from now on; `None` when it wants our offer.
         offer: Option<Capabilities>,
     },
+    /// The peer's re-offer came to nothing: it took it back, or no answer could be made. The streams
+    /// stay as they were.
+    ReofferWithdrawn,
     /// The streams changed: the end of a re-offer of either side.
     Changed(Vec<LegStream>),
     /// Our re-offer was refused; the streams stay as they were.

@@ -20,11 +20,31 @@ pub(super) struct Participant {
     pub(super) ringing: bool,
     pub(super) hung_up: bool,
     pub(super) ended: Option<Cause>,
+    pub(super) exchange: Exchange,
+}
+
+/// Whether a re-offer is under way between us and a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exchange {
+    /// None.
+    Idle,
+    /// The leg has our offer and will say what came of it.
+    Ours,
+    /// The peer offers; the leg has our answer, or waits for it.
+    Theirs,
 }
 
 impl Participant {
     pub(super) fn new(leg: Leg) -> Self {
-        Self { leg, streams: Vec::new(), answered: false, ringing: false, hung_up: false, ended: None }
+        Self {
+            leg,
+            streams: Vec::new(),
+            answered: false,
+            ringing: false,
+            hung_up: false,
+            ended: None,
+            exchange: Exchange::Idle,
+        }
     }
 
     pub(super) async fn tell(&mut self, command: LegCommand) {

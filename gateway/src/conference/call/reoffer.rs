@@ -1,62 +1,157 @@
 //! What a leg offers anew within a call: hold and resume cross, everything else is answered here.
+//!
+//! ```text
+//!  who began ── Reoffered ──► call ── Reoffer ──► the other leg
+//!            ◄─ AcceptReoffer ─     ◄─ Changed or ReofferRefused ─
+//!            ── Changed or ReofferWithdrawn ──►  (withdrawn: the other leg is offered what it had)
+//! ```
 
 use crosspoint_codecs::format::Capabilities;
 
 use super::Call;
+use super::participant::Exchange;
 use crate::conference::offer::{answer_for, with_directions};
 use crate::leg::{LegCommand, LegId};
+
+/// A re-offer that is carried across. One at a time.
+#[derive(Debug)]
+pub(super) struct Crossing {
+    began: LegId,
+    offer: Capabilities,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The other leg still has something else to settle.
+    Waiting,
+    /// The other leg has the offer.
+    Offered,
+    /// The other leg has the offer, and who began has taken it back.
+    Withdrawn,
+    /// Who began has been answered. The other leg may have taken the offer.
+    Answered { taken: bool },
+}
 
 impl Call {
     /// Hold and resume are carried across, everything else is answered here: a leg keeps what it
     /// negotiated and the engine adapts.
     pub(super) async fn reoffered(&mut self, leg: LegId, offer: Option<Capabilities>) {
-        let other = self.other(leg).map(|other| (other.leg.id, answer_for(&other.streams)));
-        let Some((other, standing)) = other else {
-            if let Some(participant) = self.participant(leg) {
-                participant.tell(LegCommand::RefuseReoffer).await;
+        let other = self.other(leg).map(|other| answer_for(&other.streams));
+        let free = self.crossing.is_none();
+        let Some(participant) = self.participant(leg) else { return };
+        let Some(standing) = other else { return participant.tell(LegCommand::RefuseReoffer).await };
+        participant.exchange = Exchange::Theirs;
+        let before: Vec<_> =
+            participant.streams.iter().map(|s| (s.agreed.role, s.agreed.direction.reversed())).collect();
+        let crosses = offer.filter(|offer| {
+            let now: Vec<_> = offer.media.iter().map(|line| (line.role, line.direction)).collect();
+            before != now
+        });
+        match crosses {
+            Some(offer) if free => {
+                self.crossing = Some(Crossing { began: leg, offer, stage: Stage::Waiting });
+                self.proceed().await;
             }
-            return;
-        };
-        let crosses = match (&offer, self.participant(leg)) {
-            (Some(offer), Some(participant)) => {
-                let before: Vec<_> = participant
-                    .streams
-                    .iter()
-                    .map(|s| (s.agreed.role, s.agreed.direction.reversed()))
-                    .collect();
-                let now: Vec<_> = offer.media.iter().map(|line| (line.role, line.direction)).collect();
-                before != now
-            }
-            _ => false,
-        };
-        if !crosses || self.crossing.is_some() {
-            if let Some(participant) = self.participant(leg) {
-                participant.tell(LegCommand::AcceptReoffer(standing)).await;
-            }
-            return;
-        }
-        // The other leg is offered what it has, in the directions that this one wants.
-        let own = self.participant(leg).map(|this| answer_for(&this.streams)).unwrap_or_default();
-        if let Some(offer) = &offer {
-            let onwards = with_directions(own, offer);
-            self.crossing = Some((leg, Some(offer.clone())));
-            if let Some(other) = self.participant(other) {
-                other.tell(LegCommand::Reoffer(onwards)).await;
-            }
+            _ => participant.tell(LegCommand::AcceptReoffer(standing)).await,
         }
     }
 
-    /// The leg that was offered a hold or resume has answered or refused: answer who began it.
-    pub(super) async fn crossed(&mut self, answered: LegId) {
-        let Some((began, _)) = self.crossing.take_if(|(began, _)| *began != answered) else {
-            if self.crossing.as_ref().is_some_and(|(began, _)| *began == answered) {
-                self.crossing = None;
+    /// The streams of `leg` are as agreed now.
+    pub(super) async fn settled(&mut self, leg: LegId) {
+        self.concluded(leg, true).await;
+    }
+
+    /// Our offer to `leg` was refused.
+    pub(super) async fn refused(&mut self, leg: LegId) {
+        // Its own peer may have offered first, which goes on.
+        if self.participant(leg).is_some_and(|participant| participant.exchange == Exchange::Theirs) {
+            self.crossed(leg, false).await;
+        } else {
+            self.concluded(leg, false).await;
+        }
+    }
+
+    /// The re-offer of `leg` came to nothing: what it made of the other leg is undone.
+    pub(super) async fn withdrawn(&mut self, leg: LegId) {
+        if let Some(participant) = self.participant(leg)
+            && participant.exchange == Exchange::Theirs
+        {
+            participant.exchange = Exchange::Idle;
+        }
+        if let Some(crossing) = self.crossing.take_if(|crossing| crossing.began == leg) {
+            match crossing.stage {
+                Stage::Offered | Stage::Withdrawn => {
+                    self.crossing = Some(Crossing { stage: Stage::Withdrawn, ..crossing });
+                }
+                Stage::Answered { taken: true } => self.undo(leg).await,
+                Stage::Answered { taken: false } | Stage::Waiting => {}
             }
-            return;
-        };
-        let standing = self.other(began).map(|other| answer_for(&other.streams)).unwrap_or_default();
-        if let Some(participant) = self.participant(began) {
-            participant.tell(LegCommand::AcceptReoffer(standing)).await;
+        }
+        self.proceed().await;
+    }
+
+    /// An exchange with `leg` has ended.
+    async fn concluded(&mut self, leg: LegId, taken: bool) {
+        if let Some(participant) = self.participant(leg) {
+            participant.exchange = Exchange::Idle;
+        }
+        self.crossed(leg, taken).await;
+        self.proceed().await;
+    }
+
+    /// If `leg` was offered a hold or resume, it has answered or refused: answer who began it.
+    async fn crossed(&mut self, leg: LegId, taken: bool) {
+        let Some(crossing) = &mut self.crossing else { return };
+        let began = crossing.began;
+        match crossing.stage {
+            Stage::Offered if began != leg => {
+                crossing.stage = Stage::Answered { taken };
+                let standing = self.other(began).map(|other| answer_for(&other.streams)).unwrap_or_default();
+                if let Some(participant) = self.participant(began) {
+                    participant.tell(LegCommand::AcceptReoffer(standing)).await;
+                }
+            }
+            Stage::Withdrawn if began != leg => {
+                self.crossing = None;
+                if taken {
+                    self.undo(began).await;
+                }
+            }
+            Stage::Answered { .. } if began == leg => self.crossing = None,
+            _ => {}
+        }
+    }
+
+    /// Offers the other leg what `began` has, whose re-offer it took in vain.
+    async fn undo(&mut self, began: LegId) {
+        let standing = self.participant(began).map(|began| answer_for(&began.streams)).unwrap_or_default();
+        if let Some(other) = self.other(began).map(|other| other.leg.id) {
+            self.reoffer(other, standing).await;
+        }
+    }
+
+    /// Does what waited until nothing else was under way.
+    async fn proceed(&mut self) {
+        let Some(crossing) = self.crossing.as_mut().filter(|it| it.stage == Stage::Waiting) else { return };
+        let (began, offer) = (crossing.began, crossing.offer.clone());
+        let Some(other) = self.other(began).filter(|other| other.exchange == Exchange::Idle) else { return };
+        let other = other.leg.id;
+        if let Some(crossing) = &mut self.crossing {
+            crossing.stage = Stage::Offered;
+        }
+        // The other leg is offered what it has, in the directions that this one wants.
+        let own = self.participant(began).map(|this| answer_for(&this.streams)).unwrap_or_default();
+        self.reoffer(other, with_directions(own, &offer)).await;
+    }
+
+    async fn reoffer(&mut self, leg: LegId, wanted: Capabilities) {
+        if let Some(participant) = self.participant(leg) {
+            // While its peer offers, the answer to that says the same.
+            if participant.exchange == Exchange::Idle {
+                participant.exchange = Exchange::Ours;
+                participant.tell(LegCommand::Reoffer(wanted)).await;
+            }
         }
     }
 }

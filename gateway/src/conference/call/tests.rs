@@ -17,6 +17,7 @@ struct Scene {
     caller: Far,
     callees: Vec<Far>,
     stop: watch::Sender<Option<Reason>>,
+    view: watch::Receiver<CallView>,
     outcome: JoinHandle<Outcome>,
 }
 
@@ -26,9 +27,9 @@ fn scene(callees: u64) -> Scene {
     let (_, engine) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
     let rules = CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone };
-    let view = watch::channel(CallView::default()).0;
+    let (view, views) = watch::channel(CallView::default());
     let call = Call::new(rules, caller, Some(offer()), legs, Graph::new(engine), view);
-    Scene { caller: far_caller, callees: fars, stop, outcome: tokio::spawn(call.run(stopped)) }
+    Scene { caller: far_caller, callees: fars, stop, view: views, outcome: tokio::spawn(call.run(stopped)) }
 }
 
 /// Brings a call of two up; both hear each other by relay.
@@ -136,6 +137,81 @@ async fn hold_crosses_and_who_held_is_answered_when_the_other_has_agreed() {
     scene.caller.tells(LegEvent::Changed(caller)).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(feeds.lock().unwrap().iter().all(|feed| *feed == Feed::Silence), "a held caller hears nothing");
+}
+
+/// The caller holds, as far as the callee's leg has been told.
+async fn hold_is_on_its_way(scene: &mut Scene) {
+    let mut held = offer();
+    held.media[0].direction = Direction::SendOnly;
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(held) }).await;
+    let LegCommand::Reoffer(onwards) = scene.callees[0].told().await else { panic!("hold did not cross") };
+    assert_eq!(onwards.media[0].direction, Direction::SendOnly);
+}
+
+async fn is_undone(scene: &mut Scene) {
+    let LegCommand::Reoffer(onwards) = scene.callees[0].told().await else { panic!("hold stays") };
+    assert_eq!(onwards.media[0].direction, Direction::SendRecv);
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendRecv).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let routes: Vec<_> = scene.view.borrow().legs.iter().map(|leg| leg.streams[0].route).collect();
+    assert_eq!(routes, ["relay", "relay"]);
+    assert!(scene.caller.commands.try_recv().is_err(), "nobody is answered who asked nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_taken_back_before_the_other_side_agrees_is_undone_there() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    hold_is_on_its_way(&mut scene).await;
+    scene.caller.tells(LegEvent::ReofferWithdrawn).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendOnly).0)).await;
+    is_undone(&mut scene).await;
+    // The next one crosses as the first did.
+    hold_is_on_its_way(&mut scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_taken_back_as_the_answer_goes_out_is_undone() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    hold_is_on_its_way(&mut scene).await;
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendOnly).0)).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::AcceptReoffer(_)));
+    scene.caller.tells(LegEvent::ReofferWithdrawn).await;
+    is_undone(&mut scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_the_other_side_refused_leaves_nothing_to_undo() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    hold_is_on_its_way(&mut scene).await;
+    scene.caller.tells(LegEvent::ReofferWithdrawn).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    scene.callees[0].tells(LegEvent::ReofferRefused).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(scene.callees[0].commands.try_recv().is_err());
+    assert!(scene.caller.commands.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_comes_while_another_is_undone_waits_and_crosses() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    hold_is_on_its_way(&mut scene).await;
+    scene.caller.tells(LegEvent::ReofferWithdrawn).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendOnly).0)).await;
+    assert!(matches!(scene.callees[0].told().await, LegCommand::Reoffer(_)));
+    let mut held = offer();
+    held.media[0].direction = Direction::SendOnly;
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(held) }).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(scene.callees[0].commands.try_recv().is_err(), "one offer at a time");
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendRecv).0)).await;
+    let LegCommand::Reoffer(onwards) = scene.callees[0].told().await else { panic!("hold did not cross") };
+    assert_eq!(onwards.media[0].direction, Direction::SendOnly);
 }
 
 #[tokio::test(start_paused = true)]

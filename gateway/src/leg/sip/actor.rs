@@ -199,7 +199,7 @@ impl Actor {
                     self.negotiation.withdraw_offer();
                 }
                 self.negotiation.refuse_offer();
-                Next::Go
+                self.tell(LegEvent::ReofferWithdrawn).await
             }
             Event::ReinviteAnswered { body, .. } => {
                 match body.ok_or(Reason::NotAcceptable).and_then(|body| self.read_answer(&body)) {
@@ -327,7 +327,7 @@ impl Actor {
                     self.state.awaiting_ack = true;
                     self.machine(Command::AnswerReinvite { call, body }).await
                 }
-                Err(_) => self.machine(Command::RefuseReinvite { call, status: 488 }).await,
+                Err(_) => self.refuse_reoffer().await,
             };
         }
         match self.write_answer(wanted) {
@@ -338,11 +338,20 @@ impl Actor {
                 }
                 self.tell(LegEvent::Changed(streams)).await
             }
-            Err(_) => {
-                self.negotiation.refuse_offer();
-                self.machine(Command::RefuseReinvite { call, status: 488 }).await
-            }
+            Err(_) => self.refuse_reoffer().await,
         }
+    }
+
+    /// No answer can be made, or there is nothing to answer any more: then the machine knows it and
+    /// does nothing, and the conference was told.
+    async fn refuse_reoffer(&mut self) -> Next {
+        let due = std::mem::take(&mut self.state.offerless_reinvite) || self.negotiation.owes_answer();
+        self.negotiation.refuse_offer();
+        let sent = self.machine(Command::RefuseReinvite { call: self.call, status: 488 }).await;
+        if matches!(sent, Next::End(_)) || !due {
+            return sent;
+        }
+        self.tell(LegEvent::ReofferWithdrawn).await
     }
 
     async fn stream(&mut self, role: MediaKind, event: StreamEvent) -> Next {

@@ -173,7 +173,7 @@ async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable()
     rig.legs.deliver(Event::Reinvite { call, body: None });
     assert!(matches!(bob.told().await, LegEvent::Reoffered { offer: None }));
     rig.legs.deliver(Event::ReinviteCancelled { call });
-    settle().await;
+    assert!(matches!(bob.told().await, LegEvent::ReofferWithdrawn));
     bob.does(LegCommand::AcceptReoffer(sound(Direction::SendRecv))).await;
     let late = rig.asked().await;
     assert!(matches!(late, Command::RefuseReinvite { .. }), "an offer for nobody: {late:?}");
@@ -184,7 +184,7 @@ async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable()
     bob.does(LegCommand::AcceptReoffer(sound(Direction::SendRecv))).await;
     assert!(matches!(rig.asked().await, Command::AnswerReinvite { .. }));
     rig.legs.deliver(Event::ReinviteCancelled { call });
-    settle().await;
+    assert!(matches!(bob.told().await, LegEvent::ReofferWithdrawn));
     rig.hold(&mut bob).await;
 }
 
