@@ -340,3 +340,6 @@ async fn refuse(mut leg: Leg, cause: Cause) -> Cause {
     };
     tokio::time::timeout(OFFER_WAIT, gone).await.unwrap_or(cause)
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,21 @@ async fn a_caller_who_gives_up_stops_every_phone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_crosses_the_callers_cancel_is_no_answer() {
+    let mut scene = scene(1);
+    scene.callees[0].tells(LegEvent::Ringing).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Ring));
+    scene.caller.ends(Cause::remote(Reason::Cancelled)).await;
+    let cause = scene.callees[0].told_to_hang_up().await;
+    assert_eq!(cause, Cause { reason: Reason::Cancelled, side: Side::Peer });
+    scene.callees[0].tells(LegEvent::Answered(streams(20, Direction::SendRecv).0)).await;
+    scene.callees[0].ends(cause).await;
+    let outcome = scene.outcome.await.unwrap();
+    assert_eq!((outcome.cause, outcome.answered_by), (Cause::remote(Reason::Cancelled), None));
+    assert!(!scene.view.borrow().answered);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_several_refusals_the_most_telling_crosses() {
     let mut scene = scene(3);
     for (callee, reason) in scene.callees.iter().zip([Reason::Unreachable, Reason::Busy, Reason::NoAnswer]) {
@@ -235,4 +250,34 @@ async fn keys_cross_and_the_end_of_the_gateway_ends_both() {
     // Legs that never say goodbye do not keep the call for ever.
     tokio::time::advance(GOODBYE).await;
     assert!(scene.outcome.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leg_that_does_not_drain_is_hung_up_and_nobody_waits_for_it() {
+    let mut scene = scene(1);
+    answered(&mut scene).await;
+    // Keys are dropped when there is no room; what must not be lost is not.
+    for _ in 0..crate::leg::COMMANDS + 4 {
+        scene.caller.tells(LegEvent::Dtmf('5')).await;
+    }
+    let mut held = offer();
+    held.media[0].direction = Direction::SendOnly;
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(held) }).await;
+    // The other leg is served: a key of the one that does not drain still crosses.
+    scene.callees[0].tells(LegEvent::Dtmf('7')).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::SendDtmf('7')));
+    // So is every other call.
+    let mut next = self::scene(1);
+    answered(&mut next).await;
+    // Once it drains it finds its end behind what it was told.
+    for _ in 0..crate::leg::COMMANDS {
+        assert!(matches!(scene.callees[0].told().await, LegCommand::SendDtmf('5')));
+    }
+    let cause = scene.callees[0].told_to_hang_up().await;
+    assert_eq!(cause, Cause::local(Reason::Congestion));
+    scene.callees[0].ends(cause).await;
+    let told = scene.caller.told_to_hang_up().await;
+    assert_eq!(told, Cause { reason: Reason::Congestion, side: Side::Peer });
+    scene.caller.ends(told).await;
+    assert_eq!(scene.outcome.await.unwrap().cause, told);
 }
