@@ -80,6 +80,8 @@ pub struct Call {
     early: Option<LegId>,
     /// A re-offer that is carried across.
     crossing: Option<Crossing>,
+    /// Whether a relay in place of a transcode was worth a re-offer has been looked at: once.
+    accorded: bool,
     unfit: HashMap<StreamId, Unfit>,
     graph: Graph,
     worst: Option<Cause>,
@@ -120,6 +122,7 @@ impl Call {
             connected: None,
             early: None,
             crossing: None,
+            accorded: false,
             unfit: HashMap::new(),
             graph,
             worst: None,
@@ -225,6 +228,7 @@ impl Call {
         if leg == self.caller.leg.id {
             self.caller.streams = streams;
             self.caller.answered = true;
+            self.proceed().await;
             self.replan();
             return;
         }

@@ -96,7 +96,7 @@ pub(super) fn leg(number: u64) -> (Leg, Far) {
         hops: 70,
     };
     (
-        Leg { id: LegId(number), party, thread: 0, commands, events },
+        Leg { id: LegId(number), party, thread: 0, codecs: Vec::new(), commands, events },
         Far { commands: far_commands, events: far_events },
     )
 }
@@ -112,10 +112,19 @@ pub(super) fn offer() -> Capabilities {
 }
 
 pub(super) fn streams(number: u64, direction: Direction) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
+    streams_of(number, direction, Codec::Pcma)
+}
+
+pub(super) fn streams_of(
+    number: u64,
+    direction: Direction,
+    codec: Codec,
+) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
     let feeds = Arc::default();
     let port = Port { id: StreamId(number), kind: MediaKind::Audio, feeds: Arc::clone(&feeds) };
-    let agreed = Stream { role: MediaKind::Audio, direction, send: pcma(), receive: pcma() };
-    (vec![LegStream { agreed, port: Arc::new(port) }], feeds)
+    let format = MediaFormat::Audio(AudioFormat::new(codec));
+    let agreed = Stream { role: MediaKind::Audio, direction, send: format.clone(), receive: format };
+    (vec![LegStream { agreed, also: Vec::new(), port: Arc::new(port) }], feeds)
 }
 
 /// A camera that is agreed in both directions.
@@ -132,7 +141,7 @@ pub(super) fn camera(number: u64) -> LegStream {
     let port = Port { id: StreamId(number), kind: MediaKind::Main, feeds: Arc::default() };
     let agreed =
         Stream { role: MediaKind::Main, direction: Direction::SendRecv, send: h264.clone(), receive: h264 };
-    LegStream { agreed, port: Arc::new(port) }
+    LegStream { agreed, also: Vec::new(), port: Arc::new(port) }
 }
 
 impl Far {

@@ -1,5 +1,6 @@
 //! A container of legs. A point-to-point call is a conference of two.
 
+mod accord;
 mod call;
 #[cfg(test)]
 mod cardboard;

@@ -6,11 +6,11 @@ pub mod sip;
 use std::fmt;
 use std::sync::Arc;
 
-use crosspoint_codecs::format::{Capabilities, MediaKind, Stream};
+use crosspoint_codecs::format::{Capabilities, MediaFormat, MediaKind, Stream};
 use tokio::sync::mpsc;
 
 use crate::cause::Cause;
-use crate::config::Proxy;
+use crate::config::{CodecChoice, Proxy};
 use crate::media::port::{StreamEvent, StreamPort};
 
 /// One party on one protocol. Never used twice in one gateway.
@@ -74,6 +74,8 @@ pub struct Leg {
     pub party: Party,
     /// The media thread that its streams live on: legs that shall relay to each other share one.
     pub thread: usize,
+    /// Codecs that its device is held to; empty: any.
+    pub codecs: Vec<CodecChoice>,
     /// What it is told. Dropping it hangs up.
     pub commands: mpsc::Sender<LegCommand>,
     /// What it tells. `Ended` is always the last.
@@ -85,6 +87,8 @@ pub struct Leg {
 pub struct LegStream {
     /// What was agreed.
     pub agreed: Stream,
+    /// What else its peer said that it takes: an answer may name several formats.
+    pub also: Vec<MediaFormat>,
     /// Where its media is.
     pub port: Arc<dyn StreamPort>,
 }

@@ -6,11 +6,12 @@
 //!            ── Changed or ReofferWithdrawn ──►  (withdrawn: the other leg is offered what it had)
 //! ```
 
-use crosspoint_codecs::format::Capabilities;
+use crosspoint_codecs::format::{Capabilities, MediaFormat, MediaKind};
 
 use super::Call;
-use super::participant::Exchange;
-use crate::conference::offer::{answer_for, with_directions};
+use super::participant::{Exchange, Participant};
+use crate::conference::accord::{Asked, Side, accord};
+use crate::conference::offer::{answer_for, offer_for, with_directions};
 use crate::leg::{LegCommand, LegId};
 
 /// A re-offer that is carried across. One at a time.
@@ -132,8 +133,11 @@ impl Call {
     }
 
     /// Does what waited until nothing else was under way.
-    async fn proceed(&mut self) {
-        let Some(crossing) = self.crossing.as_mut().filter(|it| it.stage == Stage::Waiting) else { return };
+    pub(super) async fn proceed(&mut self) {
+        let Some(crossing) = &self.crossing else { return self.accord().await };
+        if crossing.stage != Stage::Waiting {
+            return;
+        }
         let (began, offer) = (crossing.began, crossing.offer.clone());
         let Some(other) = self.other(began).filter(|other| other.exchange == Exchange::Idle) else { return };
         let other = other.leg.id;
@@ -145,6 +149,40 @@ impl Call {
         self.reoffer(other, with_directions(own, &offer)).await;
     }
 
+    /// The one re-offer that turns a transcode into a relay, when both sides stand. Refused, all
+    /// stays as it is.
+    async fn accord(&mut self) {
+        let Some(callee) = self.connected.and_then(|id| self.callee(id)) else { return };
+        let idle = |it: &Participant| it.answered && !it.hung_up && it.exchange == Exchange::Idle;
+        if self.accorded || !idle(&self.caller) || !idle(callee) {
+            return;
+        }
+        let (caller_offered, callee_was_offered) = (self.offered.as_ref(), offer_for(self.offered.as_ref()));
+        let takes = caller_offered.map(sound_of).unwrap_or_default();
+        let sides = side(&self.caller, takes, Vec::new()).zip(side(
+            callee,
+            Vec::new(),
+            sound_of(&callee_was_offered),
+        ));
+        let ids = (self.caller.leg.id, callee.leg.id);
+        let streams = (callee.streams.clone(), self.caller.streams.clone());
+        self.accorded = true;
+        let Some((caller, callee)) = sides.filter(|((caller, _), (callee, _))| caller == callee) else {
+            return;
+        };
+        let Some((asked, codec)) = accord(&caller.1, &callee.1) else { return };
+        let (leg, others) = match asked {
+            Asked::Caller => (ids.0, streams.0),
+            Asked::Callee => (ids.1, streams.1),
+        };
+        let mut wanted = answer_for(&others);
+        for line in wanted.media.iter_mut().filter(|line| line.role == MediaKind::Audio) {
+            line.formats.retain(|format| format.codec() == codec);
+        }
+        tracing::info!(leg = leg.0, %codec, "asked to take the other side's codec");
+        self.reoffer(leg, wanted).await;
+    }
+
     async fn reoffer(&mut self, leg: LegId, wanted: Capabilities) {
         if let Some(participant) = self.participant(leg) {
             // While its peer offers, the answer to that says the same.
@@ -154,4 +192,21 @@ impl Call {
             }
         }
     }
+}
+
+/// The sound of a participant, and the thread that it is on: only on one thread can it be relayed.
+fn side(
+    participant: &Participant,
+    mut takes: Vec<MediaFormat>,
+    asked: Vec<MediaFormat>,
+) -> Option<(usize, Side)> {
+    let sound = participant.streams.iter().find(|stream| stream.agreed.role == MediaKind::Audio)?;
+    takes.extend(sound.also.iter().cloned());
+    let codecs = participant.leg.codecs.clone();
+    Some((sound.port.thread(), Side { agreed: sound.agreed.clone(), takes, asked, codecs }))
+}
+
+fn sound_of(capabilities: &Capabilities) -> Vec<MediaFormat> {
+    let sound = capabilities.media.iter().find(|line| line.role == MediaKind::Audio);
+    sound.map(|line| line.formats.clone()).unwrap_or_default()
 }

@@ -4,12 +4,12 @@ mod silence;
 
 use std::sync::Arc;
 
-use crosspoint_codecs::format::Direction;
+use crosspoint_codecs::format::{AudioFormat, Codec, Direction, MediaFormat};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::cause::Side;
-use crate::conference::cardboard::{Far, NoCodecs, leg, offer, pcma, streams};
+use crate::conference::cardboard::{Far, NoCodecs, leg, offer, pcma, streams, streams_of};
 use crate::media::port::Feed;
 use crate::media::{Engine, EngineConfig};
 
@@ -22,13 +22,17 @@ struct Scene {
 }
 
 fn scene(callees: u64) -> Scene {
+    scene_of(callees, Some(offer()))
+}
+
+fn scene_of(callees: u64, offered: Option<Capabilities>) -> Scene {
     let (caller, far_caller) = leg(1);
     let (legs, fars) = (2..2 + callees).map(leg).unzip();
     let (_, engine) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
     let rules = CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone };
     let (view, views) = watch::channel(CallView::default());
-    let call = Call::new(rules, caller, Some(offer()), legs, Graph::new(engine), view);
+    let call = Call::new(rules, caller, offered, legs, Graph::new(engine), view);
     Scene { caller: far_caller, callees: fars, stop, view: views, outcome: tokio::spawn(call.run(stopped)) }
 }
 
@@ -280,4 +284,89 @@ async fn a_leg_that_does_not_drain_is_hung_up_and_nobody_waits_for_it() {
     assert_eq!(told, Cause { reason: Reason::Congestion, side: Side::Peer });
     scene.caller.ends(told).await;
     assert_eq!(scene.outcome.await.unwrap().cause, told);
+}
+
+/// A call whose legs stand with different codecs, the caller's offer being `offered`.
+async fn transcoded(offered: Option<Capabilities>, caller: Codec, callee: Codec) -> Scene {
+    let mut scene = scene_of(1, offered);
+    scene.callees[0].tells(LegEvent::Answered(streams_of(20, Direction::SendRecv, callee).0)).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Answer(_)));
+    scene.caller.tells(LegEvent::Answered(streams_of(10, Direction::SendRecv, caller).0)).await;
+    scene
+}
+
+fn offered_formats(command: &LegCommand) -> Vec<Codec> {
+    let LegCommand::Reoffer(wanted) = command else { panic!("no re-offer: {command:?}") };
+    assert_eq!(wanted.media[0].direction, Direction::SendRecv);
+    wanted.media[0].formats.iter().map(MediaFormat::codec).collect()
+}
+
+fn words(scene: &Scene) -> Vec<&'static str> {
+    scene.view.borrow().legs.iter().map(|leg| leg.streams[0].route).collect()
+}
+
+/// What the caller can receive: the first is the one that an early answer fixed.
+fn opus_and_pcma() -> Capabilities {
+    let mut offered = offer();
+    offered.media[0].formats.insert(0, MediaFormat::Audio(AudioFormat::new(Codec::Opus)));
+    offered
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_codec_gives_way_to_the_one_that_both_can_do() {
+    let mut scene = transcoded(Some(opus_and_pcma()), Codec::Opus, Codec::Pcma).await;
+    assert_eq!(offered_formats(&scene.caller.told().await), [Codec::Pcma]);
+    scene.caller.tells(LegEvent::Changed(streams(10, Direction::SendRecv).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(words(&scene), ["relay", "relay"]);
+    assert!(scene.callees[0].commands.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_an_offer_lets_the_called_party_change() {
+    let mut scene = transcoded(None, Codec::Pcma, Codec::Opus).await;
+    assert_eq!(offered_formats(&scene.callees[0].told().await), [Codec::Pcma]);
+    scene.callees[0].tells(LegEvent::Changed(streams(20, Direction::SendRecv).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(words(&scene), ["relay", "relay"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_want_to_change_is_asked_once() {
+    let mut scene = transcoded(Some(opus_and_pcma()), Codec::Opus, Codec::Pcma).await;
+    assert_eq!(offered_formats(&scene.caller.told().await), [Codec::Pcma]);
+    scene.caller.tells(LegEvent::ReofferRefused).await;
+    // Neither at once nor after whatever else is agreed.
+    let mut repeated = opus_and_pcma();
+    repeated.media[0].formats.truncate(1);
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(repeated) }).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::AcceptReoffer(_)));
+    scene.caller.tells(LegEvent::Changed(streams_of(10, Direction::SendRecv, Codec::Opus).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(scene.caller.commands.try_recv().is_err());
+    assert!(scene.callees[0].commands.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_to_change_while_a_reinvite_is_in_progress() {
+    let mut scene = scene_of(1, Some(opus_and_pcma()));
+    let callee = streams(20, Direction::SendRecv).0;
+    scene.callees[0].tells(LegEvent::Answered(callee.clone())).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Answer(_)));
+    // The called party offers anew before the caller's answer stands.
+    scene.callees[0].tells(LegEvent::Reoffered { offer: Some(offer()) }).await;
+    assert!(matches!(scene.callees[0].told().await, LegCommand::AcceptReoffer(_) | LegCommand::Reoffer(_)));
+    scene.caller.tells(LegEvent::Answered(streams_of(10, Direction::SendRecv, Codec::Opus).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(scene.caller.commands.try_recv().is_err(), "one exchange at a time");
+    scene.callees[0].tells(LegEvent::Changed(callee)).await;
+    assert_eq!(offered_formats(&scene.caller.told().await), [Codec::Pcma]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn legs_that_have_nothing_in_common_are_left_alone() {
+    let mut scene = transcoded(Some(offer()), Codec::Pcma, Codec::Opus).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(scene.caller.commands.try_recv().is_err());
+    assert!(scene.callees[0].commands.try_recv().is_err(), "it passed over the caller's codec");
 }

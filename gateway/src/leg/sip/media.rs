@@ -128,7 +128,8 @@ impl Lines {
                 tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
                 continue;
             }
-            streams.push(LegStream { agreed: agreed.stream(), port: line.port.clone() });
+            let also = agreed.receive.iter().skip(1).map(|it| it.format.clone()).collect();
+            streams.push(LegStream { agreed: agreed.stream(), also, port: line.port.clone() });
         }
         streams
     }

@@ -214,8 +214,9 @@ impl SipLegs {
             SourcePolicy::Strict
         };
         let codecs = party.device.as_ref().and_then(|alias| inner.config.codecs.get(alias)).cloned();
+        let codecs = codecs.unwrap_or_default();
         let actor = Actor {
-            codecs: codecs.unwrap_or_default(),
+            codecs: codecs.clone(),
             inner: inner.clone(),
             call,
             inbox: inbox_queue,
@@ -226,7 +227,7 @@ impl SipLegs {
             source,
             state: State::default(),
         };
-        (Leg { id, party, thread, commands, events }, actor)
+        (Leg { id, party, thread, codecs, commands, events }, actor)
     }
 }
 
