@@ -58,7 +58,8 @@ pub struct Party {
 /// Hops that a call begins with (RFC 3261 section 8.1.1.6; H.225 has the same number).
 pub const HOPS: u8 = 70;
 
-/// Commands that wait for one leg. Overflow: the sender waits, for nobody sends in bursts.
+/// Commands that wait for one leg. Overflow: the leg is hung up as congested, for nobody sends in
+/// bursts; keys and requests for a keyframe are left out. The sender never waits.
 pub const COMMANDS: usize = 16;
 
 /// Events that wait for the conference. Overflow: the leg waits; a peer that floods is limited
