@@ -44,6 +44,11 @@ impl Cpu {
         LEVELS.iter().filter_map(|word| lowered(best, word)).map(Self).collect()
     }
 
+    /// Whether it shuffles bytes in one instruction. SSE2 does not.
+    pub(crate) fn shuffles(self) -> bool {
+        cfg!(target_arch = "aarch64") || self.name() != "scalar"
+    }
+
     /// Its word, one of [`LEVELS`].
     pub fn name(self) -> &'static str {
         LEVELS.into_iter().find(|word| lowered(self.0, word).is_some()).unwrap_or("scalar")

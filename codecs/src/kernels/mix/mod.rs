@@ -144,12 +144,12 @@ where
         talkers_tile::<S, I, O, 1>(simd, at, inputs, talkers, outputs, shared);
         at += lanes;
     }
-    for at in at..shared.len() {
+    for (at, shared) in shared.iter_mut().enumerate().skip(at) {
         let sum = plain_sum(inputs, at);
         for (talker, output) in talkers.iter().zip(outputs.iter_mut()) {
             output.as_mut()[at] = plain_minus(sum, inputs[*talker].as_ref()[at]);
         }
-        shared[at] = saturate(sum);
+        *shared = saturate(sum);
     }
 }
 

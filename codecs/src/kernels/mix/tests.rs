@@ -53,7 +53,7 @@ fn up_to_a_thousand_at_the_rails_are_exact() {
         check(&vec![vec![i16::MIN; 97]; parties]);
         check(&vec![vec![i16::MAX; 97]; parties]);
         // Half up, half down: the sum of all is small, that of the others is not.
-        let split = |n: usize| if n % 2 == 0 { i16::MAX } else { i16::MIN };
+        let split = |n: usize| if n.is_multiple_of(2) { i16::MAX } else { i16::MIN };
         check(&(0..parties).map(|n| vec![split(n); 49]).collect::<Vec<_>>());
         check(&(0..parties).map(|n| noise(n as u64 + 1, 32_767, 160)).collect::<Vec<_>>());
     }
