@@ -1,12 +1,20 @@
 //! Pictures to another size: an area average where it shrinks, two taps where it grows, each way
 //! by itself. Keeping the shape is the caller's: see [`super::fill::Area::fit`].
+//!
+//! Plain loops say what comes out. What is used most has a way of its own to the same bytes:
+//! halves and quarters, ratios of few bits such as 3 to 4, and the rest by multiplying in pairs.
 
 mod plain;
 mod plan;
+mod sixteenths;
+mod whole;
+mod wide;
 
-use fearless_simd::dispatch;
-use plain::{Room, scale_plane};
+use fearless_simd::{Simd, dispatch};
+use plain::Room;
 use plan::{Plan, Side};
+use sixteenths::Sixteenths;
+use wide::Wide;
 
 use super::cpu::Cpu;
 use super::fill::Area;
@@ -18,12 +26,23 @@ use crate::frame::{MAX_SIDE, PlanesMut, VideoFrame};
 pub struct Scaler {
     from: (usize, usize),
     to: (usize, usize),
-    luma: Plan,
-    chroma: Plan,
+    luma: (Plan, Way),
+    chroma: (Plan, Way),
     /// One line, already scaled the upright way: sums first, then 8 bits after the point.
     sums: Box<[u32]>,
     line: Box<[u16]>,
+    other: Box<[u16]>,
     cpu: Cpu,
+}
+
+/// How a plane is scaled. All ways that can take a plan make the same bytes of it.
+#[derive(Clone, Debug)]
+enum Way {
+    Half,
+    Quarter,
+    Sixteenths(Sixteenths),
+    Wide(Wide),
+    Plain,
 }
 
 impl Scaler {
@@ -36,21 +55,27 @@ impl Scaler {
             across: Side::new(from.0.div_ceil(divide), to.0.div_ceil(divide)),
             upright: Side::new(from.1.div_ceil(divide), to.1.div_ceil(divide)),
         };
-        Ok(Self {
+        let line = vec![0; from.0.max(to.0)].into_boxed_slice();
+        let scaler = Self {
             from,
             to,
-            luma: plan(1),
-            chroma: plan(2),
+            luma: (plan(1), Way::Plain),
+            chroma: (plan(2), Way::Plain),
             sums: vec![0; from.0].into(),
-            line: vec![0; from.0].into(),
+            other: line.clone(),
+            line,
             cpu: Cpu::detect(),
-        })
+        };
+        Ok(scaler.on(Cpu::detect()))
     }
 
     /// The same with other instructions; the pictures are the same, bit by bit.
     #[must_use]
     pub fn on(mut self, cpu: Cpu) -> Self {
         self.cpu = cpu;
+        for (plan, way) in [&mut self.luma, &mut self.chroma] {
+            *way = Way::new(plan, cpu);
+        }
         self
     }
 
@@ -84,16 +109,79 @@ impl Scaler {
         if !fits {
             return Err(CodecError::Unsupported("the scaled picture lies outside of its picture"));
         }
-        let (half, chroma) = (width.div_ceil(2), self.from.0.div_ceil(2));
-        let corner = (x / 2, y / 2);
-        let Self { luma: plan, chroma: chroma_plan, sums, line, from, .. } = self;
-        let mut room = Room { sums, line };
-        dispatch!(self.cpu.0, simd => {
-            scale_plane(simd, plan, frame.y(), from.0, picture.y, width, (x, y), &mut room);
-            scale_plane(simd, chroma_plan, frame.u(), chroma, picture.u, half, corner, &mut room);
-            scale_plane(simd, chroma_plan, frame.v(), chroma, picture.v, half, corner, &mut room);
-        });
+        let luma = Place { from_width: self.from.0, to_width: width, x, y, width: self.to.0 };
+        let chroma = Place {
+            from_width: self.from.0.div_ceil(2),
+            to_width: width.div_ceil(2),
+            x: x / 2,
+            y: y / 2,
+            width: self.to.0.div_ceil(2),
+        };
+        let mut room = Room { sums: &mut self.sums, line: &mut self.line, other: &mut self.other };
+        let PlanesMut { y, u, v } = picture;
+        scale_plane(self.cpu, &self.luma, frame.y(), y, &luma, &mut room);
+        scale_plane(self.cpu, &self.chroma, frame.u(), u, &chroma, &mut room);
+        scale_plane(self.cpu, &self.chroma, frame.v(), v, &chroma, &mut room);
         Ok(())
+    }
+}
+
+impl Way {
+    fn new(plan: &Plan, cpu: Cpu) -> Self {
+        let (across, upright) = (&plan.across, &plan.upright);
+        match (across.whole && upright.whole, across.taps, upright.taps) {
+            (true, 2, 2) => Self::Half,
+            (true, 4, 4) => Self::Quarter,
+            _ if !cpu.shuffles() => Self::Plain,
+            _ => Sixteenths::new(plan).map_or_else(|| Self::Wide(Wide::new(plan)), Self::Sixteenths),
+        }
+    }
+}
+
+/// Where a plane goes in its picture.
+struct Place {
+    from_width: usize,
+    to_width: usize,
+    x: usize,
+    y: usize,
+    width: usize,
+}
+
+impl Place {
+    /// Its lines there, and those below.
+    fn lines<'a>(&self, to: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> {
+        let (begin, end) = (self.x, self.x + self.width);
+        to.chunks_exact_mut(self.to_width).skip(self.y).map(move |line| &mut line[begin..end])
+    }
+}
+
+fn scale_plane(
+    cpu: Cpu,
+    (plan, way): &(Plan, Way),
+    from: &[u8],
+    to: &mut [u8],
+    place: &Place,
+    room: &mut Room<'_>,
+) {
+    dispatch!(cpu.0, simd => by_way(simd, plan, way, from, to, place, room));
+}
+
+#[inline(always)]
+fn by_way<S: Simd>(
+    simd: S,
+    plan: &Plan,
+    way: &Way,
+    from: &[u8],
+    to: &mut [u8],
+    place: &Place,
+    room: &mut Room<'_>,
+) {
+    match way {
+        Way::Half => whole::shrink::<S, 2>(simd, from, to, place),
+        Way::Quarter => whole::shrink::<S, 4>(simd, from, to, place),
+        Way::Sixteenths(ours) => sixteenths::scale(simd, ours, from, to, place, room),
+        Way::Wide(ours) => wide::scale(simd, (plan, ours), from, to, place, room),
+        Way::Plain => plain::scale(simd, plan, from, to, place, room),
     }
 }
 

@@ -2,46 +2,49 @@
 
 use fearless_simd::Simd;
 
+use super::Place;
 use super::plan::{ONE, Plan, Side};
 
 /// One line in the making.
 pub(super) struct Room<'a> {
     pub(super) sums: &'a mut [u32],
     pub(super) line: &'a mut [u16],
+    /// A second line, where two are kept.
+    pub(super) other: &'a mut [u16],
 }
 
 /// The upright way first, a line at a time, since that runs along the memory. Plain loops: what
 /// the level adds is the compiler's choice of instructions for them.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "two planes with their strides; never called from elsewhere")]
-pub(super) fn scale_plane<S: Simd>(
+pub(super) fn scale<S: Simd>(
     _: S,
     plan: &Plan,
     from: &[u8],
-    from_width: usize,
     to: &mut [u8],
-    to_width: usize,
-    (x, y): (usize, usize),
+    place: &Place,
     room: &mut Room<'_>,
 ) {
-    let (sums, line) = (&mut room.sums[..from_width], &mut room.line[..from_width]);
-    let width = plan.across.starts.len();
-    for ((top, weights), out) in plan.upright.rows().zip(to.chunks_exact_mut(to_width).skip(y)) {
-        blend_lines(&from[top * from_width..], weights, sums, line);
-        let (side, out) = (&plan.across, &mut out[x..x + width]);
-        match (side.taps, side.whole) {
-            (2, true) => across_whole::<2>(line, out),
-            (4, true) => across_whole::<4>(line, out),
-            (1, _) => across::<1>(side, line, out),
-            (2, _) => across::<2>(side, line, out),
-            (3, _) => across::<3>(side, line, out),
-            (4, _) => across::<4>(side, line, out),
-            _ => {
-                for ((start, weights), out) in side.rows().zip(out) {
-                    let pixels = &line[start..start + weights.len()];
-                    let products = pixels.iter().zip(weights).map(|(p, w)| u32::from(*p).wrapping_mul(*w));
-                    *out = whole(products.fold(0, u32::wrapping_add));
-                }
+    let (sums, line) = (&mut room.sums[..place.from_width], &mut room.line[..place.from_width]);
+    for ((top, weights), out) in plan.upright.rows().zip(place.lines(to)) {
+        blend_lines(&from[top * place.from_width..], weights, sums, line);
+        across_line(&plan.across, line, out);
+    }
+}
+
+#[inline(always)]
+pub(super) fn across_line(side: &Side, line: &[u16], out: &mut [u8]) {
+    match (side.taps, side.whole) {
+        (2, true) => across_whole::<2>(line, out),
+        (4, true) => across_whole::<4>(line, out),
+        (1, _) => across::<1>(side, line, out),
+        (2, _) => across::<2>(side, line, out),
+        (3, _) => across::<3>(side, line, out),
+        (4, _) => across::<4>(side, line, out),
+        _ => {
+            for ((start, weights), out) in side.rows().zip(out) {
+                let pixels = &line[start..start + weights.len()];
+                let products = pixels.iter().zip(weights).map(|(p, w)| u32::from(*p).wrapping_mul(*w));
+                *out = whole(products.fold(0, u32::wrapping_add));
             }
         }
     }
@@ -104,7 +107,7 @@ fn across_whole<const TAPS: usize>(line: &[u16], out: &mut [u8]) {
 /// Pixel times weight, to 8 bits after the point.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "at most 255 times 2^14, by 2^6")]
-const fn point(sum: u32) -> u16 {
+pub(super) const fn point(sum: u32) -> u16 {
     (sum >> 6) as u16
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Plan {
 /// What each output pixel of one side is made of: `taps` pixels from `starts` on, by weight.
 #[derive(Clone, Debug)]
 pub(super) struct Side {
+    /// Pixels of the input.
+    pub(super) from: usize,
     pub(super) taps: usize,
     /// All pixels weigh alike and none is shared: the sides' ratio is whole.
     pub(super) whole: bool,
@@ -54,7 +56,7 @@ impl Side {
                 *largest = (*largest + ONE).saturating_sub(sum);
             }
         }
-        Self { taps, whole, starts: starts.into(), weights: weights.into() }
+        Self { from, taps, whole, starts: starts.into(), weights: weights.into() }
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (usize, &[u32])> {

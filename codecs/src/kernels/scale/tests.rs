@@ -76,18 +76,87 @@ fn every_pixel_is_what_the_definition_says() {
     }
 }
 
+/// Ratios that each way takes, with lines that are no whole number of vectors.
+const SIZES: [((usize, usize), (usize, usize)); 22] = [
+    ((61, 35), (30, 17)),
+    ((61, 35), (200, 99)),
+    ((130, 50), (37, 31)),
+    ((256, 64), (128, 32)),
+    ((302, 62), (151, 31)),
+    ((60, 60), (30, 30)),
+    ((520, 80), (130, 20)),
+    ((404, 44), (101, 11)),
+    ((300, 90), (100, 30)),
+    ((411, 60), (137, 20)),
+    ((150, 90), (100, 60)),
+    ((128, 96), (96, 72)),
+    ((244, 84), (183, 63)),
+    ((64, 36), (128, 72)),
+    ((35, 21), (140, 84)),
+    ((128, 40), (128, 40)),
+    ((128, 40), (128, 20)),
+    ((640, 20), (80, 9)),
+    ((700, 33), (101, 5)),
+    ((900, 9), (20, 2)),
+    ((17, 17), (16, 16)),
+    ((7, 9), (33, 3)),
+];
+
 #[test]
-fn every_level_makes_the_same_picture() {
-    for (from, to) in [((61, 35), (30, 17)), ((61, 35), (200, 99)), ((130, 50), (37, 31))] {
-        let frame = picture(from.0, from.1, |x, y| (x * 29 + y * 31 + x * y * 3) as u8);
-        let expected = scaled(&frame, to.0, to.1);
-        let pool = Pool::new(1, VideoFrame::bytes(to.0, to.1));
+fn every_level_makes_the_picture_of_the_plain_loops() {
+    let mut ways = std::collections::BTreeSet::new();
+    for (from, to) in SIZES {
+        let frame = noisy(from.0, from.1);
+        let pool = Pool::new(1, VideoFrame::bytes(to.0 + 6, to.1 + 4));
+        let paint = |mut scaler: Scaler| {
+            VideoFrame::new(&pool, to.0 + 6, to.1 + 4, |mut planes| {
+                crate::kernels::fill::fill(&mut planes, crate::kernels::fill::Colour::BLACK);
+                scaler.scale(&frame, &mut planes, to.0 + 6, (4, 2)).unwrap();
+            })
+            .map(|frame| [frame.y(), frame.u(), frame.v()].map(<[u8]>::to_vec))
+        };
+        let mut plain = Scaler::new(from, to).unwrap();
+        (plain.luma.1, plain.chroma.1) = (Way::Plain, Way::Plain);
+        let expected = paint(plain);
         for cpu in Cpu::available() {
-            let mut scaler = Scaler::new(from, to).unwrap().on(cpu);
-            let got = VideoFrame::new(&pool, to.0, to.1, |mut planes| {
-                scaler.scale(&frame, &mut planes, to.0, (0, 0)).unwrap();
-            });
-            assert_eq!(got.as_ref(), Some(&expected), "{from:?} to {to:?} by {cpu:?}");
+            let scaler = Scaler::new(from, to).unwrap().on(cpu);
+            ways.extend(
+                [&scaler.luma.1, &scaler.chroma.1].map(std::mem::discriminant).map(|it| format!("{it:?}")),
+            );
+            assert!(paint(scaler) == expected, "{from:?} to {to:?} by {cpu:?}");
+        }
+    }
+    // Where there are shuffles, every way was gone.
+    assert!(ways.len() >= if Cpu::detect().shuffles() { 5 } else { 3 }, "{ways:?}");
+}
+
+fn noisy(width: usize, height: usize) -> VideoFrame {
+    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    let byte = |sample: i16| if sample % 5 == 0 { 255 } else { (sample & 0xff) as u8 };
+    VideoFrame::new(&pool, width, height, |planes| {
+        for (seed, plane) in [planes.y, planes.u, planes.v].into_iter().enumerate() {
+            let noise = crate::audio::signals::noise(seed as u64 + 3, 32_767, plane.len());
+            plane.iter_mut().zip(noise).for_each(|(pixel, sample)| *pixel = byte(sample));
+        }
+    })
+    .unwrap()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_size_is_scaled_alike(width in 1usize..150, height in 1usize..40, to in (1usize..150, 1usize..40)) {
+        let frame = noisy(width, height);
+        let mut plain = Scaler::new((width, height), to).unwrap();
+        (plain.luma.1, plain.chroma.1) = (Way::Plain, Way::Plain);
+        let pool = Pool::new(2, VideoFrame::bytes(to.0, to.1));
+        let paint = |mut scaler: Scaler| VideoFrame::new(&pool, to.0, to.1, |mut planes| {
+            scaler.scale(&frame, &mut planes, to.0, (0, 0)).unwrap();
+        });
+        let expected = paint(plain);
+        for cpu in Cpu::available() {
+            let got = paint(Scaler::new((width, height), to).unwrap().on(cpu));
+            proptest::prop_assert!(got == expected, "{:?}", cpu);
         }
     }
 }
