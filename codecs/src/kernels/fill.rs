@@ -73,6 +73,23 @@ pub fn fill_area(picture: &mut PlanesMut<'_>, width: usize, area: Area, colour: 
     fill_plane(picture.v, half(width), chroma, colour.v);
 }
 
+/// Draws a border within `area` (even numbers) of a picture that is `width` pixels wide: `line`
+/// pixels thick, rounded up to an even number, so that chroma has it too. One thicker than half of
+/// the area fills it.
+pub fn border(picture: &mut PlanesMut<'_>, width: usize, area: Area, line: usize, colour: Colour) {
+    let line = line.next_multiple_of(2);
+    let (across, down) = (line.min(area.width), line.min(area.height));
+    let (right, lower) = (area.x + area.width - across, area.y + area.height - down);
+    for part in [
+        Area { height: down, ..area },
+        Area { y: lower, height: down, ..area },
+        Area { width: across, ..area },
+        Area { x: right, width: across, ..area },
+    ] {
+        fill_area(picture, width, part, colour);
+    }
+}
+
 fn fill_plane(plane: &mut [u8], stride: usize, area: Area, value: u8) {
     let end = area.x.saturating_add(area.width).min(stride);
     for line in plane.chunks_exact_mut(stride.max(1)).skip(area.y).take(area.height) {
@@ -104,6 +121,30 @@ mod tests {
         assert_eq!(frame.y()[2 * 8..3 * 8], [16, 16, 16, 16, 1, 1, 1, 1]);
         assert_eq!(frame.u(), [128, 128, 128, 128, 128, 128, 2, 2, 128, 128, 128, 128]);
         assert_eq!(frame.v()[4..8], [128, 128, 3, 3]);
+    }
+
+    #[test]
+    fn a_border_lies_within_its_area_in_all_planes() {
+        let pool = Pool::new(1, VideoFrame::bytes(12, 10));
+        let drawn = |area: Area, line: usize| {
+            let frame = VideoFrame::new(&pool, 12, 10, |mut planes| {
+                fill(&mut planes, Colour::BLACK);
+                border(&mut planes, 12, area, line, Colour { y: 1, u: 2, v: 3 });
+            });
+            frame.map(|frame| (frame.y().to_vec(), frame.u().to_vec())).unwrap()
+        };
+        let area = Area { x: 2, y: 0, width: 8, height: 8 };
+        let (y, u) = drawn(area, 1);
+        assert_eq!(y.iter().filter(|y| **y == 1).count(), 64 - 16);
+        assert_eq!(y[3 * 12..4 * 12], [16, 16, 1, 1, 16, 16, 16, 16, 1, 1, 16, 16]);
+        assert_eq!(u[..12], [128, 2, 2, 2, 2, 128, 128, 2, 128, 128, 2, 128]);
+        assert_eq!(u[3 * 6..], [128, 2, 2, 2, 2, 128, 128, 128, 128, 128, 128, 128]);
+        let (y, _) = drawn(area, 100);
+        assert_eq!(y.iter().filter(|y| **y == 1).count(), 64);
+        assert!(drawn(area, 0).0.iter().all(|y| *y == 16));
+        // At the picture's edge it is cut.
+        let (y, _) = drawn(Area { x: 8, y: 6, width: 20, height: 20 }, 2);
+        assert_eq!(y.iter().filter(|y| **y == 1).count(), 4 * 2 + 2 * 2);
     }
 
     #[test]
