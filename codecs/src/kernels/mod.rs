@@ -1,6 +1,7 @@
 //! Work on samples and pixels. Each kernel's plain version is its specification; one with vector
 //! operations is held against it bit by bit.
 
+pub mod blend;
 pub mod cpu;
 pub mod fill;
 pub mod g711;
