@@ -2,6 +2,7 @@
 //! operations is held against it bit by bit.
 
 pub mod blend;
+pub mod convert;
 pub mod cpu;
 pub mod fill;
 pub mod g711;
