@@ -21,14 +21,14 @@ fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
     for (format, hertz, peak) in parties {
         let place = scene.join(format.clone(), *hertz);
         scene.far[place].peak = *peak;
-        enter(&mut scene, place);
+        enter(&scene, place);
         // The lane takes only so many commands at once.
         scene.run(Duration::from_millis(20));
     }
     scene
 }
 
-fn enter(scene: &mut Scene, place: usize) {
+fn enter(scene: &Scene, place: usize) {
     let id = scene.far[place].id;
     scene.handle.join(BUS, id, Gain::ONE).unwrap();
     scene.handle.route(id, Route::Mix { bus: BUS }).unwrap();
@@ -114,7 +114,7 @@ fn what_is_the_same_is_encoded_once() {
     for _ in 0..4 {
         let place = scene.join(fec.clone(), 500.0);
         scene.far[place].peak = 0.0;
-        enter(&mut scene, place);
+        enter(&scene, place);
     }
     let lossy = scene.far.len() - 2;
     scene.far[lossy..].iter().for_each(|far| far.rings.wishes.report_loss(8));
@@ -174,7 +174,7 @@ fn a_room_takes_the_rate_of_its_best_member_without_a_click() {
     scene.forget();
     let third = scene.join(format(Codec::Opus, 20), 2_000.0);
     scene.far[third].peak = 0.0;
-    enter(&mut scene, third);
+    enter(&scene, third);
     scene.run(2 * SECOND);
     let id = scene.far[third].id;
     scene.handle.remove(id).unwrap();
