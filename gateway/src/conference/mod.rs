@@ -6,6 +6,7 @@ mod call;
 mod cardboard;
 mod exchange;
 mod graph;
+pub mod layout;
 pub mod offer;
 pub mod plan;
 
