@@ -8,6 +8,7 @@ mod exchange;
 mod graph;
 pub mod layout;
 pub mod offer;
+pub mod order;
 pub mod plan;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
