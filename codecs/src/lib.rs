@@ -16,6 +16,7 @@
 pub mod audio;
 pub mod clock;
 pub mod codec;
+pub mod draw;
 pub mod format;
 pub mod frame;
 pub mod kernels;

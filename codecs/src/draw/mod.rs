@@ -1,0 +1,25 @@
+//! What is drawn rather than filmed: names, banners, frames, stand-ins for people without a camera,
+//! slates.
+//!
+//! Everything here runs where a picture is planned, never in the tick. It ends in one of two
+//! finished things: a [`Sprite`], which the tick blends into a picture, or a [`VideoFrame`], which it
+//! copies.
+//!
+//! ```text
+//! palette ── shapes ── Sheet (colours, transparent) ─┬─ Sprite      blended
+//!                                                    └─ VideoFrame  copied
+//! ```
+//!
+//! Colours come from [`palette`].
+
+#[cfg(doc)]
+use crate::frame::VideoFrame;
+
+mod blend;
+pub mod palette;
+mod sheet;
+mod sprite;
+
+pub use palette::Rgb;
+pub use sheet::{Round, Sheet};
+pub use sprite::Sprite;
