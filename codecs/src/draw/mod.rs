@@ -6,8 +6,9 @@
 //! copies.
 //!
 //! ```text
-//! palette ── shapes ── Sheet (colours, transparent) ─┬─ Sprite      blended
-//!                                                    └─ VideoFrame  copied
+//! text ── Typesetter ── Mask ─┐
+//!                             ├─ Sheet (colours, transparent) ─┬─ Sprite      blended
+//! palette ── shapes ──────────┘                                └─ VideoFrame  copied
 //! ```
 //!
 //! Colours come from [`palette`].
@@ -19,6 +20,8 @@ mod blend;
 pub mod palette;
 mod sheet;
 mod sprite;
+#[cfg(feature = "text")]
+pub mod text;
 
 pub use palette::Rgb;
 pub use sheet::{Round, Sheet};
