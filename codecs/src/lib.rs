@@ -16,6 +16,7 @@
 pub mod audio;
 pub mod clock;
 pub mod codec;
+pub mod compose;
 pub mod draw;
 pub mod format;
 pub mod frame;
