@@ -11,13 +11,15 @@
 //! palette ── shapes ──────────┘                                └─ VideoFrame  copied
 //! ```
 //!
-//! Colours come from [`palette`].
+//! Sizes are fractions of the tile's height (see `pieces`), colours come from [`palette`].
 
 #[cfg(doc)]
 use crate::frame::VideoFrame;
 
 mod blend;
 pub mod palette;
+#[cfg(feature = "text")]
+pub mod pieces;
 mod sheet;
 mod sprite;
 #[cfg(feature = "text")]

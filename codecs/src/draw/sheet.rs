@@ -1,5 +1,7 @@
 //! A sheet to draw on, in red, green, blue and cover, with soft edges.
 
+use std::ops::Range;
+
 use super::palette::Rgb;
 use super::sprite::Sprite;
 use crate::frame::{MAX_SIDE, Pool, VideoFrame};
@@ -69,14 +71,27 @@ impl Sheet {
 
     /// A filled rectangle with round corners, `opacity` 0 to 1.
     pub fn round(&mut self, shape: Round, colour: Rgb, opacity: f32) {
-        self.shape(colour, opacity, |column, line| shape.cover(column, line));
+        let (columns, lines) = (reach(shape.x, shape.width), reach(shape.y, shape.height));
+        self.within(columns, lines, colour, opacity, |column, line| shape.cover(column, line));
     }
 
     /// Whatever `cover` says of each pixel (column, line), 0 to 1.
     pub(super) fn shape(&mut self, colour: Rgb, opacity: f32, cover: impl Fn(usize, usize) -> f32) {
+        self.within(0..self.width, 0..self.height, colour, opacity, cover);
+    }
+
+    fn within(
+        &mut self,
+        columns: Range<usize>,
+        lines: Range<usize>,
+        colour: Rgb,
+        opacity: f32,
+        cover: impl Fn(usize, usize) -> f32,
+    ) {
         let width = self.width.max(1);
-        for (line, pixels) in self.pixels.chunks_exact_mut(width).enumerate() {
-            for (column, pixel) in pixels.iter_mut().enumerate() {
+        let rows = self.pixels.chunks_exact_mut(width).enumerate();
+        for (line, pixels) in rows.skip(lines.start).take(lines.len()) {
+            for (column, pixel) in pixels.iter_mut().enumerate().skip(columns.start).take(columns.len()) {
                 let share = cover(column, line) * opacity;
                 if share > 0.0 {
                     lay(pixel, colour, octet(share * 255.0));
@@ -121,6 +136,12 @@ impl Sheet {
             sprite.blend(&mut planes, Area::whole(width, height), (0, 0));
         })
     }
+}
+
+/// Pixels that something from `begin` on can touch.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "floored at zero")]
+fn reach(begin: f32, length: f32) -> Range<usize> {
+    (begin - 1.0).max(0.0) as usize..(begin + length + 2.0).max(0.0) as usize
 }
 
 /// One colour over a pixel, `cover` 0 to 255.
