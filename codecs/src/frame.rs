@@ -1,12 +1,13 @@
 //! What flows: encoded frames and pictures, from pools, shared by clone.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use memmap2::{Advice, MmapMut};
 
 use crate::format::MediaKind;
 
@@ -44,15 +45,76 @@ struct Slot {
     /// Live `Data` of this slot. The count of the `Arc` cannot serve: two owners that drop at
     /// once would both see the other and neither would give the buffer back.
     owners: AtomicUsize,
-    bytes: Box<[u8]>,
+    bytes: Room,
+}
+
+/// Where the bytes of a buffer lie.
+enum Room {
+    Heap(Box<[u8]>),
+    Mapped(MmapMut, usize),
+}
+
+/// Buffers from this size on are worth huge pages: half of one at least.
+const HUGE_FROM: usize = 1 << 20;
+
+/// Size of a huge page on the processors that we know. Mappings of whole ones come to lie side by
+/// side, so that the kernel can join them.
+const HUGE_PAGE: usize = 2 << 20;
+
+impl Room {
+    /// On huge pages, if the buffer is large enough and the kernel grants them.
+    fn huge(capacity: usize) -> Self {
+        let mapped = (capacity >= HUGE_FROM)
+            .then(|| MmapMut::map_anon(capacity.next_multiple_of(HUGE_PAGE)).ok())
+            .flatten()
+            .filter(|map| map.advise(Advice::HugePage).is_ok());
+        match mapped {
+            Some(mut map) => {
+                // Every page is touched here, not in the tick.
+                map.fill(0);
+                Self::Mapped(map, capacity)
+            }
+            None => Self::Heap(vec![0; capacity].into()),
+        }
+    }
+}
+
+impl Deref for Room {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Mapped(map, len) => &map[..*len],
+        }
+    }
+}
+
+impl DerefMut for Room {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(bytes) => bytes,
+            Self::Mapped(map, len) => &mut map[..*len],
+        }
+    }
 }
 
 impl Pool {
     /// `count` buffers of `capacity` bytes each, allocated here and now.
     pub fn new(count: usize, capacity: usize) -> Self {
+        Self::of(count, capacity, |capacity| Room::Heap(vec![0; capacity].into()))
+    }
+
+    /// The same for pictures that are composed and scaled: on huge pages where the kernel grants
+    /// them, else like [`Self::new`]. A buffer of a MiB or more then takes whole pages of 2 MiB.
+    pub fn on_huge_pages(count: usize, capacity: usize) -> Self {
+        Self::of(count, capacity, Room::huge)
+    }
+
+    fn of(count: usize, capacity: usize, room: impl Fn(usize) -> Room) -> Self {
         let free = ArrayQueue::new(count.max(1));
         for _ in 0..count.max(1) {
-            let slot = Slot { owners: AtomicUsize::new(0), bytes: vec![0; capacity].into() };
+            let slot = Slot { owners: AtomicUsize::new(0), bytes: room(capacity) };
             // The queue has room for exactly this many.
             let _ = free.push(Arc::new(slot));
         }
@@ -278,6 +340,20 @@ mod tests {
         assert_eq!((&*twin, pool.available()), (&b"abc"[..], 0));
         drop(twin);
         assert_eq!(pool.available(), 1);
+    }
+
+    #[test]
+    fn buffers_on_huge_pages_are_buffers_like_others() {
+        for capacity in [0, 100, HUGE_FROM, HUGE_PAGE + 1] {
+            let pool = Pool::on_huge_pages(2, capacity);
+            assert_eq!((pool.capacity(), pool.available()), (capacity, 2));
+            let data = pool.take(|room| {
+                room.fill(7);
+                Some(room.len())
+            });
+            assert_eq!(data.unwrap().len(), capacity);
+            assert_eq!(pool.available(), 2);
+        }
     }
 
     #[test]

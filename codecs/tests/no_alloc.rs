@@ -6,10 +6,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crosspoint_codecs::codec::AudioTuning;
+use crosspoint_codecs::compose::{Composer, Content, Feed, Live, Overlay, Scene, Tile};
+use crosspoint_codecs::draw::{Rgb, Round, Sheet};
 use crosspoint_codecs::format::{AudioFormat, Codec};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
+use crosspoint_codecs::kernels::fill::{Area, Colour};
 use crosspoint_codecs::kernels::level::level;
 use crosspoint_codecs::kernels::resample::{RATES, Resampler};
 use crosspoint_codecs::kernels::scale::Scaler;
@@ -115,6 +119,50 @@ fn scaling_into_a_pooled_picture_does_not_allocate() {
                 scaler.scale(&source, &mut planes, 352, (0, 44)).unwrap();
             });
             assert!(scaled.is_some());
+        }
+    });
+    assert_eq!(allocated, 0);
+}
+
+#[test]
+fn composing_does_not_allocate_once_it_is_planned() {
+    let size = VideoFrame::bytes(640, 480);
+    let sources = Pool::new(4, size);
+    let source = |luma: u8| VideoFrame::new(&sources, 640, 480, |planes| planes.y.fill(luma)).unwrap();
+    let (one, two) = (source(70), source(150));
+    let mut sheet = Sheet::new(80, 20);
+    let plate = Round { x: 0.0, y: 0.0, width: 80.0, height: 20.0, radius: 8.0 };
+    sheet.round(plate, Rgb(0, 0, 0), 0.6);
+    let sprite = Arc::new(sheet.sprite());
+    let tile = |source, area: Area, crop, inside| {
+        let live = Live { source, size: (640, 480), crop, inside, ground: Colour::BLACK };
+        let overlays = vec![
+            Overlay::Sprite(sprite.clone(), (area.x, area.y)),
+            Overlay::Fill(Area { height: 2, ..area }, Colour::WHITE),
+        ];
+        Tile { area, content: Content::Live(live), overlays }
+    };
+    let area = |x, y, width, height| Area { x, y, width, height };
+    let (upper, lower) = (area(0, 0, 320, 180), area(320, 180, 320, 180));
+    let scene = Scene {
+        width: 640,
+        height: 480,
+        background: Colour::BLACK,
+        tiles: vec![
+            tile(0, upper, area(0, 60, 640, 360), upper),
+            tile(1, lower, Area::whole(640, 480), area(360, 180, 240, 180)),
+        ],
+        overlays: vec![Overlay::Sprite(sprite.clone(), (280, 170))],
+    };
+    let mut composer = Composer::new(scene).unwrap();
+    let pool = Pool::on_huge_pages(3, VideoFrame::bytes(640, 480));
+    let allocated = counted(|| {
+        for n in 0..12 {
+            let feeds = [
+                Feed { picture: Some(&one), fresh: n % 2 == 0 },
+                Feed { picture: (n % 3 == 0).then_some(&two), fresh: n % 4 == 0 },
+            ];
+            assert!(composer.compose(&feeds, &pool).is_some());
         }
     });
     assert_eq!(allocated, 0);
