@@ -2,7 +2,7 @@
 # `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build demo test gate bench fmt lint
+.PHONY: help setup setup-test build demo test gate bench bless fmt lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,10 @@ gate: setup-test ## the release gate: slow and real-time promises
 
 bench: setup ## criterion benchmarks of codecs and kernels
 	cargo bench --locked
+
+bless: setup ## the pictures that layouts are compared with, made anew: look at them before you commit
+	mkdir -p fixtures/layouts
+	CROSSPOINT_BLESS=1 cargo test --locked --workspace --test layouts
 
 fmt:
 	cargo fmt --all

@@ -15,13 +15,14 @@
 //!     admission          the front door: who may register, who may call
 //!     api, status,       what the gateway shows of itself; nobody imports api
 //!     records
-//!     conference         exchange (calls begin), call (the actor), plan and offer (pure), graph
+//!     conference         exchange (calls begin), call (the actor), plan and offer (pure), graph;
+//!                        layout and order (pure) and scene: what is seen of many
 //!     routing, registrar where calls go; who is reachable, written down before it is acknowledged
 //!     leg                the seam for protocols, and one folder for each: sip
 //!     media              the engine: playout, decode, encode; knows no protocol
 //!     net                the one driver for protocol machines; media socket threads
 //!   crosspoint-proto     machines without sockets, clocks or randomness: sip, sdp, rtp
-//!   crosspoint-codecs    formats, frames, codecs, kernels
+//!   crosspoint-codecs    formats, frames, codecs, kernels; draw and compose: pictures in pictures
 //! ```
 //!
 //! How a packet goes: a socket thread (`net::media`) reads it, a `proto::rtp::session` checks its

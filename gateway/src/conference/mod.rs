@@ -5,11 +5,13 @@ mod call;
 #[cfg(test)]
 mod cardboard;
 mod exchange;
+pub mod fonts;
 mod graph;
 pub mod layout;
 pub mod offer;
 pub mod order;
 pub mod plan;
+pub mod scene;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
 pub use exchange::{Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving};

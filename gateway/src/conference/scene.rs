@@ -1,0 +1,117 @@
+//! What a conference looks like at this moment, as a [`Scene`] to compose: the layout's geometry and
+//! the pieces that are drawn. Made where the conference is planned, never in the tick.
+
+use crosspoint_codecs::compose::{Content, Live, Overlay, Scene, Tile};
+use crosspoint_codecs::draw::palette::{CANVAS, GROUND};
+use crosspoint_codecs::draw::pieces;
+use crosspoint_codecs::draw::text::Typesetter;
+use crosspoint_codecs::frame::VideoFrame;
+use crosspoint_codecs::kernels::fill::Area;
+
+use super::layout::{Canvas, Layout};
+
+/// Somebody to be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// What it calls itself.
+    pub name: String,
+    /// What is shown when no font has a letter of the name: its alias.
+    pub alias: String,
+    /// The number of its pictures' source and their size in pixels. `None`: sound alone, so that an
+    /// avatar stands in.
+    pub source: Option<(usize, (usize, usize))>,
+    /// It is the one who speaks.
+    pub speaks: bool,
+}
+
+/// What everybody sees besides the parties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Names are shown.
+    pub names: bool,
+    /// The speaker has a band around it.
+    pub marks_speaker: bool,
+    /// The host's message.
+    pub banner: Option<String>,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { names: true, marks_speaker: true, banner: None }
+    }
+}
+
+/// What is shown when nobody is there to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slate {
+    /// The host has not come yet.
+    WaitingForHost,
+    /// A call is being set up.
+    Connecting,
+    /// The viewer is the only one.
+    Alone,
+}
+
+impl Slate {
+    /// What it says, and below that.
+    pub const fn words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::WaitingForHost => {
+                ("Waiting for the conference host", Some("You will join when the host is here"))
+            }
+            Self::Connecting => ("Connecting", None),
+            Self::Alone => ("Nobody else is here yet", Some("Others will appear when they join")),
+        }
+    }
+
+    /// The whole picture.
+    pub fn picture(self, text: &mut Typesetter, canvas: Canvas) -> Option<VideoFrame> {
+        let (title, below) = self.words();
+        pieces::slate(text, title, below, canvas.width(), canvas.height())
+    }
+}
+
+/// The scene of `parties`, by slot, in a layout. Those beyond its capacity are not seen; without any
+/// it is the slate [`Slate::Alone`].
+pub fn scene(layout: Layout, canvas: Canvas, parties: &[Party], look: &Look, text: &mut Typesetter) -> Scene {
+    let (width, height) = (canvas.width(), canvas.height());
+    let sizes: Vec<_> = parties.iter().map(|it| it.source.map(|(_, size)| size)).collect();
+    let places = layout.tiles(canvas, &sizes);
+    let alone = places.len() == 1;
+    let mut tiles = Vec::new();
+    for (place, party) in places.iter().zip(parties) {
+        let area = place.area;
+        let name = shown_name(party, text);
+        let content = match place.fit.zip(party.source) {
+            Some((fit, (source, size))) => {
+                let ground = GROUND.yuv();
+                Content::Live(Live { source, size, crop: fit.crop, inside: fit.inside, ground })
+            }
+            None => match pieces::avatar(text, name, area.width, area.height) {
+                Some(picture) => Content::Still(picture),
+                None => Content::Plain(GROUND.yuv()),
+            },
+        };
+        // One party alone fills the canvas: nothing to be parted from, nobody to be told from.
+        let mut overlays =
+            if alone { Vec::new() } else { pieces::frame(area, party.speaks && look.marks_speaker) };
+        if look.names {
+            overlays.extend(pieces::caption(text, name, area));
+        }
+        tiles.push(Tile { area, content, overlays });
+    }
+    if tiles.is_empty()
+        && let Some(picture) = Slate::Alone.picture(text, canvas)
+    {
+        let area = Area::whole(width, height);
+        tiles.push(Tile { area, content: Content::Still(picture), overlays: Vec::new() });
+    }
+    let banner = look.banner.as_deref().and_then(|words| pieces::banner(text, words, width, height));
+    let overlays: Vec<Overlay> = banner.into_iter().collect();
+    Scene { width, height, background: CANVAS.yuv(), tiles, overlays }
+}
+
+/// The name, or the alias where nothing of the name can be drawn.
+fn shown_name<'a>(party: &'a Party, text: &mut Typesetter) -> &'a str {
+    if text.tidy(&party.name).is_empty() { &party.alias } else { &party.name }
+}
