@@ -9,6 +9,7 @@ use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
 use crosspoint_gateway::registrar::StoreError;
 
+mod compose;
 mod demo;
 mod device;
 mod explain;
@@ -50,6 +51,8 @@ enum Command {
     Status(status::Show),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
     Explain(explain::Explain),
+    /// Compose the picture of a conference from files.
+    Compose(compose::Compose),
     /// Prove it on this machine: two phones call each other through a gateway on loopback. Exit code
     /// 1 when a proof fails.
     Demo(demo::Demo),
@@ -67,6 +70,8 @@ pub(crate) enum Failure {
     #[error("\"{text}\" is no alias: {error}")]
     Alias { text: String, error: AliasError },
     #[error("{0}")]
+    Arguments(String),
+    #[error("{0}")]
     Told(String),
     #[error(transparent)]
     Start(#[from] crosspoint::StartError),
@@ -80,7 +85,9 @@ impl Failure {
     /// 2 for what the caller can mend in his arguments or configuration, else 1.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::ConfigFile { .. } | Self::Alias { .. } => ExitCode::from(2),
+            Self::Config(_) | Self::ConfigFile { .. } | Self::Alias { .. } | Self::Arguments(_) => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::FAILURE,
         }
     }
@@ -88,9 +95,11 @@ impl Failure {
 
 /// Executes one command.
 pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
-    // The demo has a configuration and a data folder of its own.
-    if let Command::Demo(demo) = arguments.command {
-        return demo.execute();
+    // The demo has a configuration and a data folder of its own; files are composed without any.
+    match arguments.command {
+        Command::Demo(demo) => return demo.execute(),
+        Command::Compose(compose) => return compose.execute(),
+        _ => {}
     }
     let setting = Setting::read(arguments.config, arguments.data)?;
     match arguments.command {
@@ -104,6 +113,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Status(show) => show.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
         Command::Demo(demo) => demo.execute(),
+        Command::Compose(compose) => compose.execute(),
     }
 }
 
