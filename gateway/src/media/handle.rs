@@ -1,13 +1,14 @@
 //! How the rest of the process speaks with an engine: everything is built here, on the caller's
 //! thread, and what the lanes hand back is dropped here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::CodecError;
+use crosspoint_codecs::compose::SceneError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
@@ -15,14 +16,15 @@ use super::fit::Fit;
 use super::lane::{Desk, Heap};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
-use super::route::{BusId, Route};
+use super::route::{BusId, Route, ViewId};
 use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
 use super::timeline::Timeline;
 use super::video::VideoCommand;
 use super::worker::Workers;
-use super::{hear, packets, see, show, speak};
+use super::{coder, hear, packets, see, show, speak};
 
 mod buses;
+mod views;
 
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,12 @@ pub enum EngineError {
     /// The engine does not know the bus.
     #[error("bus {0:?} is unknown to the engine")]
     UnknownBus(BusId),
+    /// The engine does not know the view.
+    #[error("view {0:?} is unknown to the engine")]
+    UnknownView(ViewId),
+    /// The scene cannot be composed.
+    #[error("the scene cannot be composed: {0}")]
+    Scene(#[from] SceneError),
     /// Sound was to become pictures, or the other way about.
     #[error("stream {0:?} is of another sort")]
     Sort(StreamId),
@@ -94,6 +102,7 @@ struct Registers {
     buses: HashMap<BusId, buses::BusEntry>,
     /// Renditions that were ever made.
     renditions: u64,
+    views: HashSet<ViewId>,
     streams: usize,
 }
 
@@ -139,6 +148,7 @@ impl EngineHandle {
             sinks: HashMap::new(),
             buses: HashMap::new(),
             renditions: 0,
+            views: HashSet::new(),
             streams: config.streams,
         };
         Self(Arc::new(Shared {
@@ -239,7 +249,7 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Sink(speak::sink(id, outlet, counters.clone(), part)))
             }
             MediaFormat::Video(format) => {
-                let part = show::encoding(&*self.0.codecs, format)?;
+                let part = coder::encoding(&*self.0.codecs, format)?;
                 Command::Video(VideoCommand::Sink(show::sink(id, kind, outlet, counters.clone(), part)))
             }
         };
@@ -269,7 +279,7 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Encoding { id, part })
             }
             MediaFormat::Video(format) => {
-                let part = show::encoding(&*self.0.codecs, format)?;
+                let part = coder::encoding(&*self.0.codecs, format)?;
                 Command::Video(VideoCommand::Encoding { id, part })
             }
         };
@@ -294,11 +304,21 @@ impl EngineHandle {
     pub fn route(&self, id: StreamId, route: Route) -> Result<(), EngineError> {
         self.with(|registers| {
             let sink = registers.sinks.get(&id).ok_or(EngineError::Unknown(id))?;
-            if sink.kind.is_video() && matches!(route, Route::Play(_) | Route::Mix { .. }) {
+            let fits = match route {
+                Route::Silence | Route::Transcode { .. } => true,
+                Route::Play(_) | Route::Mix { .. } => !sink.kind.is_video(),
+                Route::Compose { .. } => sink.kind.is_video(),
+            };
+            if !fits {
                 return Err(EngineError::Sort(id));
             }
             if sink.route == route {
                 return Ok(());
+            }
+            if let Route::Compose { view } = route
+                && !registers.views.contains(&view)
+            {
+                return Err(EngineError::UnknownView(view));
             }
             if let Some(bus) = route.bus().filter(|bus| !registers.buses.contains_key(bus)) {
                 return Err(EngineError::UnknownBus(bus));

@@ -15,8 +15,10 @@
 
 mod audio;
 mod bus;
+mod coder;
 pub mod engine;
 mod fit;
+mod form;
 pub mod handle;
 mod hear;
 mod lane;
@@ -34,11 +36,12 @@ mod stretch;
 mod talkers;
 pub mod timeline;
 mod video;
+mod view;
 mod worker;
 
 pub use engine::Engine;
 pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};
 pub use parts::Codecs;
-pub use route::{BusConfig, BusId, Playback, Route};
+pub use route::{BusConfig, BusId, Playback, Route, ViewId};
 pub use stats::{BusStats, LaneStats, SinkStats, SourceStats, StreamFigures, WorkerStats};
 pub use timeline::Timeline;

@@ -22,16 +22,25 @@ pub enum Route {
         /// A bus of the same engine.
         bus: BusId,
     },
+    /// A composed picture. Picture sinks only. A view that does not exist (yet) is no picture.
+    Compose {
+        /// A view of the same engine.
+        view: ViewId,
+    },
     /// Something that the engine makes itself. Sound sinks only.
     Play(Playback),
 }
+
+/// A composed picture. Never used twice in one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ViewId(pub u64);
 
 impl Route {
     /// The bus that is heard.
     pub const fn bus(self) -> Option<BusId> {
         match self {
             Self::Mix { bus } => Some(bus),
-            Self::Silence | Self::Transcode { .. } | Self::Play(_) => None,
+            Self::Silence | Self::Transcode { .. } | Self::Compose { .. } | Self::Play(_) => None,
         }
     }
 }

@@ -18,8 +18,8 @@ use super::stats::{SourceCounters, count};
 use super::timeline::{Timeline, nanos};
 
 /// Pictures that a decoder writes into: the one that is shown, the one that is made, and one for
-/// each end that may hold one a moment longer.
-const PICTURES: usize = 4;
+/// each end that may hold one a moment longer: two sinks and two views.
+const PICTURES: usize = 6;
 /// Bytes of a macroblock in I420.
 const MACROBLOCK: usize = 384;
 /// Pictures of this many macroblocks (1080p) can always be decoded: peers exceed what they agreed

@@ -118,7 +118,7 @@ pub(super) fn routing(
     let (to, fit) = (to.codec.sample_rate(), fit.map(Box::new));
     let player = match route {
         Route::Play(playback) => Some(Player::new(playback, to)),
-        Route::Silence | Route::Transcode { .. } | Route::Mix { .. } => None,
+        Route::Silence | Route::Transcode { .. } | Route::Mix { .. } | Route::Compose { .. } => None,
     };
     Box::new(Routing { route, to, fit, player, renditions })
 }
@@ -143,7 +143,7 @@ impl AudioSink {
         match routing.route {
             Route::Transcode { source } => Some(Wanted::Source(source)),
             Route::Mix { bus } => Some(Wanted::Bus { bus, renditions: routing.renditions }),
-            Route::Silence | Route::Play(_) => None,
+            Route::Silence | Route::Play(_) | Route::Compose { .. } => None,
         }
     }
 

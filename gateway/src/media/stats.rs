@@ -86,6 +86,8 @@ pub struct LaneStats {
     pub busy: Duration,
     /// Streams that it serves.
     pub members: u64,
+    /// Encoders that work for them; zero for sound, whose buses tell.
+    pub encoders: u64,
 }
 
 /// How well an engine keeps its time.
@@ -218,6 +220,7 @@ pub(super) struct LaneCounters {
     busy_max: AtomicU64,
     busy: AtomicU64,
     pub(super) members: AtomicU64,
+    pub(super) encoders: AtomicU64,
 }
 
 impl LaneCounters {
@@ -255,6 +258,7 @@ impl LaneCounters {
             busy_max: Duration::from_nanos(self.busy_max.load(Relaxed)),
             busy: Duration::from_nanos(self.busy.load(Relaxed)),
             members: self.members.load(Relaxed),
+            encoders: self.encoders.load(Relaxed),
         }
     }
 }

@@ -2,6 +2,10 @@
 //! what is new. A picture therefore waits half a step on average; the sound does not wait for it
 //! at all.
 //!
+//! What several sinks want in one form is encoded once: they are a *group*, one of them *leads* it
+//! with its encoder, and the others are handed the same bytes. Each sink brings an encoder along, so
+//! that one that leaves its group never waits for another; one that does not lead costs nothing.
+//!
 //! This is no tick: decoding and encoding are jobs, and only their steady state allocates
 //! nothing. A change of the picture's size makes decoder, scaler and encoder begin anew.
 
@@ -10,13 +14,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::format::MediaKind;
+use crosspoint_codecs::frame::{EncodedFrame, MediaTime, VideoFrame};
 
+use super::coder::{Coded, Encoding};
+use super::form::Form;
 use super::lane::{Lane, Mailbox, Slots, Wakes};
 use super::port::StreamId;
-use super::route::Route;
+use super::route::{Route, ViewId};
 use super::see::{Decoding, VideoSource};
-use super::show::{Encoding, VideoSink};
+use super::show::{Missing, Seen, VideoSink};
 use super::stats::LaneCounters;
+use super::timeline::nanos;
+use super::view::{Staging, View};
 
 /// What the lane is told. Everything in it was built on the caller's thread.
 pub(super) enum VideoCommand {
@@ -27,6 +37,9 @@ pub(super) enum VideoCommand {
     Route { sink: StreamId, route: Route },
     RemoveSource(StreamId),
     RemoveSink(StreamId),
+    View(Box<View>),
+    Stage { view: ViewId, part: Box<Staging> },
+    RemoveView(ViewId),
 }
 
 /// The lane.
@@ -35,7 +48,24 @@ pub(super) struct VideoLane {
     counters: Arc<LaneCounters>,
     sources: Slots<VideoSource>,
     sinks: Slots<VideoSink>,
+    views: Slots<View>,
+    /// Of this step; as many as sinks at most.
+    groups: Vec<Group>,
     wakes: Wakes,
+}
+
+/// Sinks that see the same in the same form.
+#[derive(Clone, Copy)]
+struct Group {
+    seen: Seen,
+    form: Form,
+    /// Slot of the sink that leads it.
+    lead: usize,
+    /// Whether others may join.
+    open: bool,
+    /// When its last keyframe was made; and whether somebody needs another.
+    keyframe_at: Option<Instant>,
+    keyframe: bool,
 }
 
 impl VideoLane {
@@ -45,6 +75,8 @@ impl VideoLane {
             counters: Arc::default(),
             sources: Slots::new(streams),
             sinks: Slots::new(streams),
+            views: Slots::new(streams),
+            groups: Vec::with_capacity(streams),
             wakes: Wakes::new(),
         }
     }
@@ -86,6 +118,18 @@ impl VideoLane {
                 }
                 VideoCommand::RemoveSource(id) => self.remove_source(id),
                 VideoCommand::RemoveSink(id) => self.remove_sink(id),
+                VideoCommand::View(view) => {
+                    if let Err(view) = self.views.insert(view) {
+                        self.mailbox.discard(view);
+                    }
+                }
+                VideoCommand::Stage { view, mut part } => {
+                    if let Some(view) = self.views.by(|it| it.id() == view) {
+                        view.stage(&mut part);
+                    }
+                    self.mailbox.discard(part);
+                }
+                VideoCommand::RemoveView(id) => self.remove_view(id),
             }
         }
         if changed {
@@ -97,26 +141,44 @@ impl VideoLane {
 
     /// Who sees whom, after a change: numbers become slots.
     fn link(&mut self) {
-        for (_, sink) in self.sinks.iter_mut() {
-            if let Some(wanted) = sink.unlinked()
-                && let Some(slot) = self.sources.find(|source| source.id() == wanted)
-            {
-                sink.link(Some(slot));
+        let sources = &self.sources;
+        let source = |id| sources.find(|source| source.id() == id);
+        for (_, view) in self.views.iter_mut() {
+            view.link(source);
+        }
+        for (_, sink) in self.sinks.iter_mut().filter(|(_, sink)| sink.seen.is_none()) {
+            let found = match sink.route {
+                Route::Transcode { source: id } => source(id).map(Seen::Source),
+                Route::Compose { view } => self.views.find(|it| it.id() == view).map(Seen::View),
+                _ => None,
+            };
+            if found.is_some() {
+                sink.link(found);
             }
         }
     }
 
     fn remove_source(&mut self, id: StreamId) {
-        let Some(slot) = self.sources.find(|source| source.id() == id) else {
-            return;
-        };
-        for (_, sink) in self.sinks.iter_mut() {
-            if sink.seen == Some(slot) {
-                sink.link(None);
+        if let Some(slot) = self.sources.find(|source| source.id() == id) {
+            self.lose(Seen::Source(slot));
+            if let Some(source) = self.sources.take(slot) {
+                self.mailbox.discard(source);
             }
         }
-        if let Some(source) = self.sources.take(slot) {
-            self.mailbox.discard(source);
+    }
+
+    fn remove_view(&mut self, id: ViewId) {
+        if let Some(slot) = self.views.find(|view| view.id() == id) {
+            self.lose(Seen::View(slot));
+            if let Some(view) = self.views.take(slot) {
+                self.mailbox.discard(view);
+            }
+        }
+    }
+
+    fn lose(&mut self, seen: Seen) {
+        for (_, sink) in self.sinks.iter_mut().filter(|(_, sink)| sink.seen == Some(seen)) {
+            sink.link(None);
         }
     }
 
@@ -129,6 +191,126 @@ impl VideoLane {
     }
 }
 
+impl VideoLane {
+    /// Puts each sink that sees something into the group of its form. Whoever led a group goes on to
+    /// lead it; else the first one does.
+    fn gather(&mut self, now: Instant) {
+        self.groups.clear();
+        for leading in [true, false] {
+            for (slot, sink) in self.sinks.iter_mut().filter(|(_, sink)| sink.leads == leading) {
+                sink.count_second(now);
+                let Some(seen) = sink.seen else { continue };
+                let picture = picture(&self.sources, &self.views, seen);
+                let Some((picture, _, _)) = picture else { continue };
+                let form = sink.want((picture.width(), picture.height()), now);
+                let before = sink.group;
+                sink.enter(seen, form);
+                let joins = |it: &&mut Group| it.open && sink.shares() && (it.seen, it.form) == (seen, form);
+                let group = match self.groups.iter_mut().find(joins) {
+                    Some(group) => group,
+                    None => {
+                        // The encoder of one who led another group knows nothing of this one.
+                        let kept = leading && before.is_some_and(|(before, _)| before == seen);
+                        let keyframe_at = sink.keyframe_at().filter(|_| kept);
+                        let group = Group {
+                            seen,
+                            form,
+                            lead: slot,
+                            open: sink.shares(),
+                            keyframe_at,
+                            keyframe: false,
+                        };
+                        self.groups.push(group);
+                        let Some(group) = self.groups.last_mut() else { continue };
+                        group
+                    }
+                };
+                group.keyframe |= sink.needs_keyframe(group.keyframe_at, &form, now);
+            }
+        }
+        for (_, sink) in self.sinks.iter_mut() {
+            sink.leads = false;
+        }
+        for group in &self.groups {
+            if let Some(sink) = self.sinks.at_mut(group.lead) {
+                sink.leads = true;
+            }
+        }
+    }
+
+    /// Encodes what is new for a group and hands it to all in it.
+    fn encode(&mut self, group: Group, now: Instant) {
+        let Some((picture, seen_at, fresh)) = picture(&self.sources, &self.views, group.seen) else { return };
+        let Some(lead) = self.sinks.at_mut(group.lead) else { return };
+        if !(fresh || group.keyframe && lead.stands_still(now)) {
+            return;
+        }
+        let stamp = lead.stamp(if fresh { seen_at } else { nanos(now) });
+        let coded = match lead.encoding.prepare(picture, &group.form) {
+            Ok((old, _)) => {
+                if let Some(old) = old {
+                    self.mailbox.discard(old);
+                }
+                lead.encoding.encode(picture, stamp, group.keyframe)
+            }
+            Err(_) => Coded::Refused,
+        };
+        let missing = match coded {
+            Coded::Unit { data, keyframe, size } => {
+                if keyframe {
+                    lead.made_keyframe(now);
+                }
+                let frame = EncodedFrame {
+                    kind: MediaKind::Main,
+                    media_time: MediaTime(stamp),
+                    duration: Duration::ZERO,
+                    lost_before: 0,
+                    keyframe,
+                    level: None,
+                    data,
+                };
+                for (slot, sink) in self.sinks.iter_mut().filter(|(slot, sink)| group.has(*slot, sink)) {
+                    if sink.push(&frame, size, now) {
+                        self.wakes.note(slot, sink.outlet());
+                    }
+                }
+                return;
+            }
+            Coded::Skipped => Missing::Skipped,
+            Coded::NoRoom => Missing::NoRoom,
+            Coded::Refused => Missing::Refused,
+        };
+        for (_, sink) in self.sinks.iter_mut().filter(|(slot, sink)| group.has(*slot, sink)) {
+            sink.miss(missing);
+        }
+    }
+}
+
+impl Group {
+    /// Whether the sink in that slot belongs to it.
+    fn has(&self, slot: usize, sink: &VideoSink) -> bool {
+        slot == self.lead || self.open && sink.shares() && sink.group == Some((self.seen, self.form))
+    }
+}
+
+fn watch(sources: &mut Slots<VideoSource>, slot: usize) {
+    if let Some(source) = sources.at_mut(slot) {
+        source.watched = true;
+    }
+}
+
+/// The last picture of what is seen, when it is seen, and whether this step made it.
+fn picture<'a>(
+    sources: &'a Slots<VideoSource>,
+    views: &'a Slots<View>,
+    seen: Seen,
+) -> Option<(&'a VideoFrame, i64, bool)> {
+    match seen {
+        Seen::Source(slot) => sources.at(slot)?.picture(),
+        Seen::View(slot) => views.at(slot)?.picture(),
+    }
+}
+
 impl Lane for VideoLane {
     const PERIOD: Duration = Duration::from_millis(10);
     /// The latest picture wins: steps that are past are past.
@@ -137,23 +319,32 @@ impl Lane for VideoLane {
     fn step(&mut self, now: Instant) {
         self.take_commands();
         for (_, sink) in self.sinks.iter_mut() {
-            if let Some(source) = sink.seen.and_then(|slot| self.sources.at_mut(slot)) {
-                source.watched = true;
+            match sink.seen {
+                Some(Seen::Source(slot)) => watch(&mut self.sources, slot),
+                Some(Seen::View(slot)) => {
+                    if let Some(view) = self.views.at_mut(slot) {
+                        view.watched = true;
+                    }
+                }
+                None => {}
+            }
+        }
+        for (_, view) in self.views.iter_mut().filter(|(_, view)| view.watched) {
+            for slot in view.sources() {
+                watch(&mut self.sources, slot);
             }
         }
         for (_, source) in self.sources.iter_mut() {
             source.pull(now);
         }
-        for (slot, sink) in self.sinks.iter_mut() {
-            let source = sink.seen.and_then(|slot| self.sources.at(slot));
-            let (sent, old) = sink.feed(now, source);
-            if let Some(old) = old {
-                self.mailbox.discard(old);
-            }
-            if sent {
-                self.wakes.note(slot, sink.outlet());
-            }
+        for (_, view) in self.views.iter_mut() {
+            view.compose(&self.sources, now);
         }
+        self.gather(now);
+        for at in 0..self.groups.len() {
+            self.encode(self.groups[at], now);
+        }
+        self.counters.encoders.store(u64::try_from(self.groups.len()).unwrap_or(u64::MAX), Relaxed);
         self.wakes.send(|slot| self.sinks.at(slot).map(VideoSink::outlet));
     }
 

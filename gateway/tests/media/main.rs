@@ -9,3 +9,4 @@ mod listen;
 mod picture;
 mod room;
 mod sound;
+mod view;

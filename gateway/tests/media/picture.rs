@@ -50,6 +50,8 @@ pub struct Camera {
     pub burst: u64,
     /// White during the first 100 ms of each second.
     pub flashes: bool,
+    /// Takes nothing.
+    pub deaf: bool,
     pub lose: fn(u64) -> bool,
     lost: u16,
     /// Answers wishes for keyframes.
@@ -127,6 +129,9 @@ impl Camera {
     }
 
     pub fn collect(&mut self, now: u64) {
+        if self.deaf {
+            return;
+        }
         while let Ok(frame) = self.rings.from.pop() {
             if let Decoded::Picture { frame: picture, concealed } = self.decoder.decode(&frame.data).unwrap()
             {
@@ -143,7 +148,7 @@ impl Camera {
         self.seen.clear();
     }
 
-    fn keyframes(&self) -> usize {
+    pub fn keyframes(&self) -> usize {
         self.units.iter().filter(|(_, unit)| unit.keyframe).count()
     }
 }
@@ -200,6 +205,7 @@ impl Scene {
             covered: false,
             burst: 0,
             flashes: false,
+            deaf: false,
             lose: |_| false,
             lost: 0,
             obliging: true,

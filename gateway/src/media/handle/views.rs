@@ -1,0 +1,40 @@
+//! Views, as the callers know them.
+
+use crosspoint_codecs::compose::Scene;
+
+use super::super::port::StreamId;
+use super::super::route::ViewId;
+use super::super::video::VideoCommand;
+use super::super::view;
+use super::{Command, EngineError, EngineHandle};
+
+impl EngineHandle {
+    /// Composes `scene` as view `id` from the next step on, for whoever is routed to it; one that is
+    /// there already changes. `sources` are the streams behind the numbers in the scene; one that does
+    /// not exist (yet) has no picture.
+    pub fn show(&self, id: ViewId, scene: Scene, sources: &[StreamId]) -> Result<(), EngineError> {
+        // Everything that costs time is done before anybody else has to wait.
+        let part = view::staging(scene, sources)?;
+        self.with(|registers| {
+            let command = if registers.views.contains(&id) {
+                VideoCommand::Stage { view: id, part }
+            } else if registers.views.len() >= registers.streams {
+                return Err(EngineError::Full);
+            } else {
+                VideoCommand::View(view::view(id, part))
+            };
+            registers.send(vec![Command::Video(command)])?;
+            registers.views.insert(id);
+            Ok(())
+        })
+    }
+
+    /// Ends a view; whoever sees it gets no pictures from then on.
+    pub fn remove_view(&self, id: ViewId) -> Result<(), EngineError> {
+        self.with(|registers| {
+            registers.send(vec![Command::Video(VideoCommand::RemoveView(id))])?;
+            registers.views.remove(&id);
+            Ok(())
+        })
+    }
+}
