@@ -86,7 +86,7 @@ impl Bus {
 }
 
 #[inline(always)]
-fn add_body<S: Simd>(simd: S, sum: &mut [i32], block: &[i16], fade: Fade) {
+pub(super) fn add_body<S: Simd>(simd: S, sum: &mut [i32], block: &[i16], fade: Fade) {
     let lanes = S::i16s::LEN;
     let mut amplifier = Amplifier::new(simd, fade, block.len());
     let whole = block.len() / lanes * lanes;
@@ -104,7 +104,7 @@ fn add_body<S: Simd>(simd: S, sum: &mut [i32], block: &[i16], fade: Fade) {
 }
 
 #[inline(always)]
-fn minus_body<S: Simd>(simd: S, sum: &[i32], own: &[i16], fade: Fade, out: &mut [i16]) {
+pub(super) fn minus_body<S: Simd>(simd: S, sum: &[i32], own: &[i16], fade: Fade, out: &mut [i16]) {
     let lanes = S::i16s::LEN;
     let mut amplifier = Amplifier::new(simd, fade, own.len());
     let whole = own.len() / lanes * lanes;

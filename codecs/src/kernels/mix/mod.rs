@@ -30,6 +30,10 @@ pub const MAX_INPUTS: usize = 1 << 16;
 /// slower with many. 960 samples are a whole number of such tiles at every level.
 const TILE: usize = 6;
 
+/// From more inputs on, they and the outputs no longer fit a cache of 1 MiB. Then a walk across
+/// them, tile by tile, waits for memory more than the sums in registers save.
+const MANY: usize = 256;
+
 const TOO_MANY: CodecError = CodecError::Unsupported("a mix of more than 65536 inputs");
 const UNEQUAL: CodecError = CodecError::Unsupported("the blocks of a mix differ in number or length");
 
@@ -96,6 +100,9 @@ where
     I: AsRef<[i16]>,
     O: AsMut<[i16]>,
 {
+    if inputs.len() > MANY {
+        return minus_one_of_many(simd, len, inputs, outputs);
+    }
     let lanes = S::i16s::LEN;
     let mut at = 0;
     while at + TILE * lanes <= len {
@@ -110,6 +117,28 @@ where
         let sum = plain_sum(inputs, at);
         for (input, output) in inputs.iter().zip(outputs.iter_mut()) {
             output.as_mut()[at] = plain_minus(sum, input.as_ref()[at]);
+        }
+    }
+}
+
+/// The sums go to memory, so that inputs and outputs are each walked through once, from end to end.
+#[inline(always)]
+fn minus_one_of_many<S, I, O>(simd: S, len: usize, inputs: &[I], outputs: &mut [O])
+where
+    S: Simd,
+    I: AsRef<[i16]>,
+    O: AsMut<[i16]>,
+{
+    for at in (0..len).step_by(BLOCK) {
+        let part = at..len.min(at + BLOCK);
+        let mut sum = [0; BLOCK];
+        let sum = &mut sum[..part.len()];
+        for input in inputs {
+            bus::add_body(simd, sum, &input.as_ref()[part.clone()], Fade::NONE);
+        }
+        for (input, output) in inputs.iter().zip(outputs.iter_mut()) {
+            let (own, out) = (&input.as_ref()[part.clone()], &mut output.as_mut()[part.clone()]);
+            bus::minus_body(simd, sum, own, Fade::NONE, out);
         }
     }
 }

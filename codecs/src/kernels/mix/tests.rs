@@ -47,6 +47,17 @@ fn check(inputs: &[Vec<i16>]) {
     }
 }
 
+/// What no bus takes.
+fn check_longer(inputs: &[Vec<i16>]) {
+    for cpu in Cpu::available() {
+        let mut outputs = vec![vec![1; inputs[0].len()]; inputs.len()];
+        minus_one(cpu, inputs, &mut outputs).unwrap();
+        for n in [0, 1, inputs.len() - 1] {
+            assert_eq!(outputs[n], by_wide_sum(inputs, Some(n)), "{n} by {cpu:?}");
+        }
+    }
+}
+
 #[test]
 fn up_to_a_thousand_at_the_rails_are_exact() {
     for parties in [0, 1, 2, 3, 7, 50, 1_000] {
@@ -56,6 +67,10 @@ fn up_to_a_thousand_at_the_rails_are_exact() {
         let split = |n: usize| if n.is_multiple_of(2) { i16::MAX } else { i16::MIN };
         check(&(0..parties).map(|n| vec![split(n); 49]).collect::<Vec<_>>());
         check(&(0..parties).map(|n| noise(n as u64 + 1, 32_767, 160)).collect::<Vec<_>>());
+    }
+    // Longer than a block, few and many.
+    for parties in [3, MANY + 1] {
+        check_longer(&(0..parties).map(|n| noise(n as u64 + 1, 32_767, 2 * BLOCK + 5)).collect::<Vec<_>>());
     }
 }
 
