@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use fearless_simd::{Simd, SimdBase, SimdIntWiden, dispatch, i16x16, i32x8};
+use fearless_simd::{Simd, SimdBase, SimdIntWiden, SimdNarrow, dispatch, i16x16, i32x8};
 
 use super::cpu::Cpu;
 use crate::audio::saturate;
@@ -26,6 +26,10 @@ const KAISER_BETA: f64 = 6.53;
 const CHUNK: usize = 960;
 /// Rows of taps are filled up with zeros to a multiple of this, for vectors without a rest.
 const LANES: usize = 16;
+/// The taps of every filter to a higher rate. That the code knows their number makes it shorter.
+const SHORTEST: usize = TAPS.next_multiple_of(LANES);
+/// Outputs that are made together, as many as a vector of sums has lanes.
+const GROUP: usize = 8;
 
 /// Changes the rate of one stream. Allocates when made, never afterwards.
 #[derive(Clone, Debug)]
@@ -35,6 +39,9 @@ pub struct Resampler {
     /// Output phases between two input samples, and the phases that each output moves on.
     up: usize,
     down: usize,
+    /// The same way in input samples and phases.
+    whole: usize,
+    part: usize,
     /// One row of `taps` for each phase.
     coefficients: Box<[i16]>,
     taps: usize,
@@ -66,6 +73,8 @@ impl Resampler {
             to,
             up,
             down,
+            whole: down / up,
+            part: down % up,
             coefficients,
             taps,
             delay: length / 2,
@@ -154,32 +163,85 @@ impl Resampler {
 
     #[inline(always)]
     fn filter_body<S: Simd>(&mut self, simd: S, out: &mut [i16]) -> usize {
-        let round = 1 << (self.shift - 1);
-        let mut written = 0;
-        while self.at + self.taps <= self.held {
-            let window = &self.line[self.at..self.at + self.taps];
-            let row = &self.coefficients[self.phase * self.taps..(self.phase + 1) * self.taps];
-            out[written] = saturate((dot(simd, window, row) + round) >> self.shift);
-            written += 1;
-            self.phase += self.down;
-            while self.phase >= self.up {
-                self.phase -= self.up;
-                self.at += 1;
-            }
+        match self.taps {
+            SHORTEST => self.filter_by::<S, SHORTEST>(simd, out),
+            _ => self.filter_by::<S, 0>(simd, out),
         }
+    }
+
+    /// With as many taps as the type says, or as the filter has if it says none.
+    #[inline(always)]
+    fn filter_by<S: Simd, const TAPS: usize>(&mut self, simd: S, out: &mut [i16]) -> usize {
+        let round = 1 << (self.shift - 1);
+        // No window of the next [`GROUP`] outputs begins further ahead, whatever the phase.
+        let ahead = ((GROUP - 1) * self.down).div_ceil(self.up);
+        let mut place = Place { at: self.at, phase: self.phase };
+        let (mut groups, mut written) = (out.chunks_exact_mut(GROUP), 0);
+        while place.at + ahead + self.taps <= self.held {
+            let Some(out) = groups.next() else { break };
+            let mut sums = [i32x8::splat(simd, 0); GROUP];
+            for sums in &mut sums {
+                *sums = self.products_at::<S, TAPS>(simd, &mut place);
+            }
+            let sums = (in_order(sums) + round) >> self.shift;
+            let samples = sums.saturating_narrow(sums);
+            out.copy_from_slice(&samples.as_slice()[..GROUP]);
+            written += GROUP;
+        }
+        while place.at + self.taps <= self.held {
+            let sum = self.products_at::<S, TAPS>(simd, &mut place).reduce_sum();
+            out[written] = saturate((sum + round) >> self.shift);
+            written += 1;
+        }
+        (self.at, self.phase) = (place.at, place.phase);
         written
+    }
+
+    /// What the output at `place` is the sum of, and on to the next.
+    #[inline(always)]
+    fn products_at<S: Simd, const TAPS: usize>(&self, simd: S, place: &mut Place) -> i32x8<S> {
+        let taps = if TAPS > 0 { TAPS } else { self.taps };
+        let window = &self.line[place.at..place.at + taps];
+        let row = &self.coefficients[place.phase * taps..(place.phase + 1) * taps];
+        place.at += self.whole;
+        place.phase += self.part;
+        if place.phase >= self.up {
+            place.phase -= self.up;
+            place.at += 1;
+        }
+        products(simd, window, row)
     }
 }
 
-/// Sums of products; [`design`] sees to it that none can leave 32 bits. What is over after whole
-/// vectors is left out: rows have no rest.
+/// Where an output's window begins, and its phase.
+struct Place {
+    at: usize,
+    phase: usize,
+}
+
+/// [`design`] sees to it that no sum can leave 32 bits. What is over after whole vectors is left
+/// out: rows have no rest.
 #[inline(always)]
-fn dot<S: Simd>(simd: S, a: &[i16], b: &[i16]) -> i32 {
+fn products<S: Simd>(simd: S, a: &[i16], b: &[i16]) -> i32x8<S> {
     let mut sum = i32x8::splat(simd, 0);
     for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
         sum += i16x16::from_slice(simd, a).pairwise_dot_product(i16x16::from_slice(simd, b));
     }
-    sum.reduce_sum()
+    sum
+}
+
+/// The sum of each of eight vectors, side by side: three rounds that add neighbours, in place of
+/// eight that reduce a vector by itself.
+#[inline(always)]
+fn in_order<S: Simd>([a, b, c, d, e, f, g, h]: [i32x8<S>; GROUP]) -> i32x8<S> {
+    let (low, high) =
+        (neighbours(neighbours(a, b), neighbours(c, d)), neighbours(neighbours(e, f), neighbours(g, h)));
+    neighbours(low, high)
+}
+
+#[inline(always)]
+fn neighbours<S: Simd>(a: i32x8<S>, b: i32x8<S>) -> i32x8<S> {
+    a.unzip_low(b) + a.unzip_high(b)
 }
 
 /// The rows of coefficients and their binary point.
