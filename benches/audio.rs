@@ -4,8 +4,11 @@ use std::f64::consts::TAU;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use crosspoint_codecs::audio::g711::Law;
 use crosspoint_codecs::codec::AudioTuning;
 use crosspoint_codecs::format::{AudioFormat, Codec};
+use crosspoint_codecs::kernels::cpu::Cpu;
+use crosspoint_codecs::kernels::g711;
 use crosspoint_codecs::registry::Registry;
 
 /// One second that resembles a voice: harmonics of 140 Hz that swell and fade.
@@ -57,5 +60,21 @@ fn codecs(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, codecs);
+/// The kernels beneath G.711, by level, without the concealment that a decoder prepares.
+fn companding(criterion: &mut Criterion) {
+    let pcm = &voice(8_000)[..160];
+    let (mut bytes, mut heard) = ([0; 160], [0; 160]);
+    for law in [Law::Mu, Law::A] {
+        for cpu in Cpu::available() {
+            criterion.bench_function(&format!("G.711 {law:?}/encode/{}", cpu.name()), |bencher| {
+                bencher.iter(|| g711::encode(cpu, law, black_box(pcm), black_box(&mut bytes)));
+            });
+            criterion.bench_function(&format!("G.711 {law:?}/decode/{}", cpu.name()), |bencher| {
+                bencher.iter(|| g711::decode(cpu, law, black_box(&bytes), black_box(&mut heard)));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, codecs, companding);
 criterion_main!(benches);
