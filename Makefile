@@ -2,7 +2,7 @@
 # `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build demo test gate bench bless fmt lint
+.PHONY: help setup setup-test build demo test gate bench bench-peers bless fmt lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,10 @@ gate: setup-test ## the release gate: slow and real-time promises
 
 bench: setup ## criterion benchmarks of codecs and kernels
 	cargo bench --locked
+
+bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2 and plain C, with ratios
+	@./tests/setup build bench
+	cargo run --locked --release --manifest-path benches/peers/Cargo.toml
 
 bless: setup ## the pictures that layouts are compared with, made anew: look at them before you commit
 	mkdir -p fixtures/layouts
