@@ -133,7 +133,7 @@ fn composing_does_not_allocate_once_it_is_planned() {
     let mut sheet = Sheet::new(80, 20);
     let plate = Round { x: 0.0, y: 0.0, width: 80.0, height: 20.0, radius: 8.0 };
     sheet.round(plate, Rgb(0, 0, 0), 0.6);
-    let sprite = Arc::new(sheet.sprite());
+    let sprite = Arc::new(sheet.sprite().unwrap());
     let tile = |source, area: Area, crop, inside| {
         let live = Live { source, size: (640, 480), crop, inside, ground: Colour::BLACK };
         let overlays = vec![

@@ -120,7 +120,7 @@ fn a_tile_keeps_its_last_picture_when_its_source_has_none_or_an_unfit_one() {
 fn overlays_are_blended_once_however_often_a_part_is_drawn() {
     let mut sheet = Sheet::new(32, 8);
     sheet.round(Round { x: -9.0, y: -9.0, width: 90.0, height: 90.0, radius: 0.0 }, Rgb(0, 0, 0), 0.5);
-    let banner = Overlay::Sprite(Arc::new(sheet.sprite()), (0, 4));
+    let banner = Overlay::Sprite(Arc::new(sheet.sprite().unwrap()), (0, 4));
     let tiles = vec![live(0, (16, 16), area(0, 0, 16, 16)), live(1, (16, 16), area(16, 0, 16, 16))];
     let mut composer = Composer::new(Scene { overlays: vec![banner], ..scene(tiles) }).unwrap();
     let (source, pool) = (picture(16, 16, |_, _| 116), pool());

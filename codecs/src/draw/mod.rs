@@ -16,7 +16,6 @@
 #[cfg(doc)]
 use crate::frame::VideoFrame;
 
-mod blend;
 pub mod palette;
 #[cfg(feature = "text")]
 pub mod pieces;

@@ -90,7 +90,7 @@ fn plate(text: &mut Typesetter, words: &str, size: f32, room: usize, stroke: boo
     // Capitals stand in the middle, whatever the letters of this name are.
     let baseline = pixels((float(height) + size * CAPITAL) / 2.0);
     sheet.mask(&mask.cover, mask.width, (signed(pad + before), signed(baseline) - mask.baseline), TEXT);
-    Some(sheet.sprite())
+    sheet.sprite()
 }
 
 /// A tile's frame: a line of canvas around it, round corners, and a band of the accent when its
@@ -138,7 +138,8 @@ pub fn frame(tile: Area, speaks: bool) -> Vec<Overlay> {
             sheet.shape(ACCENT, 1.0, |column, line| 1.0 - inner.cover(x + column, y + line));
         }
         sheet.shape(CANVAS, 1.0, |column, line| 1.0 - outer.cover(x + column, y + line));
-        overlays.push(Overlay::Sprite(Arc::new(sheet.sprite()), (tile.x + x, tile.y + y)));
+        let at = (tile.x + x, tile.y + y);
+        overlays.extend(sheet.sprite().map(|sprite| Overlay::Sprite(Arc::new(sprite), at)));
     }
     overlays
 }

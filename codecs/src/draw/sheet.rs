@@ -117,8 +117,8 @@ impl Sheet {
         }
     }
 
-    /// To be blended into pictures by the tick.
-    pub fn sprite(&self) -> Sprite {
+    /// To be blended into pictures by the tick. `None` for a sheet without pixels.
+    pub fn sprite(&self) -> Option<Sprite> {
         Sprite::new(self.width, self.height, &self.pixels)
     }
 
@@ -130,7 +130,7 @@ impl Sheet {
             return None;
         }
         let pool = Pool::new(1, VideoFrame::bytes(width, height));
-        let sprite = self.sprite();
+        let sprite = self.sprite()?;
         VideoFrame::new(&pool, width, height, |mut planes| {
             fill(&mut planes, Colour::BLACK);
             sprite.blend(&mut planes, Area::whole(width, height), (0, 0));
@@ -155,7 +155,7 @@ fn lay(pixel: &mut [u8; 4], colour: Rgb, cover: u8) {
 
 /// A sum of products with 255 back to an octet, rounded.
 #[allow(clippy::cast_possible_truncation, reason = "at most 255 x 255, by 255")]
-pub(super) const fn part(sum: u32) -> u8 {
+const fn part(sum: u32) -> u8 {
     ((sum + 127) / 255) as u8
 }
 
