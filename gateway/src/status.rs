@@ -170,6 +170,8 @@ pub struct Worker {
 pub struct Lane {
     /// Streams that it serves.
     pub members: u64,
+    /// Encoders that work for them: streams that are sent the same share one.
+    pub encoders: u64,
     /// Steps so far.
     pub steps: u64,
     /// Those of them that were made up for right after a late wake.
@@ -319,6 +321,7 @@ impl From<LaneStats> for Lane {
         let micros = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
         Self {
             members: stats.members,
+            encoders: stats.encoders,
             steps: stats.steps,
             caught_up: stats.caught_up,
             jumped: stats.jumped,

@@ -142,7 +142,7 @@ impl Collector for Now {
 /// The words are ours: they come from the plan.
 fn routes(status: &Status) -> Vec<(&'static str, u64)> {
     let streams = status.calls.iter().flat_map(|call| &call.legs).flat_map(|leg| &leg.streams);
-    let mut counts = [("relay", 0), ("transcode", 0), ("mix", 0), ("play", 0), ("silence", 0)];
+    let mut counts = [("relay", 0), ("relay-units", 0), ("transcode", 0), ("play", 0), ("silence", 0)];
     for stream in streams {
         if let Some((_, count)) = counts.iter_mut().find(|(word, _)| *word == stream.route) {
             *count += 1;
@@ -158,6 +158,17 @@ fn lanes(out: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
         };
         vec![("audio", worst(|worker| &worker.audio)), ("video", worst(|worker| &worker.video))]
     };
+    let sum = |lane: fn(&crate::status::Worker) -> &Lane| -> u64 {
+        status.engine.iter().map(|worker| lane(worker).encoders).sum()
+    };
+    let encoders = [("audio", sum(|worker| &worker.audio)), ("video", sum(|worker| &worker.video))];
+    labelled(
+        out,
+        "encoders",
+        "Encoders that work now, each for all who are sent the same",
+        "lane",
+        &encoders,
+    )?;
     let late = "Lateness of the worst worker's tick, 99 of 100, in microseconds";
     labelled(out, "tick_late_p99_us", late, "lane", &all(|lane| lane.late_p99_us))?;
     labelled(

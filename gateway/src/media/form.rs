@@ -10,6 +10,8 @@ use crosspoint_codecs::format::{
 
 /// More pictures a second are not made: twice the rate would halve the bits of each.
 pub(super) const FRAME_RATE: f32 = 30.0;
+/// The time of one picture at that rate.
+pub(super) const PICTURE_EVERY: Duration = Duration::from_nanos(33_333_333);
 /// Bits for each pixel: 720p at 30 pictures a second gets 1.9 Mbit/s, where OpenH264 is past the
 /// knee of its curve for people who talk.
 const BITS_A_PIXEL: f64 = 0.07;

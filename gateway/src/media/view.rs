@@ -1,12 +1,10 @@
 //! A composed picture: the sources that are in it, and the one who composes.
 
-use std::time::Duration;
-
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::compose::{Composer, Feed, MAX_TILES, Scene};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
 
-use super::form::FRAME_RATE;
+use super::form::PICTURE_EVERY;
 use super::handle::EngineError;
 use super::lane::Slots;
 use super::port::StreamId;
@@ -17,8 +15,6 @@ use super::timeline::nanos;
 /// Composed pictures: the last one, which the composer copies from, the one that is made, and one
 /// for each end that may hold one a moment longer.
 const PICTURES: usize = 4;
-/// Time between two composed pictures.
-const EVERY: Duration = Duration::from_nanos(1_000_000_000 / FRAME_RATE as u64);
 
 /// A view.
 pub(super) struct View {
@@ -107,7 +103,7 @@ impl View {
             return;
         }
         // On a grid while pictures come, from now on after a pause.
-        self.next = (self.next + EVERY).max(now + EVERY - EVERY / 2);
+        self.next = (self.next + PICTURE_EVERY).max(now + PICTURE_EVERY - PICTURE_EVERY / 2);
         if let Some(picture) = part.composer.compose(&feeds[..part.slots.len()], &part.pool) {
             part.pending = [false; MAX_TILES];
             part.begun = true;
