@@ -230,7 +230,7 @@ mod tests {
         // Nor does what lies between two rungs.
         assert_eq!(of(31, Some(1_000_000), None), of(31, None, Some(1_300_000)));
         assert_ne!(of(31, Some(1_000_000), None), of(31, Some(999_000), None));
-        for (bits, size) in [(1_000_000, hd), (512_000, hd), (256_000, (896, 504)), (64_000, (448, 252))] {
+        for (bits, size) in [(1_000_000, hd), (512_000, hd), (256_000, (912, 512)), (64_000, (448, 252))] {
             let form = of(31, Some(bits), None);
             assert!(form.bitrate <= bits, "{form:?}");
             assert_eq!(form.size, size, "at {bits} bit/s");
