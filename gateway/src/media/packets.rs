@@ -45,6 +45,8 @@ pub(super) struct Encoding {
     packet: usize,
     /// When the first of them was played.
     start: Instant,
+    /// Samples to come that belong to no packet: the first one has not begun.
+    skip: usize,
     /// The samples of the last packet; none before the first.
     last: Box<[i16]>,
     begun: bool,
@@ -88,6 +90,7 @@ fn with_room(
         len: 0,
         packet,
         start: Instant::ZERO,
+        skip: 0,
         last: vec![0; packet].into(),
         begun: false,
     }))
@@ -116,10 +119,13 @@ pub(super) enum Packet {
 impl Encoding {
     /// Takes the samples of the tick at `now`.
     pub(super) fn append(&mut self, now: Instant, block: &[i16]) {
-        if !self.begun || self.start + self.length(self.len) != now {
+        if !self.begun || self.start + self.length(self.len) != now + self.length(self.skip) {
             // The first of all, or the first after steps that were left out.
             self.begin(now, block.len());
         }
+        let early = self.skip.min(block.len());
+        self.skip -= early;
+        let block = &block[early..];
         if let Some(room) = self.pcm.get_mut(self.len..self.len + block.len()) {
             room.copy_from_slice(block);
             self.len += block.len();
@@ -168,7 +174,7 @@ impl Encoding {
         if other.packet != self.packet || !other.begun {
             return;
         }
-        (self.begun, self.start, self.len) = (true, other.start, other.len);
+        (self.begun, self.start, self.skip, self.len) = (true, other.start, other.skip, other.len);
         self.pcm[..other.len].copy_from_slice(&other.pcm[..other.len]);
         let (encoder, last) = (&mut self.encoder, &other.last);
         if encoder.adopt(&*other.encoder) {
@@ -190,14 +196,15 @@ impl Encoding {
         }
     }
 
-    /// Begins at `now`. Packets of one length begin at the same moments wherever they are made, so
-    /// that a sink may go from one encoder to another between two: the part of the first that lies
-    /// before `now` is silence.
+    /// Begins soon after `now`. Packets of one length begin at the same moments wherever they are
+    /// made, so that a sink may go from one encoder to another between two: what comes before the first
+    /// such moment, less than a packet, is left out.
     fn begin(&mut self, now: Instant, tick: usize) {
         let ticks = usize::try_from(u128::from(now.as_nanos()) / TICK.as_nanos()).unwrap_or(0);
-        self.len = ticks.wrapping_mul(tick) % self.packet.max(1);
-        self.pcm[..self.len].fill(0);
-        self.start = now - self.length(self.len);
+        let packet = self.packet.max(1);
+        self.skip = (packet - ticks.wrapping_mul(tick) % packet) % packet;
+        self.len = 0;
+        self.start = now + self.length(self.skip);
         self.begun = true;
     }
 
