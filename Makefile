@@ -31,7 +31,7 @@ bench: setup ## criterion benchmarks of codecs and kernels
 
 bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2 and plain C, with ratios
 	@./tests/setup build bench
-	cargo run --locked --release --manifest-path benches/peers/Cargo.toml
+	cargo run --release --manifest-path benches/peers/Cargo.toml
 
 bless: setup ## the pictures that layouts are compared with, made anew: look at them before you commit
 	mkdir -p fixtures/layouts
