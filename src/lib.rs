@@ -10,7 +10,7 @@
 //! is a conference of two. Who may know whom, from the outside in (`tests/layering.rs` checks it):
 //!
 //! ```text
-//! crosspoint             this crate: facade, command line, demo, measures of proof
+//! crosspoint             this crate: facade, command line, demo, measures of proof, work on files
 //!   crosspoint-gateway   everything that waits, owns sockets or threads
 //!     admission          the front door: who may register, who may call
 //!     api, status,       what the gateway shows of itself; nobody imports api
@@ -37,6 +37,7 @@
 
 pub mod demo;
 mod gateway;
+pub mod offline;
 pub mod proof;
 
 pub use crosspoint_gateway::config::Config;

@@ -14,6 +14,7 @@ mod demo;
 mod device;
 mod explain;
 mod logging;
+mod mix;
 mod run;
 mod status;
 
@@ -53,6 +54,8 @@ enum Command {
     Explain(explain::Explain),
     /// Compose the picture of a conference from files.
     Compose(compose::Compose),
+    /// Mix WAV files as a conference mixes its parties.
+    Mix(mix::Mix),
     /// Prove it on this machine: two phones call each other through a gateway on loopback. Exit code
     /// 1 when a proof fails.
     Demo(demo::Demo),
@@ -95,10 +98,11 @@ impl Failure {
 
 /// Executes one command.
 pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
-    // The demo has a configuration and a data folder of its own; files are composed without any.
+    // The demo has a configuration and a data folder of its own; others need none.
     match arguments.command {
-        Command::Demo(demo) => return demo.execute(),
         Command::Compose(compose) => return compose.execute(),
+        Command::Demo(demo) => return demo.execute(),
+        Command::Mix(mix) => return mix.execute(),
         _ => {}
     }
     let setting = Setting::read(arguments.config, arguments.data)?;
@@ -114,6 +118,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Explain(explain) => explain.execute(&setting),
         Command::Demo(demo) => demo.execute(),
         Command::Compose(compose) => compose.execute(),
+        Command::Mix(mix) => mix.execute(),
     }
 }
 
