@@ -10,7 +10,8 @@
 //! is a conference of two. Who may know whom, from the outside in (`tests/layering.rs` checks it):
 //!
 //! ```text
-//! crosspoint             this crate: facade, command line, demo, measures of proof, work on files
+//! crosspoint             this crate: facade, command line, demo, measures of proof, work on
+//!                        files, capacity of a machine
 //!   crosspoint-gateway   everything that waits, owns sockets or threads
 //!     admission          the front door: who may register, who may call
 //!     api, status,       what the gateway shows of itself; nobody imports api
@@ -35,6 +36,7 @@
 //! `conference::call` joins the legs: it plans, and `graph` tells ports and engine the difference.
 #![forbid(unsafe_code)]
 
+pub mod capacity;
 pub mod demo;
 mod gateway;
 pub mod offline;

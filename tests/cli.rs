@@ -264,3 +264,52 @@ fn a_gateway_with_a_thousand_devices_is_small() {
 fn log(place: &Place) -> String {
     std::fs::read_to_string(Path::new(&place.0).join("log")).unwrap()
 }
+
+#[test]
+fn bench_measures_every_part_and_says_what_follows_for_a_core() {
+    let place = Place::new("bench", "");
+    let shown = place.prints(&["bench", "--seconds", "1", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert!(json["machine"]["cores"].as_u64().unwrap() >= 1 && json["machine"]["kernels"].is_string());
+    let keys = |list: &str, figures: &[&str]| -> Vec<String> {
+        let rows = json[list].as_array().unwrap();
+        for (row, figure) in rows.iter().flat_map(|row| figures.iter().map(move |it| (row, *it))) {
+            assert!(row[figure].as_f64().is_some_and(|it| it > 0.0 && it.is_finite()), "{figure} of {row}");
+        }
+        rows.iter().map(|row| row["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let rows = [
+        "yardstick",
+        "mix-10",
+        "mix-50",
+        "mix-200",
+        "pcmu-encode",
+        "pcmu-decode",
+        "g722-encode",
+        "g722-decode",
+        "opus-encode",
+        "opus-decode",
+        "resample-8-48",
+        "resample-48-8",
+        "resample-16-48",
+        "resample-48-16",
+        "h264-720-encode",
+        "h264-720-decode",
+        "h264-360-encode",
+        "h264-360-decode",
+        "scale-720-360",
+        "scale-360-720",
+        "relay-rtp",
+        "relay-srtp",
+        "call-pcmu-opus",
+        "room-20",
+        "room-100",
+    ];
+    assert_eq!(keys("rows", &["nanoseconds", "yardsticks"]), rows);
+    let per_core =
+        ["relayed-calls", "relayed-calls-srtp", "transcoded-calls", "conference-legs", "encodes-720p30"];
+    assert_eq!(keys("per_core", &["count"]), per_core);
+    assert!(json["note"].as_str().unwrap().contains("clock"), "{shown}");
+    let refused = place.fails(&["bench", "--seconds", "0"], 2);
+    assert!(refused.contains("--seconds"), "{refused}");
+}

@@ -9,6 +9,7 @@ use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
 use crosspoint_gateway::registrar::StoreError;
 
+mod bench;
 mod compose;
 mod demo;
 mod device;
@@ -56,6 +57,8 @@ enum Command {
     Compose(compose::Compose),
     /// Mix WAV files as a conference mixes its parties.
     Mix(mix::Mix),
+    /// Measure what this machine carries.
+    Bench(bench::Bench),
     /// Prove it on this machine: two phones call each other through a gateway on loopback. Exit code
     /// 1 when a proof fails.
     Demo(demo::Demo),
@@ -100,6 +103,7 @@ impl Failure {
 pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     // The demo has a configuration and a data folder of its own; others need none.
     match arguments.command {
+        Command::Bench(bench) => return bench.execute(),
         Command::Compose(compose) => return compose.execute(),
         Command::Demo(demo) => return demo.execute(),
         Command::Mix(mix) => return mix.execute(),
@@ -116,6 +120,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Device(device) => device.execute(&setting),
         Command::Status(show) => show.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
+        Command::Bench(bench) => bench.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Compose(compose) => compose.execute(),
         Command::Mix(mix) => mix.execute(),
