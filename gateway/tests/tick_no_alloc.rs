@@ -1,6 +1,6 @@
 //! The tick allocates and frees nothing: ten thousand of them with every codec, loss, jitter,
-//! pauses, route changes, format changes, joins and leaves. What the codecs' C libraries do on
-//! their own heap is not seen here.
+//! pauses, route changes, format changes, joins and leaves, in calls and in a room. What the codecs'
+//! C libraries do on their own heap is not seen here.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
@@ -16,9 +16,12 @@ use crosspoint_codecs::format::{
     AudioFormat, Codec, H264Profile, MediaFormat, MediaKind, PacketizationMode, VideoFormat,
 };
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool, VideoFrame};
+use crosspoint_codecs::kernels::mix::Gain;
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::media::port::{Arrival, Inlet, Outlet, RING, StreamId, Wake, Wishes};
-use crosspoint_gateway::media::{Engine, EngineConfig, EngineHandle, Playback, Route, Timeline};
+use crosspoint_gateway::media::{
+    BusConfig, BusId, Engine, EngineConfig, EngineHandle, Playback, Route, Timeline,
+};
 
 struct Counting;
 
@@ -77,6 +80,8 @@ struct Leg {
     timeline: Timeline,
     sent: u64,
     lost: u16,
+    /// Sends nothing, as with DTX.
+    quiet: bool,
 }
 
 const START: u64 = 1_000_000_000_000;
@@ -89,7 +94,7 @@ impl Leg {
         let timeline = Timeline::new();
         let (id, to, from, wishes) = add(handle, number, &format, &timeline);
         let pool = Pool::new(RING + 8, largest);
-        Self { id, format, round, every, pool, to, from, wishes, timeline, sent: 0, lost: 0 }
+        Self { id, format, round, every, pool, to, from, wishes, timeline, sent: 0, lost: 0, quiet: false }
     }
 
     /// The same stream with new rings, as after a re-offer.
@@ -109,7 +114,7 @@ impl Leg {
                 self.lost += 1;
                 continue;
             }
-            if !video && number % 500 > 470 {
+            if !video && (self.quiet || number % 500 > 470) {
                 continue;
             }
             let jitter = number.wrapping_mul(2_654_435_761) % 40 * 1_000_000;
@@ -291,6 +296,91 @@ fn ten_thousand_ticks_touch_no_heap() {
         assert!(source.decoded > 100 && sink.encoded > 100, "{:?}: {source:?} {sink:?}", leg.id);
     }
     assert!(handle.stats(legs[0].id).source.unwrap().concealed > Duration::from_millis(100));
+}
+
+#[test]
+fn ten_thousand_ticks_of_a_room_touch_no_heap() {
+    const BUS: BusId = BusId(3);
+    let (mut engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+    handle.add_bus(BUS, &BusConfig { talkers: 3, ..BusConfig::default() }).unwrap();
+    // The first three are all that is better than G.722: the rate of the bus is theirs.
+    let formats = [
+        sound(Codec::Opus, 20),
+        sound(Codec::Opus, 60),
+        sound(Codec::Opus, 20),
+        sound(Codec::G722, 20),
+        sound(Codec::Pcmu, 30),
+        sound(Codec::Pcma, 10),
+        sound(Codec::Pcmu, 20),
+        sound(Codec::Pcmu, 20),
+    ];
+    let enter = |leg: &Leg| {
+        handle.join(BUS, leg.id, Gain::ONE).unwrap();
+        handle.route(leg.id, Route::Mix { bus: BUS }).unwrap();
+    };
+    let exit = |leg: &Leg| {
+        handle.leave(BUS, leg.id).unwrap();
+        handle.route(leg.id, Route::Silence).unwrap();
+    };
+    let mut legs: Vec<Leg> = Vec::new();
+    let (mut touched, mut seen) = (0, [0u64; 4]);
+    for tick in 0..10_100u64 {
+        let now = START + tick * TICK;
+        let turn = usize::try_from(tick / 400).unwrap();
+        if let Some(format) = formats.get(legs.len()) {
+            legs.push(Leg::join(&handle, tick + 1, format.clone()));
+            enter(&legs[legs.len() - 1]);
+        }
+        // Others talk each second, sometimes more than are mixed, sometimes nobody.
+        for (place, leg) in legs.iter_mut().enumerate() {
+            leg.quiet = (place + turn + usize::try_from(tick / 50).unwrap()) % 8 >= [2, 8, 4, 0][turn % 4];
+        }
+        match tick % 400 {
+            // The rate of the bus falls to 16 kHz and rises again; in every second turn to 8 kHz.
+            60..=62 => exit(&legs[usize::try_from(tick % 400 - 60).unwrap()]),
+            64 if turn.is_multiple_of(2) => exit(&legs[3]),
+            120 if turn.is_multiple_of(2) => enter(&legs[3]),
+            150..=152 => enter(&legs[usize::try_from(tick % 400 - 150).unwrap()]),
+            170 => handle.set_gain(BUS, legs[turn % 8].id, Gain::ZERO).unwrap(),
+            190 => handle.set_gain(BUS, legs[turn % 8].id, Gain::of(1.7)).unwrap(),
+            // A road with loss takes the form with error correction; a narrow one has its own.
+            200 => legs[0].wishes.report_loss(if turn.is_multiple_of(2) { 9 } else { 0 }),
+            210 => legs[2].wishes.limit_bitrate(if turn.is_multiple_of(2) { 12_000 } else { 200_000 }),
+            220 => handle.set_source_format(legs[5].id, &sound(Codec::G722, 20)).unwrap(),
+            230 => handle.set_sink_format(legs[5].id, &sound(Codec::Opus, 40)).unwrap(),
+            250 => handle.set_source_format(legs[5].id, &sound(Codec::Pcma, 10)).unwrap(),
+            260 => handle.set_sink_format(legs[5].id, &sound(Codec::Pcma, 10)).unwrap(),
+            280 => legs[1].rejoin(&handle),
+            300 => handle.remove(legs[4].id).unwrap(),
+            320 => {
+                legs[4].rejoin(&handle);
+                enter(&legs[4]);
+            }
+            340 => handle.route(legs[6].id, Route::Transcode { source: legs[0].id }).unwrap(),
+            360 => handle.route(legs[6].id, Route::Mix { bus: BUS }).unwrap(),
+            _ => (),
+        }
+        for half in [0, TICK / 2] {
+            let now = now + half;
+            legs.iter_mut().for_each(|leg| leg.exchange(now));
+            let before = TOUCHES.get();
+            engine.step(Instant::from_nanos(now));
+            if tick >= 100 {
+                touched += TOUCHES.get() - before;
+                assert_eq!(touched, 0, "at tick {tick}");
+            }
+        }
+        let stats = handle.bus_stats(BUS).unwrap();
+        seen[usize::try_from(stats.talkers).unwrap().min(3)] += 1;
+    }
+    // All of it did happen: nobody talked, one, two, and as many as may, or one more while it fades.
+    assert!(seen.iter().all(|ticks| *ticks > 200), "{seen:?}");
+    for leg in &legs {
+        let figures = handle.stats(leg.id);
+        let (source, sink) = (figures.source.unwrap(), figures.sink.unwrap());
+        assert!(source.decoded > 20 && sink.encoded > 20, "{:?}: {source:?} {sink:?}", leg.id);
+        assert_eq!((sink.errors, sink.overflow), (0, 0), "{:?}", leg.id);
+    }
 }
 
 #[test]
