@@ -1,5 +1,6 @@
 //! Files mixed: `crosspoint mix` and the library behind it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+#![allow(clippy::cast_possible_truncation, reason = "test signals are small")]
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -70,15 +70,22 @@ struct Stage {
     engine: Engine,
     handle: EngineHandle,
     parties: Vec<Party>,
-    /// A second of packets of each codec: somebody who talks, somebody who does not.
-    packets: Vec<(Codec, bool, Arc<Vec<Vec<u8>>>)>,
+    /// Of each codec: somebody who talks, somebody who does not.
+    speakers: Vec<Speaker>,
     now: u64,
+}
+
+/// A second of packets.
+struct Speaker {
+    codec: Codec,
+    talks: bool,
+    packets: Arc<Vec<Vec<u8>>>,
 }
 
 impl Stage {
     fn new() -> Result<Self, CapacityError> {
         let registry = Registry::built_in();
-        let mut ready = Vec::new();
+        let mut speakers = Vec::new();
         for codec in [Codec::Pcmu, Codec::Opus] {
             for talks in [false, true] {
                 let mut encoder = registry.audio_encoder(&AudioFormat::new(codec))?;
@@ -86,16 +93,17 @@ impl Stage {
                 if !talks {
                     signal.fill(0);
                 }
-                let packets = packets(&mut |pcm, out| encoder.encode(pcm, out), &signal)?;
-                ready.push((codec, talks, Arc::new(packets)));
+                let packets = Arc::new(packets(|pcm, out| encoder.encode(pcm, out), &signal)?);
+                speakers.push(Speaker { codec, talks, packets });
             }
         }
         let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(registry));
-        Ok(Self { engine, handle, parties: Vec::new(), packets: ready, now: 0 })
+        Ok(Self { engine, handle, parties: Vec::new(), speakers, now: 0 })
     }
 
     fn join(&mut self, number: u64, codec: Codec, talks: bool) -> Result<(), CapacityError> {
-        let Some((.., packets)) = self.packets.iter().find(|it| (it.0, it.1) == (codec, talks)) else {
+        let speaks = |it: &&Speaker| (it.codec, it.talks) == (codec, talks);
+        let Some(Speaker { packets, .. }) = self.speakers.iter().find(speaks) else {
             return Err(CapacityError::Idle("the encoder"));
         };
         let (to, frames) = rtrb::RingBuffer::new(RING);

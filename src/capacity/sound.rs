@@ -53,7 +53,7 @@ pub(super) fn codecs() -> Result<Vec<Probe>, CapacityError> {
         encoder.tune(AudioTuning { bitrate: Some(32_000), loss_percent: 0, fec: false, dtx: false })?;
         let signal = voice(encoder.sample_rate(), 140.0);
         let tick = signal.len() / 50;
-        let packets = packets(&mut |pcm, out| encoder.encode(pcm, out), &signal)?;
+        let packets = packets(|pcm, out| encoder.encode(pcm, out), &signal)?;
         let mut at = 0;
         probes.push(Probe::timed(encode, format!("{codec} encode"), "frame of 20 ms", 1.0, move || {
             let mut out = [0; PACKET];
@@ -73,7 +73,7 @@ pub(super) fn codecs() -> Result<Vec<Probe>, CapacityError> {
 
 /// A second of sound as 50 packets.
 pub(super) fn packets(
-    encode: &mut dyn FnMut(&[i16], &mut [u8]) -> Result<usize, CodecError>,
+    mut encode: impl FnMut(&[i16], &mut [u8]) -> Result<usize, CodecError>,
     signal: &[i16],
 ) -> Result<Vec<Vec<u8>>, CapacityError> {
     let mut packets = Vec::new();
