@@ -118,7 +118,7 @@ mod tests {
         let probe = Probe::new("x", "x", "", 2.0, move |calls| {
             calls_seen += 1;
             // A disturbance now and then.
-            let slow = if calls_seen % 4 == 0 { 50 } else { 1 };
+            let slow = if calls_seen.is_multiple_of(4) { 50 } else { 1 };
             Duration::from_micros(4) * calls * slow
         });
         let rows = measure(vec![probe], Duration::from_millis(6), &mut |_| ());

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_here_and_by_the_other_reader() {
-        let samples: Vec<i16> = (0..10_000).map(|n| (n * 7_919 % 65_536 - 32_768) as i16).collect();
+        let samples: Vec<i16> = (0..10_000u16).map(|n| n.wrapping_mul(7_919).cast_signed()).collect();
         let bytes = file(&samples, 16_000);
         assert_eq!(read(&bytes), samples);
         let whole = crate::proof::Wav::parse(&bytes).unwrap();
