@@ -112,7 +112,7 @@ fn summary(report: &Report, settings: Settings) -> String {
     }
     for (number, output) in report.outputs.iter().enumerate() {
         let without = number.checked_sub(1).and_then(|input| report.inputs.get(input));
-        let who = without.map_or("all".into(), |(path, ..)| format!("all but {}", path.display()));
+        let who = without.map_or_else(|| "all".into(), |(path, ..)| format!("all but {}", path.display()));
         let level = level(output.measure, settings.limit);
         let _ = writeln!(text, "> {:width$}  {who}: {level}", output.path.display().to_string());
     }
