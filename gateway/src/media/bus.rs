@@ -13,31 +13,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crosspoint_codecs::clock::Instant;
-use crosspoint_codecs::format::AudioFormat;
 use crosspoint_codecs::frame::EncodedFrame;
 use crosspoint_codecs::kernels::cpu::Cpu;
 use crosspoint_codecs::kernels::level::{SILENCE, level};
 use crosspoint_codecs::kernels::limit::Limiter;
-use crosspoint_codecs::kernels::mix::{self, Fade, Gain};
+use crosspoint_codecs::kernels::mix::{self, Gain};
 
 use super::audio::LONGEST_TICK;
 use super::fit::{Fit, saturate};
-use super::handle::EngineError;
 use super::hear::AudioSource;
 use super::lane::Slots;
-use super::packets::{Encoding, Packet, shared_encoding};
-use super::parts::Codecs;
+use super::packets::Encoding;
 use super::port::StreamId;
 use super::route::{BusConfig, BusId};
-use super::stats::{BusCounters, count};
+use super::stats::BusCounters;
 use super::talkers::{Presence, choose};
 
-/// Packets that a rendition makes in one tick at most: the shortest are of 10 ms.
-const PACKETS_A_TICK: usize = 2;
+mod member;
+mod rendition;
 
-/// One form in which a mix is encoded for many. Never used twice in one engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct RenditionId(pub(super) u64);
+pub(super) use member::{Member, member};
+pub(super) use rendition::{Rendition, RenditionId, rendition};
 
 /// The mix of a room.
 pub(super) struct Bus {
@@ -61,20 +57,6 @@ pub(super) struct Bus {
     alone: u64,
 }
 
-/// A source in a bus.
-pub(super) struct Member {
-    id: StreamId,
-    /// Where the lane has it.
-    source: Option<usize>,
-    fit: Box<Fit>,
-    gain: Gain,
-    leaving: bool,
-    /// It is in this tick's sum: with this, at that gain.
-    mixed: bool,
-    block: [i16; LONGEST_TICK],
-    fade: Fade,
-}
-
 /// The parts of a bus and of those around it that depend on its rate.
 pub(super) struct Refit {
     pub(super) rate: u32,
@@ -84,17 +66,6 @@ pub(super) struct Refit {
     pub(super) renditions: Vec<(RenditionId, Box<Fit>)>,
     /// Sinks that hear the bus, sorted by number.
     pub(super) sinks: Vec<(StreamId, Box<Fit>)>,
-}
-
-/// The mix in one form, encoded once.
-pub(super) struct Rendition {
-    id: RenditionId,
-    fit: Box<Fit>,
-    encoding: Box<Encoding>,
-    /// Somebody takes it in this tick; somebody took it in the last.
-    wanted: bool,
-    runs: bool,
-    packets: [Option<EncodedFrame>; PACKETS_A_TICK],
 }
 
 pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> Box<Bus> {
@@ -114,30 +85,6 @@ pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> 
         listeners: 0,
         alone: 0,
     })
-}
-
-pub(super) fn member(id: StreamId, gain: Gain, fit: Fit) -> Box<Member> {
-    Box::new(Member {
-        id,
-        source: None,
-        fit: Box::new(fit),
-        gain,
-        leaving: false,
-        mixed: false,
-        block: [0; LONGEST_TICK],
-        fade: Fade::steady(Gain::ZERO),
-    })
-}
-
-pub(super) fn rendition(
-    codecs: &dyn Codecs,
-    id: RenditionId,
-    format: &AudioFormat,
-    rate: u32,
-) -> Result<Box<Rendition>, EngineError> {
-    let encoding = shared_encoding(codecs, format)?;
-    let fit = Box::new(Fit::new(rate, encoding.rate)?);
-    Ok(Box::new(Rendition { id, fit, encoding, wanted: false, runs: false, packets: [const { None }; 2] }))
 }
 
 impl Bus {
@@ -295,7 +242,7 @@ impl Bus {
         let tick = self.tick();
         let mut shared = 0;
         for (_, rendition) in self.renditions.iter_mut() {
-            rendition.packets = [const { None }; PACKETS_A_TICK];
+            rendition.clear();
             rendition.runs = std::mem::take(&mut rendition.wanted);
             if rendition.runs {
                 shared += 1;
@@ -341,40 +288,5 @@ impl Bus {
 
     fn tick(&self) -> usize {
         usize::try_from(self.rate / 50).unwrap_or(0).min(LONGEST_TICK)
-    }
-}
-
-impl Member {
-    /// Makes its part of this tick's sum, from the gain that stood to `gain`.
-    fn render(&mut self, source: Option<&AudioSource>, gain: Gain, tick: usize) {
-        let from = self.fade.to;
-        self.mixed = false;
-        self.fade = Fade::steady(Gain::ZERO);
-        let Some(source) = source.filter(|_| from != Gain::ZERO || gain != Gain::ZERO) else { return };
-        if from == Gain::ZERO {
-            self.fit.reset();
-        }
-        let (heard, rate) = source.block();
-        if self.fit.render(heard, rate, &mut self.block[..tick]) {
-            (self.mixed, self.fade) = (true, Fade { from, to: gain });
-        }
-    }
-}
-
-impl Rendition {
-    fn encode(&mut self, now: Instant, all: &[i16], rate: u32, counters: &BusCounters) {
-        let mut room = [0; LONGEST_TICK];
-        let tick = usize::try_from(self.encoding.rate / 50).unwrap_or(0).min(LONGEST_TICK);
-        let block = &mut room[..tick];
-        self.fit.render(all, rate, block);
-        self.encoding.append(now, block);
-        for place in &mut self.packets {
-            match self.encoding.packet() {
-                Some(Packet::Frame(frame)) => *place = Some(frame),
-                Some(Packet::Silent) | None => {}
-                Some(Packet::Refused) => count(&counters.errors),
-                Some(Packet::NoRoom) => count(&counters.overflow),
-            }
-        }
     }
 }
