@@ -224,6 +224,7 @@ impl AudioLane {
     /// The mixes of this tick, and what is made of them for many.
     fn mix(&mut self, now: Instant) {
         for (_, bus) in self.buses.iter_mut() {
+            bus.choose(now, &self.sources);
             bus.mix(&self.sources);
         }
         for (_, sink) in self.sinks.iter_mut() {

@@ -20,6 +20,7 @@ use crosspoint_codecs::kernels::limit::Limiter;
 use crosspoint_codecs::kernels::mix::{self, Gain};
 
 use super::audio::LONGEST_TICK;
+use super::dominant::{Dominance, Voice};
 use super::fit::{Fit, saturate};
 use super::hear::AudioSource;
 use super::lane::Slots;
@@ -46,6 +47,8 @@ pub(super) struct Bus {
     members: Slots<Member>,
     /// By the slots of `members`.
     presences: Box<[Presence]>,
+    voices: Box<[Voice]>,
+    dominance: Dominance,
     renditions: Slots<Rendition>,
     sum: mix::Bus,
     limiter: Option<Limiter>,
@@ -77,6 +80,8 @@ pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> 
         next: None,
         members: Slots::new(config.members),
         presences: vec![Presence::NEW; config.members].into(),
+        voices: vec![Voice::NEW; config.members].into(),
+        dominance: Dominance::new(),
         renditions: Slots::new(config.members),
         sum: mix::Bus::new(Cpu::detect()),
         limiter: None,
@@ -96,12 +101,14 @@ impl Bus {
     pub(super) fn join(&mut self, mut member: Box<Member>) -> Option<Box<Member>> {
         if let Some(there) = self.members.by(|it| it.id == member.id) {
             std::mem::swap(&mut there.fit, &mut member.fit);
+            std::mem::swap(&mut there.activity, &mut member.activity);
             (there.gain, there.leaving) = (member.gain, false);
             return Some(member);
         }
         match self.members.insert(member) {
             Ok(slot) => {
                 self.presences[slot] = Presence::NEW;
+                self.voices[slot] = Voice::NEW;
                 None
             }
             Err(member) => Some(member),
@@ -162,15 +169,28 @@ impl Bus {
         self.renditions.find(|rendition| rendition.id == id)
     }
 
-    /// The sum of this tick.
-    pub(super) fn mix(&mut self, sources: &Slots<AudioSource>) {
-        let tick = self.tick();
+    /// Who talks in this tick, and who leads.
+    pub(super) fn choose(&mut self, now: Instant, sources: &Slots<AudioSource>) {
         for (slot, member) in self.members.iter_mut() {
             let heard = member.source.and_then(|source| sources.at(source));
             let open = heard.filter(|_| member.gain != Gain::ZERO && !member.leaving);
-            self.presences[slot].hear(open.map_or(SILENCE, |source| level(source.block().0)));
+            member.level = open.map_or(SILENCE, |source| level(source.block().0));
+            self.presences[slot].hear(member.level);
+            self.voices[slot].hear(member.level);
         }
         choose(&mut self.presences, self.most);
+        for (slot, member) in self.members.iter_mut() {
+            let (talks, sounds) = (self.presences[slot].talks(), self.voices[slot].active());
+            member.activity.note(now, member.level, talks, sounds);
+        }
+        let leads = self.dominance.choose(&self.voices).and_then(|slot| self.members.at(slot));
+        self.counters.lead(leads.map(|member| member.id));
+        self.counters.now.store(now.as_nanos(), Relaxed);
+    }
+
+    /// The sum of this tick.
+    pub(super) fn mix(&mut self, sources: &Slots<AudioSource>) {
+        let tick = self.tick();
         // A tick is never longer than a block.
         let _ = self.sum.begin(tick);
         let mut talkers = 0;
@@ -283,6 +303,8 @@ impl Bus {
     pub(super) fn retire(&mut self) -> Option<Box<Member>> {
         let slot = self.members.find(|member| member.leaving)?;
         self.presences[slot] = Presence::NEW;
+        self.voices[slot] = Voice::NEW;
+        self.dominance.forget(slot);
         self.members.take(slot)
     }
 

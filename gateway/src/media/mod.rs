@@ -13,9 +13,11 @@
 //! one encoded picture takes longer than the whole sound of a tick may. One engine is one core or
 //! two: a process with more starts several, and a call stays within one.
 
+mod activity;
 mod audio;
 mod bus;
 mod coder;
+mod dominant;
 pub mod engine;
 mod fit;
 mod form;
@@ -39,6 +41,7 @@ mod video;
 mod view;
 mod worker;
 
+pub use activity::Activity;
 pub use engine::Engine;
 pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};
 pub use parts::Codecs;

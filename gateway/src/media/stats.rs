@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::port::StreamId;
+
 /// Figures of one stream inside the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StreamFigures {
@@ -168,6 +170,9 @@ impl SinkCounters {
 pub struct BusStats {
     /// Sources that are mixed now.
     pub talkers: u64,
+    /// Who leads the talk: the last who spoke for more than a moment while nobody spoke more. Stays
+    /// through silence, until somebody else leads or the member goes.
+    pub dominant: Option<StreamId>,
     /// Sinks that hear it now.
     pub listeners: u64,
     /// Encoders that ran for them in the last tick.
@@ -178,9 +183,15 @@ pub struct BusStats {
     pub errors: u64,
 }
 
-#[derive(Debug, Default)]
+/// Nobody leads: no stream has this number.
+const NOBODY: u64 = u64::MAX;
+
+#[derive(Debug)]
 pub(super) struct BusCounters {
+    /// The moment of the last tick, ns.
+    pub(super) now: AtomicU64,
     pub(super) talkers: AtomicU64,
+    dominant: AtomicU64,
     pub(super) listeners: AtomicU64,
     /// Encoders that serve many, and those that serve one.
     pub(super) shared: AtomicU64,
@@ -189,10 +200,31 @@ pub(super) struct BusCounters {
     pub(super) errors: AtomicU64,
 }
 
+impl Default for BusCounters {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            now: zero(),
+            talkers: zero(),
+            dominant: AtomicU64::new(NOBODY),
+            listeners: zero(),
+            shared: zero(),
+            private: zero(),
+            overflow: zero(),
+            errors: zero(),
+        }
+    }
+}
+
 impl BusCounters {
+    pub(super) fn lead(&self, dominant: Option<StreamId>) {
+        self.dominant.store(dominant.map_or(NOBODY, |id| id.0), Relaxed);
+    }
+
     pub(super) fn snapshot(&self) -> BusStats {
         BusStats {
             talkers: self.talkers.load(Relaxed),
+            dominant: Some(self.dominant.load(Relaxed)).filter(|id| *id != NOBODY).map(StreamId),
             listeners: self.listeners.load(Relaxed),
             encoders: self.shared.load(Relaxed) + self.private.load(Relaxed),
             overflow: self.overflow.load(Relaxed),

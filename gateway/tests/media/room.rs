@@ -240,3 +240,39 @@ fn a_room_that_is_not_there_is_refused_and_one_that_goes_is_silent() {
     assert!(scene.far[1].heard[800..].iter().all(|sample| sample.unsigned_abs() < 10));
     assert_continuous(&scene.far[1].packets);
 }
+
+#[test]
+fn who_speaks_for_long_leads_and_everybody_shows_what_he_does() {
+    let silent = (format(Codec::Pcmu, 20), 500.0, 0.0);
+    let mut scene = room(&ALL, &[silent.clone(), silent.clone(), silent]);
+    let ids: Vec<StreamId> = scene.far.iter().map(|far| far.id).collect();
+    let leads = |scene: &Scene| scene.handle.bus_stats(BUS).unwrap().dominant;
+    scene.run(SECOND);
+    assert_eq!(leads(&scene), None);
+    scene.far[1].voice = true;
+    scene.run(2 * SECOND);
+    assert_eq!(leads(&scene), Some(ids[1]));
+    // A cough of 100 ms in each second is nothing.
+    (scene.far[1].voice, scene.far[1].peak) = (false, 0.0);
+    (scene.far[2].peak, scene.far[2].beeps) = (20_000.0, true);
+    scene.run(3 * SECOND);
+    assert_eq!(leads(&scene), Some(ids[1]));
+    let activity = scene.handle.bus_activity(BUS);
+    assert_eq!(activity.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+    let [never, before, now] = [0, 1, 2].map(|place| activity[place].1);
+    assert_eq!((never.talking, never.level, never.last_sound), (false, 127, None));
+    assert!(!before.talking && before.last_sound.is_some_and(|ago| ago > 2 * SECOND), "{before:?}");
+    assert!(now.last_sound.is_some_and(|ago| ago < SECOND), "{now:?}");
+    scene.far[2].beeps = false;
+    scene.run(SECOND + SECOND / 2);
+    assert_eq!(leads(&scene), Some(ids[2]));
+    let now = scene.handle.bus_activity(BUS)[2].1;
+    // 20 000 of 32 767 is -4.3 dB of a square wave, -7.3 for a sine.
+    assert_eq!((now.talking, now.last_sound), (true, Some(Duration::ZERO)));
+    assert!((6..=9).contains(&now.level), "{now:?}");
+    scene.handle.remove(ids[2]).unwrap();
+    scene.run(SECOND);
+    assert_eq!(leads(&scene), None);
+    assert_eq!(scene.handle.bus_activity(BUS).len(), 2);
+    assert!(scene.handle.bus_activity(BusId(99)).is_empty());
+}

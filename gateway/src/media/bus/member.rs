@@ -1,7 +1,11 @@
 //! A source in a bus.
 
+use std::sync::Arc;
+
+use crosspoint_codecs::kernels::level::SILENCE;
 use crosspoint_codecs::kernels::mix::{Fade, Gain};
 
+use super::super::activity::ActivityCounters;
 use super::super::audio::LONGEST_TICK;
 use super::super::fit::Fit;
 use super::super::hear::AudioSource;
@@ -14,20 +18,30 @@ pub(in crate::media) struct Member {
     pub(super) source: Option<usize>,
     pub(super) fit: Box<Fit>,
     pub(super) gain: Gain,
+    pub(super) activity: Arc<ActivityCounters>,
     pub(super) leaving: bool,
+    /// Of this tick, -dBov, before the gain.
+    pub(super) level: u8,
     /// It is in this tick's sum: with this, at that gain.
     pub(super) mixed: bool,
     pub(super) block: [i16; LONGEST_TICK],
     pub(super) fade: Fade,
 }
 
-pub(in crate::media) fn member(id: StreamId, gain: Gain, fit: Fit) -> Box<Member> {
+pub(in crate::media) fn member(
+    id: StreamId,
+    gain: Gain,
+    fit: Fit,
+    activity: Arc<ActivityCounters>,
+) -> Box<Member> {
     Box::new(Member {
         id,
         source: None,
         fit: Box::new(fit),
         gain,
+        activity,
         leaving: false,
+        level: SILENCE,
         mixed: false,
         block: [0; LONGEST_TICK],
         fade: Fade::steady(Gain::ZERO),

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crosspoint_codecs::format::{AudioFormat, MediaFormat};
 use crosspoint_codecs::kernels::cpu::Cpu;
 use crosspoint_codecs::kernels::limit::Limiter;
 use crosspoint_codecs::kernels::mix::Gain;
 
+use super::super::activity::{Activity, ActivityCounters};
 use super::super::audio::AudioCommand;
 use super::super::bus::{self, Refit, RenditionId};
 use super::super::fit::Fit;
@@ -27,9 +29,15 @@ const COMMANDS_A_BUS: usize = 6;
 pub(super) struct BusEntry {
     limit: bool,
     rate: u32,
-    members: BTreeMap<StreamId, Gain>,
+    members: BTreeMap<StreamId, MemberEntry>,
     renditions: Vec<RenditionEntry>,
     counters: Arc<BusCounters>,
+}
+
+/// One member of a bus.
+struct MemberEntry {
+    gain: Gain,
+    activity: Arc<ActivityCounters>,
 }
 
 /// One form of a bus.
@@ -76,10 +84,12 @@ impl EngineHandle {
             }
             let buses = registers.ready(0, [bus])?;
             let entry = registers.buses.get_mut(&bus).ok_or(EngineError::UnknownBus(bus))?;
-            if entry.members.insert(source, gain).is_some() {
+            if let Some(member) = entry.members.get_mut(&source) {
+                member.gain = gain;
                 let command = AudioCommand::Gain { bus, member: source, gain };
                 return registers.send(vec![Command::Audio(command)]);
             }
+            entry.members.insert(source, MemberEntry { gain, activity: Arc::default() });
             let mut batch = Vec::new();
             registers.rejoin(&*self.0.codecs, source, &buses, &mut batch)?;
             registers.send(batch)
@@ -105,8 +115,8 @@ impl EngineHandle {
         self.with(|registers| {
             registers.ready(1, None)?;
             let entry = registers.buses.get_mut(&bus).ok_or(EngineError::UnknownBus(bus))?;
-            let held = entry.members.get_mut(&source).ok_or(EngineError::Unknown(source))?;
-            *held = gain;
+            let member = entry.members.get_mut(&source).ok_or(EngineError::Unknown(source))?;
+            member.gain = gain;
             registers.send(vec![Command::Audio(AudioCommand::Gain { bus, member: source, gain })])
         })
     }
@@ -114,6 +124,15 @@ impl EngineHandle {
     /// What the engine knows of `bus`.
     pub fn bus_stats(&self, bus: BusId) -> Option<BusStats> {
         lock(&self.0.registers).buses.get(&bus).map(|entry| entry.counters.snapshot())
+    }
+
+    /// The members of `bus` by number, and what each does. A layout asks this often: it touches
+    /// nothing that the tick waits for.
+    pub fn bus_activity(&self, bus: BusId) -> Vec<(StreamId, Activity)> {
+        let registers = lock(&self.0.registers);
+        let Some(entry) = registers.buses.get(&bus) else { return Vec::new() };
+        let now = entry.counters.now.load(Relaxed);
+        entry.members.iter().map(|(id, member)| (*id, member.activity.snapshot(now))).collect()
     }
 }
 
@@ -159,8 +178,9 @@ impl Registers {
         let Some(rate) = self.sources.get(&source).map(|entry| rate(&entry.format)) else { return Ok(()) };
         for bus in buses {
             let Some(entry) = self.buses.get(bus) else { continue };
-            let Some(gain) = entry.members.get(&source) else { continue };
-            let member = bus::member(source, *gain, Fit::new(rate, entry.rate)?);
+            let Some(held) = entry.members.get(&source) else { continue };
+            let fit = Fit::new(rate, entry.rate)?;
+            let member = bus::member(source, held.gain, fit, held.activity.clone());
             batch.push(Command::Audio(AudioCommand::Join { bus: *bus, member }));
         }
         Ok(())
