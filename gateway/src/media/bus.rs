@@ -19,6 +19,7 @@ use crosspoint_codecs::kernels::level::{SILENCE, level};
 use crosspoint_codecs::kernels::limit::Limiter;
 use crosspoint_codecs::kernels::mix::{self, Gain};
 
+use super::agc::Agc;
 use super::audio::LONGEST_TICK;
 use super::dominant::{Dominance, Voice};
 use super::fit::{Fit, saturate};
@@ -40,6 +41,7 @@ pub(super) use rendition::{Rendition, RenditionId, rendition};
 pub(super) struct Bus {
     id: BusId,
     most: usize,
+    agc: bool,
     counters: Arc<BusCounters>,
     rate: u32,
     /// Takes over after this tick, which fades out.
@@ -75,6 +77,7 @@ pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> 
     Box::new(Bus {
         id,
         most: config.talkers,
+        agc: config.agc,
         counters,
         rate: 0,
         next: None,
@@ -102,7 +105,10 @@ impl Bus {
         if let Some(there) = self.members.by(|it| it.id == member.id) {
             std::mem::swap(&mut there.fit, &mut member.fit);
             std::mem::swap(&mut there.activity, &mut member.activity);
-            (there.gain, there.leaving) = (member.gain, false);
+            if std::mem::take(&mut there.leaving) {
+                there.agc = Agc::NEW;
+            }
+            there.gain = member.gain;
             return Some(member);
         }
         match self.members.insert(member) {
@@ -177,6 +183,9 @@ impl Bus {
             member.level = open.map_or(SILENCE, |source| level(source.block().0));
             self.presences[slot].hear(member.level);
             self.voices[slot].hear(member.level);
+            if self.agc {
+                member.agc.hear(member.level, self.voices[slot].active());
+            }
         }
         choose(&mut self.presences, self.most);
         for (slot, member) in self.members.iter_mut() {
@@ -197,7 +206,7 @@ impl Bus {
         for (slot, member) in self.members.iter_mut() {
             let source = member.source.and_then(|source| sources.at(source));
             let stays = self.next.is_none() && !member.leaving && source.is_some_and(|it| !it.leaving);
-            let gain = if stays && self.presences[slot].talks() { member.gain } else { Gain::ZERO };
+            let gain = if stays && self.presences[slot].talks() { member.loudness() } else { Gain::ZERO };
             member.render(source, gain, tick);
             member.mixed = member.mixed && self.sum.add(&member.block[..tick], member.fade).is_ok();
             talkers += u64::from(member.mixed);

@@ -14,6 +14,7 @@
 //! two: a process with more starts several, and a call stays within one.
 
 mod activity;
+mod agc;
 mod audio;
 mod bus;
 mod coder;

@@ -58,12 +58,14 @@ pub struct BusConfig {
     pub members: usize,
     /// Peaks of the mix are limited, which costs a delay of 1 ms; without, they are cut.
     pub limit: bool,
+    /// Each member is brought slowly to the same level of speech, -26 dBov, by 12 dB at most.
+    pub agc: bool,
 }
 
 impl Default for BusConfig {
     /// Eight talkers: more at once are noise, and each costs an encoder.
     fn default() -> Self {
-        Self { talkers: 8, members: 1024, limit: true }
+        Self { talkers: 8, members: 1024, limit: true, agc: true }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::listen;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BUS: BusId = BusId(7);
-const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true };
+const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true, agc: false };
 
 /// A room of these, each with a tone of its own.
 fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
@@ -275,4 +275,36 @@ fn who_speaks_for_long_leads_and_everybody_shows_what_he_does() {
     assert_eq!(leads(&scene), None);
     assert_eq!(scene.handle.bus_activity(BUS).len(), 2);
     assert!(scene.handle.bus_activity(BusId(99)).is_empty());
+}
+
+#[test]
+fn soft_and_loud_ones_are_brought_to_the_same_level_while_they_talk() {
+    let config = BusConfig { agc: true, ..ALL };
+    let tones = [400.0, 700.0, 1_000.0];
+    let parties = [400.0, 700.0, 1_000.0, 500.0].map(|hertz| (format(Codec::G722, 20), hertz, 0.0));
+    let mut scene = room(&config, &parties);
+    scene.run(SECOND);
+    // Sines of -34, -23 and -17 dBov.
+    for (far, peak) in scene.far.iter_mut().zip([924.0, 3_280.0, 6_545.0]) {
+        far.peak = peak;
+    }
+    scene.run(5 * SECOND);
+    scene.forget();
+    scene.run(SECOND);
+    for level in spectrum(&scene, 3, &tones) {
+        // dB of a full-scale sine, which is -3 dBov.
+        assert!((level + 23.0).abs() < 1.5, "{level:.1} dB");
+    }
+    // Who leaves and comes again begins at his own level.
+    let soft = scene.far[0].id;
+    scene.handle.leave(BUS, soft).unwrap();
+    scene.run(SECOND);
+    scene.handle.join(BUS, soft, Gain::ONE).unwrap();
+    scene.run(Duration::from_millis(200));
+    scene.forget();
+    scene.run(Duration::from_millis(100));
+    let level = spectrum(&scene, 3, &tones[..1])[0];
+    assert!((level + 31.0).abs() < 1.5, "{level:.1} dB");
+    let far = &scene.far[3];
+    assert_continuous(&far.packets);
 }

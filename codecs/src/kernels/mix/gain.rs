@@ -19,6 +19,13 @@ impl Gain {
         let steps = (factor * f32::from(Self::ONE.0)).round() as u16;
         Self(steps)
     }
+
+    /// One gain after the other, rounded down; at the end of the range where it lies beyond.
+    #[must_use]
+    pub fn times(self, other: Self) -> Self {
+        let product = (u32::from(self.0) * u32::from(other.0)) >> POINT;
+        Self(u16::try_from(product).unwrap_or(u16::MAX))
+    }
 }
 
 /// Bits of a [`Gain`] after the point.

@@ -59,6 +59,13 @@ fn check_longer(inputs: &[Vec<i16>]) {
 }
 
 #[test]
+fn gains_multiply_within_their_range() {
+    let half = Gain::of(0.5);
+    assert_eq!((Gain::ONE.times(half), half.times(half)), (half, Gain::of(0.25)));
+    assert_eq!((Gain::ZERO.times(half), Gain::of(3.0).times(Gain::of(3.0))), (Gain::ZERO, Gain::of(9.0)));
+}
+
+#[test]
 fn up_to_a_thousand_at_the_rails_are_exact() {
     for parties in [0, 1, 2, 3, 7, 50, 1_000] {
         check(&vec![vec![i16::MIN; 97]; parties]);

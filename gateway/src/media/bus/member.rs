@@ -6,6 +6,7 @@ use crosspoint_codecs::kernels::level::SILENCE;
 use crosspoint_codecs::kernels::mix::{Fade, Gain};
 
 use super::super::activity::ActivityCounters;
+use super::super::agc::Agc;
 use super::super::audio::LONGEST_TICK;
 use super::super::fit::Fit;
 use super::super::hear::AudioSource;
@@ -17,7 +18,9 @@ pub(in crate::media) struct Member {
     /// Where the lane has it.
     pub(super) source: Option<usize>,
     pub(super) fit: Box<Fit>,
+    /// What the caller wants, and what brings it to the level of the others.
     pub(super) gain: Gain,
+    pub(super) agc: Agc,
     pub(super) activity: Arc<ActivityCounters>,
     pub(super) leaving: bool,
     /// Of this tick, -dBov, before the gain.
@@ -39,6 +42,7 @@ pub(in crate::media) fn member(
         source: None,
         fit: Box::new(fit),
         gain,
+        agc: Agc::NEW,
         activity,
         leaving: false,
         level: SILENCE,
@@ -49,6 +53,11 @@ pub(in crate::media) fn member(
 }
 
 impl Member {
+    /// The gain that it is mixed with.
+    pub(super) fn loudness(&self) -> Gain {
+        self.gain.times(self.agc.gain())
+    }
+
     /// Makes its part of this tick's sum, from the gain that stood to `gain`.
     pub(super) fn render(&mut self, source: Option<&AudioSource>, gain: Gain, tick: usize) {
         let from = self.fade.to;
