@@ -21,6 +21,7 @@ use crosspoint_codecs::kernels::mix::{self, Gain};
 
 use super::agc::Agc;
 use super::audio::LONGEST_TICK;
+use super::comfort::Comfort;
 use super::dominant::{Dominance, Voice};
 use super::fit::{Fit, saturate};
 use super::hear::AudioSource;
@@ -53,6 +54,7 @@ pub(super) struct Bus {
     dominance: Dominance,
     renditions: Slots<Rendition>,
     sum: mix::Bus,
+    comfort: Option<Comfort>,
     limiter: Option<Limiter>,
     /// The limiter as it was before this tick.
     earlier: Option<Limiter>,
@@ -87,6 +89,7 @@ pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> 
         dominance: Dominance::new(),
         renditions: Slots::new(config.members),
         sum: mix::Bus::new(Cpu::detect()),
+        comfort: config.comfort.then(Comfort::new),
         limiter: None,
         earlier: None,
         all: [0; LONGEST_TICK],
@@ -210,6 +213,9 @@ impl Bus {
             member.render(source, gain, tick);
             member.mixed = member.mixed && self.sum.add(&member.block[..tick], member.fade).is_ok();
             talkers += u64::from(member.mixed);
+        }
+        if let Some(comfort) = &mut self.comfort {
+            comfort.mix(talkers == 0, &mut self.sum, tick);
         }
         self.earlier.clone_from(&self.limiter);
         saturate(self.limiter.as_mut(), self.sum.sum(), &mut self.all[..tick]);

@@ -18,6 +18,7 @@ mod agc;
 mod audio;
 mod bus;
 mod coder;
+mod comfort;
 mod dominant;
 pub mod engine;
 mod fit;

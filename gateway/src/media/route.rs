@@ -60,12 +60,14 @@ pub struct BusConfig {
     pub limit: bool,
     /// Each member is brought slowly to the same level of speech, -26 dBov, by 12 dB at most.
     pub agc: bool,
+    /// While nobody talks there is noise of -70 dBov, so that the line does not sound dead.
+    pub comfort: bool,
 }
 
 impl Default for BusConfig {
     /// Eight talkers: more at once are noise, and each costs an encoder.
     fn default() -> Self {
-        Self { talkers: 8, members: 1024, limit: true, agc: true }
+        Self { talkers: 8, members: 1024, limit: true, agc: true, comfort: true }
     }
 }
 

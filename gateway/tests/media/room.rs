@@ -12,7 +12,7 @@ use crate::listen;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BUS: BusId = BusId(7);
-const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true, agc: false };
+const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true, agc: false, comfort: false };
 
 /// A room of these, each with a tone of its own.
 fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
@@ -307,4 +307,33 @@ fn soft_and_loud_ones_are_brought_to_the_same_level_while_they_talk() {
     assert!((level + 31.0).abs() < 1.5, "{level:.1} dB");
     let far = &scene.far[3];
     assert_continuous(&far.packets);
+}
+
+#[test]
+fn a_room_in_which_nobody_talks_does_not_sound_dead() {
+    let parties = [(format(Codec::G722, 20), 440.0, 0.0), (format(Codec::Opus, 20), 300.0, 0.0)];
+    let mut scene = room(&BusConfig { comfort: true, ..ALL }, &parties);
+    // The second listener has an encoder of his own: what is for one has it as what is for all.
+    scene.far[1].rings.wishes.limit_bitrate(20_000);
+    scene.run(2 * SECOND);
+    scene.forget();
+    scene.run(SECOND);
+    for far in &scene.far {
+        // dB of a full-scale sine, which is -3 dBov; codecs round as they like down there.
+        let level = listen::level(&far.heard);
+        assert!((-71.0..=-63.0).contains(&level), "{}: {level:.1} dB", far.format.codec);
+    }
+    // Not beside a voice.
+    scene.far[0].peak = 8_000.0;
+    scene.run(SECOND);
+    scene.forget();
+    scene.run(SECOND);
+    let heard = &scene.far[0].heard;
+    assert!(listen::level(heard) < -80.0, "{:.1} dB", listen::level(heard));
+    scene.far[0].peak = 0.0;
+    scene.run(2 * SECOND);
+    scene.forget();
+    scene.run(SECOND);
+    assert!(listen::level(&scene.far[0].heard) > -72.0);
+    assert!(scene.far.iter().all(|far| listen::steepest(&far.heard) < 100));
 }
