@@ -61,6 +61,12 @@ pub trait AudioDecoder: Send {
         false
     }
 
+    /// How much sound a decoder that was left out for a while has to decode before what it makes is
+    /// right again. Zero where packets do not depend on each other.
+    fn memory(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Forgets the past, as at the start of a stream.
     fn reset(&mut self);
 }

@@ -82,6 +82,8 @@ struct Leg {
     lost: u16,
     /// Sends nothing, as with DTX.
     quiet: bool,
+    /// Tells the level of each frame: now a voice, now nothing.
+    levels: bool,
 }
 
 const START: u64 = 1_000_000_000_000;
@@ -94,7 +96,21 @@ impl Leg {
         let timeline = Timeline::new();
         let (id, to, from, wishes) = add(handle, number, &format, &timeline);
         let pool = Pool::new(RING + 8, largest);
-        Self { id, format, round, every, pool, to, from, wishes, timeline, sent: 0, lost: 0, quiet: false }
+        Self {
+            id,
+            format,
+            round,
+            every,
+            pool,
+            to,
+            from,
+            wishes,
+            timeline,
+            sent: 0,
+            lost: 0,
+            quiet: false,
+            levels: false,
+        }
     }
 
     /// The same stream with new rings, as after a re-offer.
@@ -124,7 +140,7 @@ impl Leg {
                 duration: Duration::from_nanos(if video { 0 } else { self.every }),
                 lost_before: std::mem::take(&mut self.lost),
                 keyframe: !video || place == 0,
-                level: None,
+                level: self.levels.then_some(if (number / 60 + self.id.0) % 3 == 0 { 25 } else { 127 }),
                 data: self.pool.copy(&self.round[place]).unwrap(),
             };
             let at = Instant::from_nanos(START + number * self.every + jitter);
@@ -381,6 +397,57 @@ fn ten_thousand_ticks_of_a_room_touch_no_heap() {
         assert!(source.decoded > 20 && sink.encoded > 20, "{:?}: {source:?} {sink:?}", leg.id);
         assert_eq!((sink.errors, sink.overflow), (0, 0), "{:?}", leg.id);
     }
+}
+
+#[test]
+fn rooms_of_those_who_tell_their_levels_touch_no_heap() {
+    let (mut engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+    let bus = BusId(1);
+    let config = BusConfig { talkers: 3, members: 16, ..BusConfig::default() };
+    handle.add_bus(bus, &config).unwrap();
+    let formats = [
+        sound(Codec::Opus, 20),
+        sound(Codec::Pcmu, 30),
+        sound(Codec::G722, 20),
+        sound(Codec::Opus, 60),
+        sound(Codec::Pcma, 20),
+        sound(Codec::Opus, 20),
+    ];
+    let enter = |leg: &Leg| {
+        handle.join(bus, leg.id, Gain::ONE).unwrap();
+        handle.route(leg.id, Route::Mix { bus }).unwrap();
+    };
+    let mut legs: Vec<Leg> = formats.into_iter().zip(1..).map(|(f, n)| Leg::join(&handle, n, f)).collect();
+    // One leg in six tells no levels.
+    legs[1..].iter_mut().for_each(|leg| leg.levels = true);
+    legs.iter().for_each(enter);
+    for tick in 0..5_000u64 {
+        let now = START + tick * TICK;
+        let turn = usize::try_from(tick / 50).unwrap();
+        match tick % 250 {
+            50 => handle.leave(bus, legs[turn % 5].id).unwrap(),
+            51 if turn.is_multiple_of(2) => enter(&legs[turn % 5]),
+            80 => legs.iter().for_each(enter),
+            110 => handle.remove(legs[5].id).unwrap(),
+            140 => {
+                legs[5].rejoin(&handle);
+                enter(&legs[5]);
+            }
+            170 => handle.set_gain(bus, legs[turn % 5].id, Gain::ZERO).unwrap(),
+            190 => handle.set_gain(bus, legs[turn % 5].id, Gain::of(0.5)).unwrap(),
+            210 => legs[0].wishes.report_loss(u8::try_from(turn % 20).unwrap()),
+            _ => (),
+        }
+        legs.iter_mut().for_each(|leg| leg.exchange(now));
+        let before = TOUCHES.get();
+        engine.step(Instant::from_nanos(now));
+        assert_eq!(TOUCHES.get() - before, 0, "at tick {tick}");
+    }
+    for leg in &legs[1..5] {
+        let source = handle.stats(leg.id).source.unwrap();
+        assert!(source.decoded > 100 && source.skipped > 100, "{:?}: {source:?}", leg.id);
+    }
+    assert_eq!(handle.bus_activity(bus).len(), 6);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! one byte for two samples. Names of blocks are those of the Recommendation, section 6.
 
 use std::any::Any;
+use std::time::Duration;
 
 use super::conceal::Concealer;
 use super::saturate;
@@ -380,6 +381,12 @@ impl AudioDecoder for Decoder {
     /// after a loss of 20 ms then came out 4 dB worse, since a guess is never quite in phase.
     fn conceal(&mut self, out: &mut [i16]) {
         self.concealer.conceal(out);
+    }
+
+    /// The slowest of what adapts forgets 1/256 with each of 8000 samples a second (blocks UPZERO
+    /// and UPPOL1): in this time all but a hundredth.
+    fn memory(&self) -> Duration {
+        Duration::from_millis(160)
     }
 
     fn reset(&mut self) {

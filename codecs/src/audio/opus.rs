@@ -1,6 +1,8 @@
 //! Opus (RFC 6716, RFC 7587) by libopus: 48 kHz, mono, with in-band error correction, concealment
 //! and silence suppression. Stereo packets are decoded to their middle.
 
+use std::time::Duration;
+
 use ::opus::{Application, Bitrate, Channels};
 
 use crate::codec::{AudioDecoder, AudioEncoder, AudioTuning, CodecError};
@@ -134,6 +136,12 @@ impl AudioDecoder for Decoder {
             return false;
         }
         matches!(self.inner.decode(next, out, true), Ok(written) if written == out.len())
+    }
+
+    /// Two frames of the usual length: energies are predicted from half of those before (RFC 6716
+    /// section 4.3.2.1), so a quarter of what was not known is left.
+    fn memory(&self) -> Duration {
+        Duration::from_millis(40)
     }
 
     fn reset(&mut self) {

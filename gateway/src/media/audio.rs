@@ -224,7 +224,6 @@ impl AudioLane {
     /// The mixes of this tick, and what is made of them for many.
     fn mix(&mut self, now: Instant) {
         for (_, bus) in self.buses.iter_mut() {
-            bus.choose(now, &self.sources);
             bus.mix(&self.sources);
         }
         for (_, sink) in self.sinks.iter_mut() {
@@ -282,6 +281,9 @@ impl Lane for AudioLane {
         if self.changed {
             self.link();
         }
+        for (_, source) in self.sources.iter_mut() {
+            source.receive(now);
+        }
         for (_, sink) in self.sinks.iter_mut() {
             if let Some(Heard::Source(slot)) = sink.heard()
                 && let Some(source) = self.sources.at_mut(slot)
@@ -290,14 +292,18 @@ impl Lane for AudioLane {
             }
         }
         for (_, bus) in self.buses.iter_mut() {
-            for slot in bus.sources() {
-                if let Some(source) = self.sources.at_mut(slot) {
-                    source.listened = true;
-                }
-            }
+            bus.ask(&mut self.sources);
         }
         for (_, source) in self.sources.iter_mut() {
             source.pull(now);
+        }
+        // Now every level is known: who is to be heard, and was not decoded for it?
+        for (_, bus) in self.buses.iter_mut() {
+            bus.choose(now, &mut self.sources);
+        }
+        for (_, source) in self.sources.iter_mut() {
+            source.pull(now);
+            source.pass(now);
         }
         self.mix(now);
         for (slot, sink) in self.sinks.iter_mut() {

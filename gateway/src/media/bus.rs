@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::frame::EncodedFrame;
 use crosspoint_codecs::kernels::cpu::Cpu;
-use crosspoint_codecs::kernels::level::{SILENCE, level};
+use crosspoint_codecs::kernels::level::SILENCE;
 use crosspoint_codecs::kernels::limit::Limiter;
 use crosspoint_codecs::kernels::mix::{self, Gain};
 
@@ -157,9 +157,15 @@ impl Bus {
         self.alone += if alone { 1 } else { 0 };
     }
 
-    /// Slots of the sources that are in it.
-    pub(super) fn sources(&mut self) -> impl Iterator<Item = usize> {
-        self.members.iter_mut().filter_map(|(_, member)| member.source)
+    /// Asks for those of `sources` that have to be decoded whatever their level: who is mixed
+    /// fades out at least, and of some only their sound tells how loud they are.
+    pub(super) fn ask(&mut self, sources: &mut Slots<AudioSource>) {
+        for (_, member) in self.members.iter_mut() {
+            if let Some(source) = member.source.and_then(|source| sources.at_mut(source)) {
+                source.awaited = true;
+                source.listened |= member.heard() || (member.open() && source.mute());
+            }
+        }
     }
 
     /// Finds the members' sources anew.
@@ -178,12 +184,11 @@ impl Bus {
         self.renditions.find(|rendition| rendition.id == id)
     }
 
-    /// Who talks in this tick, and who leads.
-    pub(super) fn choose(&mut self, now: Instant, sources: &Slots<AudioSource>) {
+    /// Who talks in this tick, and who leads. Asks for those of `sources` that are to be mixed.
+    pub(super) fn choose(&mut self, now: Instant, sources: &mut Slots<AudioSource>) {
         for (slot, member) in self.members.iter_mut() {
             let heard = member.source.and_then(|source| sources.at(source));
-            let open = heard.filter(|_| member.gain != Gain::ZERO && !member.leaving);
-            member.level = open.map_or(SILENCE, |source| level(source.block().0));
+            member.level = heard.filter(|_| member.open()).map_or(SILENCE, AudioSource::level);
             self.presences[slot].hear(member.level);
             self.voices[slot].hear(member.level);
             if self.agc {
@@ -194,6 +199,9 @@ impl Bus {
         for (slot, member) in self.members.iter_mut() {
             let (talks, sounds) = (self.presences[slot].talks(), self.voices[slot].active());
             member.activity.note(now, member.level, talks, sounds);
+            if let Some(source) = member.source.filter(|_| talks).and_then(|source| sources.at_mut(source)) {
+                source.listened = true;
+            }
         }
         let leads = self.dominance.choose(&self.voices).and_then(|slot| self.members.at(slot));
         self.counters.lead(leads.map(|member| member.id));

@@ -69,7 +69,8 @@ mod tests {
                 sum.begin(320).unwrap();
                 comfort.mix(alone, &mut sum, 320);
                 heard.extend_from_slice(sum.sum());
-                let block: Vec<i16> = sum.sum().iter().map(|sample| i16::try_from(*sample).unwrap()).collect();
+                let block: Vec<i16> =
+                    sum.sum().iter().map(|sample| i16::try_from(*sample).unwrap()).collect();
                 level(&block)
             })
             .collect();

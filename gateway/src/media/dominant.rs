@@ -105,12 +105,7 @@ impl Dominance {
     /// Nobody leads yet.
     pub(super) fn new() -> Self {
         let [immediate, medium, long] = NOISE;
-        Self {
-            leads: None,
-            immediate: scores(immediate),
-            medium: scores(medium),
-            long: scores(long),
-        }
+        Self { leads: None, immediate: scores(immediate), medium: scores(medium), long: scores(long) }
     }
 
     /// Who leads after this tick, of `voices` that have heard it. Who leads stays until somebody

@@ -7,11 +7,13 @@ use std::time::Duration;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::AudioDecoder;
 use crosspoint_codecs::format::AudioFormat;
+use crosspoint_codecs::frame::EncodedFrame;
+use crosspoint_codecs::kernels::level::{SILENCE, level};
 
-use super::audio::LONGEST_TICK;
+use super::audio::{LONGEST_TICK, TICK};
 use super::handle::EngineError;
 use super::parts::Codecs;
-use super::playout::{Next, PIECE, Playout};
+use super::playout::{COMFORT, Next, PIECE, Playout};
 use super::port::{Inlet, StreamId};
 use super::stats::{SourceCounters, count};
 use super::stretch::Stretch;
@@ -34,9 +36,10 @@ const SLIP_TO: i64 = 500_000;
 const SPLICE_ANYWHERE: i64 = 60_000_000;
 /// A splice every third tick at most: some 15 % faster or slower.
 const SPLICE_PAUSE: u8 = 2;
-/// After so long without a frame there is no comfort noise to be had from a decoder, only CPU to
-/// be spent.
-const COMFORT: Duration = Duration::from_secs(1);
+
+/// Frames that are kept of those that were skipped: what a decoder remembers
+/// ([`AudioDecoder::memory`]), in frames of the usual length.
+const MISSED: usize = 8;
 
 /// Things that playout may ask for in one tick: each gives at least 2.5 ms, but for frames that
 /// are dropped. A bound for what no test has met.
@@ -49,8 +52,14 @@ pub(super) struct AudioSource {
     timeline: Timeline,
     counters: Arc<SourceCounters>,
     decoding: Box<Decoding>,
-    /// Somebody hears it in this tick.
+    /// Somebody hears it in this tick, or has to know how it sounds.
     pub(super) listened: bool,
+    /// It is in a room, where it is heard as soon as it is loud.
+    pub(super) awaited: bool,
+    /// Its samples of this tick are there.
+    decoded: bool,
+    /// What the sender says of this tick and the next, as far as the frames have come.
+    told: Option<u8>,
     /// It is heard once more and then goes.
     pub(super) leaving: bool,
 }
@@ -68,6 +77,11 @@ pub(super) struct Decoding {
     slip_due: u32,
     splice_pause: u8,
     slipped: u64,
+    /// Level of the frame that was decoded last.
+    level: Option<u8>,
+    /// The last frames that were not decoded, oldest first: its decoder has to know them before it
+    /// goes on.
+    missed: [Option<EncodedFrame>; MISSED],
 }
 
 pub(super) fn decoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Decoding>, EngineError> {
@@ -81,7 +95,18 @@ pub(super) fn source(
     counters: Arc<SourceCounters>,
     decoding: Box<Decoding>,
 ) -> Box<AudioSource> {
-    Box::new(AudioSource { id, inlet, timeline, counters, decoding, listened: false, leaving: false })
+    Box::new(AudioSource {
+        id,
+        inlet,
+        timeline,
+        counters,
+        decoding,
+        listened: false,
+        awaited: false,
+        decoded: false,
+        told: None,
+        leaving: false,
+    })
 }
 
 impl AudioSource {
@@ -103,17 +128,36 @@ impl AudioSource {
         self.timeline.clear();
     }
 
-    /// Takes what has come and makes the samples of this tick.
-    pub(super) fn pull(&mut self, now: Instant) {
+    /// How loud it is in this tick, -dBov: of its samples, or by the sender's word where nobody has
+    /// decoded it.
+    pub(super) fn level(&self) -> u8 {
+        if self.decoded { level(self.block().0) } else { self.told.unwrap_or(SILENCE) }
+    }
+
+    /// Whether it has to be decoded for its level to be known.
+    pub(super) const fn mute(&self) -> bool {
+        self.told.is_none()
+    }
+
+    /// Takes what has come: the first part of a tick. The others are [`Self::pull`], at most once,
+    /// and then [`Self::pass`].
+    pub(super) fn receive(&mut self, now: Instant) {
         let decoding = &mut *self.decoding;
         while let Ok(arrival) = self.inlet.frames.pop() {
             decoding.playout.push(arrival);
         }
-        if !std::mem::take(&mut self.listened) {
-            decoding.playout.skip_until(now);
-            decoding.stretch.clear();
+        (self.listened, self.awaited, self.decoded) = (false, false, false);
+        self.told = decoding.told(now);
+    }
+
+    /// Makes the samples of this tick, if somebody listens and they are not there yet.
+    pub(super) fn pull(&mut self, now: Instant) {
+        if !self.listened || self.decoded {
             return;
         }
+        self.decoded = true;
+        let decoding = &mut *self.decoding;
+        decoding.resume();
         decoding.fill(now, &self.counters);
         if !self.leaving
             && let Some(offset) = decoding.playout.timeline(decoding.plays_at(now))
@@ -121,6 +165,26 @@ impl AudioSource {
             self.timeline.set(offset);
         }
         decoding.give();
+        self.report();
+    }
+
+    /// Ends the tick of one that nobody has listened to: its frames go as they become due.
+    pub(super) fn pass(&mut self, now: Instant) {
+        if self.decoded {
+            return;
+        }
+        self.decoding.skip(now, &self.counters);
+        if self.awaited
+            && !self.leaving
+            && let Some(offset) = self.decoding.playout.ideal()
+        {
+            self.timeline.set(offset);
+        }
+        self.report();
+    }
+
+    fn report(&self) {
+        let decoding = &*self.decoding;
         let counts = decoding.playout.counts();
         let delay = decoding.playout.delay();
         self.inlet.wishes.set_playout_delay(delay);
@@ -146,7 +210,51 @@ impl Decoding {
             slip_due: 0,
             splice_pause: 0,
             slipped: 0,
+            level: None,
+            missed: [const { None }; MISSED],
         })
+    }
+
+    /// [`Playout::told`], with what was decoded ahead. It looks a tick further than is played now:
+    /// who is about to be loud is decoded, and fades in, before he is.
+    fn told(&self, now: Instant) -> Option<u8> {
+        let told = self.playout.told(now + 2 * TICK)?;
+        let ahead = if self.stretch.len() > 0 { self.level? } else { SILENCE };
+        Some(told.min(ahead))
+    }
+
+    /// Lets go of what is due in this tick.
+    fn skip(&mut self, now: Instant, counters: &SourceCounters) {
+        self.playout.skip_until(now + TICK, |frame| {
+            count(&counters.skipped);
+            self.missed.rotate_left(1);
+            self.missed[MISSED - 1] = Some(frame);
+        });
+        self.stretch.clear();
+    }
+
+    /// Before the first frame after some that were skipped: a decoder that knows the last ones makes
+    /// of the next what it should be. It is not reset: it was skipped in silence, most often, and
+    /// what it knows of that is nearer to the sender's encoder than nothing.
+    fn resume(&mut self) {
+        let Self { decoder, stretch, missed, .. } = self;
+        let mut wanted = decoder.memory();
+        let mut first = MISSED;
+        while first > 0
+            && let Some(frame) = &missed[first - 1]
+            && !wanted.is_zero()
+        {
+            wanted = wanted.saturating_sub(frame.duration.max(PIECE));
+            first -= 1;
+        }
+        for (at, frame) in missed.iter_mut().enumerate() {
+            let Some(frame) = frame.take().filter(|_| at >= first) else { continue };
+            stretch.append(|room| {
+                // For what it remembers, not for the sound.
+                let _ = decoder.decode(&frame.data, room);
+                0
+            });
+        }
     }
 
     /// Decodes until there is enough for this tick.
@@ -182,6 +290,7 @@ impl Decoding {
     fn play(&mut self, now: Instant, counters: &SourceCounters) {
         match self.playout.next(self.plays_at(now)) {
             Next::Frame(frame) => {
+                self.level = frame.level;
                 let decoder = &mut self.decoder;
                 let mut refused = false;
                 let samples = self.stretch.append(|room| {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime};
+use crosspoint_codecs::kernels::level::SILENCE;
 
 use super::port::{Arrival, RING};
 use super::timeline::nanos;
@@ -48,6 +49,9 @@ const FALL: i64 = 100 * MS;
 /// A sender with FEC that loses more than this of a hundred frames is worth waiting one frame
 /// longer for: the copy of a lost frame comes with the next one.
 const FEC_LOSS_PERCENT: u32 = 2;
+/// After so long without a frame there is no comfort noise to be had from a decoder, only CPU to
+/// be spent.
+pub(super) const COMFORT: Duration = Duration::from_secs(1);
 /// Two moments that are this close are the same: stamps of clocks that do not divide a second.
 const TOLERANCE: i64 = 2 * MS;
 /// Concealment and silence come in pieces of this length: Opus makes them in units of 2.5 ms.
@@ -86,6 +90,8 @@ pub(super) struct Playout {
     jitter: Jitter,
     delay: i64,
     fec: bool,
+    /// The newest frame carries a level.
+    tells: bool,
     /// Added to media times so that they go on where a sender's timeline was set anew.
     shift: i64,
     /// End of what came last, shifted.
@@ -118,6 +124,7 @@ impl Playout {
             jitter: Jitter::new(),
             delay: FIRST_DELAY,
             fec,
+            tells: false,
             shift: 0,
             newest: None,
             hole: (0, 0),
@@ -139,6 +146,7 @@ impl Playout {
     /// Takes a frame: measures its transit and puts it in its place.
     pub(super) fn push(&mut self, arrival: Arrival) {
         let Arrival { at, mut frame } = arrival;
+        self.tells = frame.level.is_some();
         let length = nanos_of(frame.duration).min(LONGEST_FRAME);
         let start = self.place(at, &frame, length);
         frame.media_time = MediaTime(start);
@@ -242,15 +250,31 @@ impl Playout {
         (self.made_up == 0).then(|| (nanos(plays_at) - end).saturating_add(self.shift))
     }
 
-    /// Lets go of what would have been played until `now`, for nobody listens.
-    pub(super) fn skip_until(&mut self, now: Instant) {
-        while let Some(head) = self.queue.front()
-            && head.media_time.0 + self.offset() <= nanos(now)
-        {
-            self.queue.pop_front();
+    /// The loudest level (-dBov) that the sender tells of what begins before `until` and was not
+    /// taken yet; silence where it sends nothing. `None` when its frames do not tell.
+    pub(super) fn told(&self, until: Instant) -> Option<u8> {
+        let paused = self.queue.is_empty() && (!self.begun() || self.starved() > COMFORT);
+        if !self.tells && !paused {
+            return None;
+        }
+        let until = nanos(until).saturating_sub(self.offset());
+        let due = self.queue.iter().take_while(|frame| frame.media_time.0 < until);
+        due.map(|frame| frame.level).try_fold(SILENCE, |loudest, level| Some(loudest.min(level?)))
+    }
+
+    /// Gives `away` what would begin before `until`, for nobody listens.
+    pub(super) fn skip_until(&mut self, until: Instant, mut away: impl FnMut(EncodedFrame)) {
+        let until = nanos(until).saturating_sub(self.offset());
+        while let Some(head) = self.queue.pop_front_if(|head| head.media_time.0 < until) {
+            away(head);
         }
         self.end = None;
         self.made_up = 0;
+    }
+
+    /// [`Self::timeline`] of a source that is skipped: when its frames would be played.
+    pub(super) fn ideal(&self) -> Option<i64> {
+        self.newest.map(|_| self.offset().saturating_add(self.shift))
     }
 
     /// Whether anything was ever played.

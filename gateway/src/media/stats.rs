@@ -26,6 +26,9 @@ pub struct SourceStats {
     pub late: u64,
     /// Frames (sound) or pictures that were decoded.
     pub decoded: u64,
+    /// Frames of sound that were due and not decoded: nobody heard the source, or it is in rooms
+    /// only and its sender's levels said that it is not among those who are mixed.
+    pub skipped: u64,
     /// Frames that the decoder refused.
     pub errors: u64,
     /// Lost frames of sound that the next frame brought back (FEC).
@@ -107,6 +110,7 @@ pub(super) struct SourceCounters {
     pub(super) concealed: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) decoded: AtomicU64,
+    pub(super) skipped: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) recovered: AtomicU64,
     pub(super) slipped: AtomicU64,
@@ -123,6 +127,7 @@ impl SourceCounters {
             concealed: Duration::from_nanos(self.concealed.load(Relaxed)),
             late: self.late.load(Relaxed),
             decoded: self.decoded.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
             errors: self.errors.load(Relaxed),
             recovered: self.recovered.load(Relaxed),
             slipped: Duration::from_nanos(self.slipped.load(Relaxed)),

@@ -10,6 +10,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::{AudioDecoder, AudioEncoder};
 use crosspoint_codecs::format::{AudioFormat, Codec, MediaFormat, MediaKind};
 use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime};
+use crosspoint_codecs::kernels::level::level;
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::media::port::{Arrival, Inlet, Outlet, RING, StreamId, Wake, Wishes};
 use crosspoint_gateway::media::{Engine, EngineConfig, EngineHandle, Timeline};
@@ -59,6 +60,8 @@ pub struct Far {
     pub hertz: f64,
     pub peak: f64,
     pub voice: bool,
+    /// Says how loud each packet is (RFC 6464).
+    pub levels: bool,
     encoder: Box<dyn AudioEncoder>,
     decoder: Box<dyn AudioDecoder>,
     sent: u64,
@@ -114,7 +117,7 @@ impl Far {
                 duration: Duration::from_nanos(ptime),
                 lost_before: std::mem::take(&mut self.lost),
                 keyframe: true,
-                level: None,
+                level: self.levels.then(|| level(&pcm)),
                 data: Data::from_slice(&packet[..len]),
             };
             if len > 0 {
@@ -199,6 +202,7 @@ impl Scene {
             hertz,
             peak: 10_000.0,
             voice: false,
+            levels: false,
             encoder,
             decoder,
             sent: 0,

@@ -8,5 +8,6 @@ mod far;
 mod listen;
 mod picture;
 mod room;
+mod silent;
 mod sound;
 mod view;

@@ -11,11 +11,12 @@ use crate::far::{Scene, assert_continuous, format};
 use crate::listen;
 
 const SECOND: Duration = Duration::from_secs(1);
-const BUS: BusId = BusId(7);
-const ALL: BusConfig = BusConfig { talkers: usize::MAX, members: 128, limit: true, agc: false, comfort: false };
+pub const BUS: BusId = BusId(7);
+pub const ALL: BusConfig =
+    BusConfig { talkers: usize::MAX, members: 128, limit: true, agc: false, comfort: false };
 
 /// A room of these, each with a tone of its own.
-fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
+pub fn room(config: &BusConfig, parties: &[(AudioFormat, f64, f64)]) -> Scene {
     let mut scene = Scene::new();
     scene.handle.add_bus(BUS, config).unwrap();
     for (format, hertz, peak) in parties {

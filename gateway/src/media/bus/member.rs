@@ -53,6 +53,16 @@ pub(in crate::media) fn member(
 }
 
 impl Member {
+    /// Neither muted nor about to go.
+    pub(super) fn open(&self) -> bool {
+        self.gain != Gain::ZERO && !self.leaving
+    }
+
+    /// It was in the last tick's sum, and fades out in this one if it does not stay.
+    pub(super) fn heard(&self) -> bool {
+        self.fade.to != Gain::ZERO
+    }
+
     /// The gain that it is mixed with.
     pub(super) fn loudness(&self) -> Gain {
         self.gain.times(self.agc.gain())

@@ -127,8 +127,10 @@ impl Line {
                 let (at, frame) = self.arrivals.remove(0);
                 self.to.push(Arrival { at: Instant::from_nanos(at), frame }).unwrap();
             }
+            self.source.receive(Instant::from_nanos(now));
             self.source.listened = true;
             self.source.pull(Instant::from_nanos(now));
+            self.source.pass(Instant::from_nanos(now));
             self.heard.extend_from_slice(self.source.block().0);
             let delay = self.source.decoding.playout.delay();
             self.delays = (self.delays.0.min(delay), self.delays.1.max(delay));
@@ -436,8 +438,10 @@ proptest::proptest! {
                 };
                 let _ = line.to.push(Arrival { at: Instant::from_nanos(now), frame });
             }
+            line.source.receive(Instant::from_nanos(now));
             line.source.listened = random.next() < 0.9;
             line.source.pull(Instant::from_nanos(now));
+            line.source.pass(Instant::from_nanos(now));
             proptest::prop_assert!(line.source.decoding.stretch.len() < 8_000 / 4);
             proptest::prop_assert!(line.source.decoding.playout.delay() <= Duration::from_millis(400));
         }

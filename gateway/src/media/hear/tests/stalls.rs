@@ -73,8 +73,10 @@ impl Machine {
             self.due += late.saturating_sub(5) * TICK;
             for _ in 0..=late.min(5) {
                 self.deliver(now, socket);
+                self.source.receive(Instant::from_nanos(START + self.due));
                 self.source.listened = true;
                 self.source.pull(Instant::from_nanos(START + self.due));
+                self.source.pass(Instant::from_nanos(START + self.due));
                 self.heard.extend_from_slice(self.source.block().0);
                 self.due += TICK;
             }
