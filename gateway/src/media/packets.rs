@@ -27,6 +27,12 @@ const PACKETS: usize = 16;
 /// The same for packets that many sinks share: one whose thread stands still holds a ring full of
 /// them, and the others must not miss any.
 const SHARED_PACKETS: usize = RING + PACKETS;
+/// Sound that an encoder of Opus is fed to go on from another one. Its energies are predicted from
+/// those of the frame before: after one frame of 20 ms the receiver's decoder still has other ones
+/// (10 dB over the error in the worst 50 ms), after two it has not (31 dB). A longer past changes
+/// nothing more; nor is a packet better that is predicted from nothing
+/// (`OPUS_SET_PREDICTION_DISABLED`: 29 dB, and 1 dB for packets of 60 ms).
+const PAST: Duration = Duration::from_millis(40);
 /// What an encoder for many with loss is told: none of them is asked, and 10 % is where FEC helps
 /// most.
 const SHARED_LOSS_PERCENT: u8 = 10;
@@ -47,8 +53,8 @@ pub(super) struct Encoding {
     start: Instant,
     /// Samples to come that belong to no packet: the first one has not begun.
     skip: usize,
-    /// The samples of the last packet; none before the first.
-    last: Box<[i16]>,
+    /// The samples of the last packets, [`PAST`] at least; silence before the first.
+    past: Box<[i16]>,
     begun: bool,
 }
 
@@ -79,6 +85,8 @@ fn with_room(
     let rate = encoder.sample_rate();
     let packet = usize::try_from(packet_length(format).as_nanos() * u128::from(rate) / 1_000_000_000)
         .unwrap_or(LONGEST_TICK);
+    let past = usize::try_from(PAST.as_nanos() * u128::from(rate) / 1_000_000_000).unwrap_or(0);
+    let past = past.div_ceil(packet.max(1)).max(1) * packet;
     let bytes = if format.codec == Codec::Opus { OPUS_PACKET } else { packet };
     Ok(Box::new(Encoding {
         encoder,
@@ -91,7 +99,7 @@ fn with_room(
         packet,
         start: Instant::ZERO,
         skip: 0,
-        last: vec![0; packet].into(),
+        past: vec![0; past].into(),
         begun: false,
     }))
 }
@@ -161,14 +169,16 @@ impl Encoding {
             (None, None) => Packet::NoRoom,
         };
         self.start += duration;
-        self.last.copy_from_slice(&self.pcm[..self.packet]);
+        self.past.copy_within(self.packet.., 0);
+        let newest = self.past.len() - self.packet;
+        self.past[newest..].copy_from_slice(&self.pcm[..self.packet]);
         self.pcm.copy_within(self.packet..self.len, 0);
         self.len -= self.packet;
         Some(packet)
     }
 
     /// Goes on as `other` would, which wants the same format: with what it has of the next packet,
-    /// and an encoder that knows the last one.
+    /// and an encoder that knows the last ones.
     pub(super) fn adopt(&mut self, other: &Self) {
         self.reset();
         if other.packet != self.packet || !other.begun {
@@ -176,21 +186,25 @@ impl Encoding {
         }
         (self.begun, self.start, self.skip, self.len) = (true, other.start, other.skip, other.len);
         self.pcm[..other.len].copy_from_slice(&other.pcm[..other.len]);
-        let (encoder, last) = (&mut self.encoder, &other.last);
-        if encoder.adopt(&*other.encoder) {
+        self.past.copy_from_slice(&other.past);
+        if self.encoder.adopt(&*other.encoder) {
             return;
         }
-        let _ = self.pool.take(|room| {
-            // For what it remembers, not for the packet.
-            let _ = encoder.encode(last, room);
-            None
-        });
+        let Self { encoder, past, pool, packet, .. } = self;
+        for past in past.chunks_exact(*packet) {
+            let _ = pool.take(|room| {
+                // For what it remembers, not for the packet.
+                let _ = encoder.encode(past, room);
+                None
+            });
+        }
     }
 
     /// Forgets the past.
     pub(super) fn reset(&mut self) {
         if self.begun {
             self.encoder.reset();
+            self.past.fill(0);
             self.begun = false;
             self.len = 0;
         }
