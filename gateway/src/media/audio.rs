@@ -10,7 +10,7 @@ use crosspoint_codecs::kernels::mix::Gain;
 
 use super::bus::{Bus, Member, Refit, Rendition, RenditionId};
 use super::hear::{AudioSource, Decoding};
-use super::lane::{Lane, Mailbox, Slots, Wakes};
+use super::lane::{Index, Lane, Mailbox, Slots, Wakes};
 use super::packets::Encoding;
 use super::port::StreamId;
 use super::route::BusId;
@@ -50,6 +50,9 @@ pub(super) struct AudioLane {
     sinks: Slots<AudioSink>,
     buses: Slots<Bus>,
     wakes: Wakes,
+    /// Of `sources` and `buses`, while they are linked.
+    source_index: Index<StreamId>,
+    bus_index: Index<BusId>,
     /// Members came or went: who hears whom is looked up anew.
     changed: bool,
 }
@@ -64,6 +67,8 @@ impl AudioLane {
             sinks: Slots::new(streams),
             buses: Slots::new(streams),
             wakes: Wakes::new(),
+            source_index: Index::new(2 * streams),
+            bus_index: Index::new(streams),
             changed: false,
         }
     }
@@ -198,17 +203,18 @@ impl AudioLane {
 
     /// Who hears whom, after a change: numbers become slots.
     fn link(&mut self) {
-        let sources = &self.sources;
-        let source = |id| sources.find(|source| source.id() == id && !source.leaving);
+        self.source_index.fill(self.sources.iter().map(|(slot, it)| (it.id(), it.leaving, slot)));
+        self.bus_index.fill(self.buses.iter().map(|(slot, it)| (it.id(), false, slot)));
         for (_, bus) in self.buses.iter_mut() {
             // A member whose source goes fades out with it.
-            bus.link(|id| source(id).or_else(|| sources.find(|source| source.id() == id)));
+            bus.link(|id| self.source_index.find(id).map(|(_, slot)| slot));
         }
+        let source = |id| self.source_index.find(id).filter(|(leaving, _)| !leaving).map(|(_, slot)| slot);
         for (_, sink) in self.sinks.iter_mut() {
             let found = match sink.wanted() {
                 Some(Wanted::Source(id)) => source(id).map(Heard::Source),
                 Some(Wanted::Bus { bus, renditions }) => {
-                    let slot = self.buses.find(|it| it.id() == bus);
+                    let slot = self.bus_index.find(bus).map(|(_, slot)| slot);
                     slot.and_then(|slot| Some((slot, self.buses.at(slot)?))).map(|(slot, bus)| Heard::Bus {
                         bus: slot,
                         own: bus.find(sink.id()),

@@ -25,7 +25,7 @@ use super::comfort::Comfort;
 use super::dominant::{Dominance, Voice};
 use super::fit::{Fit, saturate};
 use super::hear::AudioSource;
-use super::lane::Slots;
+use super::lane::{Index, Slots};
 use super::packets::Encoding;
 use super::port::StreamId;
 use super::route::{BusConfig, BusId};
@@ -48,6 +48,8 @@ pub(super) struct Bus {
     /// Takes over after this tick, which fades out.
     next: Option<Box<Refit>>,
     members: Slots<Member>,
+    /// Of `members`, as of the last [`Self::link`].
+    index: Index<StreamId>,
     /// By the slots of `members`.
     presences: Box<[Presence]>,
     voices: Box<[Voice]>,
@@ -84,6 +86,7 @@ pub(super) fn bus(config: &BusConfig, id: BusId, counters: Arc<BusCounters>) -> 
         rate: 0,
         next: None,
         members: Slots::new(config.members),
+        index: Index::new(config.members),
         presences: vec![Presence::NEW; config.members].into(),
         voices: vec![Voice::NEW; config.members].into(),
         dominance: Dominance::new(),
@@ -173,11 +176,12 @@ impl Bus {
         for (_, member) in self.members.iter_mut() {
             member.source = find(member.id);
         }
+        self.index.fill(self.members.iter().map(|(slot, member)| (member.id, false, slot)));
     }
 
-    /// Slot of the member of that number.
+    /// Slot of the member of that number, as of the last [`Self::link`].
     pub(super) fn find(&self, id: StreamId) -> Option<usize> {
-        self.members.find(|member| member.id == id)
+        self.index.find(id).map(|(_, slot)| slot)
     }
 
     pub(super) fn find_rendition(&self, id: RenditionId) -> Option<usize> {

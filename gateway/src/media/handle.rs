@@ -29,7 +29,7 @@ mod views;
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Sources of each sort (sound, pictures) at most, and as many sinks. A slot costs 16 bytes
+    /// Sources of each sort (sound, pictures) at most, and as many sinks. A slot costs some 100 bytes
     /// until it is used.
     pub streams: usize,
 }

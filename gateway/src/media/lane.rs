@@ -160,6 +160,31 @@ impl Wakes {
     }
 }
 
+/// In which slots the members of these numbers are, sorted: for many look-ups after a change.
+/// Allocates when made, never afterwards.
+pub(super) struct Index<K>(Vec<(K, bool, usize)>);
+
+impl<K: Copy + Ord> Index<K> {
+    /// Of as many members at most.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// Holds `members` from now on: number, whether another of that number is preferred, slot.
+    pub(super) fn fill(&mut self, members: impl Iterator<Item = (K, bool, usize)>) {
+        let room = self.0.capacity();
+        self.0.clear();
+        self.0.extend(members.take(room));
+        self.0.sort_unstable();
+    }
+
+    /// The member of that number: whether another would have been preferred, and its slot.
+    pub(super) fn find(&self, number: K) -> Option<(bool, usize)> {
+        let at = self.0.partition_point(|(other, _, _)| *other < number);
+        self.0.get(at).filter(|(found, _, _)| *found == number).map(|(_, second, slot)| (*second, *slot))
+    }
+}
+
 /// Members in slots that stay where they are while others come and go.
 pub(super) struct Slots<T> {
     slots: Vec<Option<Box<T>>>,
@@ -214,10 +239,37 @@ impl<T> Slots<T> {
     }
 
     /// Everything with its slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        let slots = self.slots[..self.end].iter().enumerate();
+        slots.filter_map(|(slot, entry)| Some((slot, entry.as_deref()?)))
+    }
+
+    /// The same, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
         self.slots[..self.end]
             .iter_mut()
             .enumerate()
             .filter_map(|(slot, entry)| Some((slot, entry.as_deref_mut()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_finds_the_one_who_stays_before_the_one_who_goes() {
+        let mut index = Index::new(5);
+        index.fill([(9u64, false, 0), (4, true, 1), (7, true, 2), (4, false, 3)].into_iter());
+        assert_eq!(index.find(4), Some((false, 3)));
+        assert_eq!((index.find(7), index.find(9)), (Some((true, 2)), Some((false, 0))));
+        assert_eq!([0, 5, 8, 10].map(|number| index.find(number)), [None; 4]);
+        index.fill((0..9).map(|number| (number, false, 0)));
+        assert_eq!(
+            (index.find(4), index.find(5)),
+            (Some((false, 0)), None),
+            "what does not fit is not found"
+        );
+        assert_eq!(index.0.capacity(), 5);
     }
 }

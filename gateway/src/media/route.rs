@@ -54,7 +54,7 @@ pub struct BusId(pub u64);
 pub struct BusConfig {
     /// How many are mixed at a time, the loudest; `usize::MAX` for all who make a sound.
     pub talkers: usize,
-    /// Sources at most. A place costs some ten bytes until it is used.
+    /// Sources at most. A place costs some sixty bytes until it is used.
     pub members: usize,
     /// Peaks of the mix are limited, which costs a delay of 1 ms; without, they are cut.
     pub limit: bool,
