@@ -140,7 +140,11 @@ impl Leg {
                 duration: Duration::from_nanos(if video { 0 } else { self.every }),
                 lost_before: std::mem::take(&mut self.lost),
                 keyframe: !video || place == 0,
-                level: self.levels.then_some(if (number / 60 + self.id.0) % 3 == 0 { 25 } else { 127 }),
+                level: self.levels.then_some(if (number / 60 + self.id.0).is_multiple_of(3) {
+                    25
+                } else {
+                    127
+                }),
                 data: self.pool.copy(&self.round[place]).unwrap(),
             };
             let at = Instant::from_nanos(START + number * self.every + jitter);

@@ -46,7 +46,7 @@ impl Comfort {
     fn next(&mut self) -> i16 {
         self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let high = i32::from(u16::try_from(self.state >> 16).unwrap_or(0));
-        i16::try_from((high * (2 * PEAK + 1) >> 16) - PEAK).unwrap_or(0)
+        i16::try_from(((high * (2 * PEAK + 1)) >> 16) - PEAK).unwrap_or(0)
     }
 }
 

@@ -10,7 +10,7 @@ use crosspoint_codecs::format::AudioFormat;
 use crosspoint_codecs::frame::EncodedFrame;
 use crosspoint_codecs::kernels::level::{SILENCE, level};
 
-use super::audio::{LONGEST_TICK, TICK};
+use super::audio::LONGEST_TICK;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::{COMFORT, Next, PIECE, Playout};
@@ -18,6 +18,10 @@ use super::port::{Inlet, StreamId};
 use super::stats::{SourceCounters, count};
 use super::stretch::Stretch;
 use super::timeline::Timeline;
+
+mod skip;
+
+use skip::MISSED;
 
 /// A slip is one sample in so many samples, as nearly as ticks allow: 0.1 %, which is less than is
 /// heard as a change of pitch, and five times the drift of a bad clock.
@@ -36,10 +40,6 @@ const SLIP_TO: i64 = 500_000;
 const SPLICE_ANYWHERE: i64 = 60_000_000;
 /// A splice every third tick at most: some 15 % faster or slower.
 const SPLICE_PAUSE: u8 = 2;
-
-/// Frames that are kept of those that were skipped: what a decoder remembers
-/// ([`AudioDecoder::memory`]), in frames of the usual length.
-const MISSED: usize = 8;
 
 /// Things that playout may ask for in one tick: each gives at least 2.5 ms, but for frames that
 /// are dropped. A bound for what no test has met.
@@ -213,48 +213,6 @@ impl Decoding {
             level: None,
             missed: [const { None }; MISSED],
         })
-    }
-
-    /// [`Playout::told`], with what was decoded ahead. It looks a tick further than is played now:
-    /// who is about to be loud is decoded, and fades in, before he is.
-    fn told(&self, now: Instant) -> Option<u8> {
-        let told = self.playout.told(now + 2 * TICK)?;
-        let ahead = if self.stretch.len() > 0 { self.level? } else { SILENCE };
-        Some(told.min(ahead))
-    }
-
-    /// Lets go of what is due in this tick.
-    fn skip(&mut self, now: Instant, counters: &SourceCounters) {
-        self.playout.skip_until(now + TICK, |frame| {
-            count(&counters.skipped);
-            self.missed.rotate_left(1);
-            self.missed[MISSED - 1] = Some(frame);
-        });
-        self.stretch.clear();
-    }
-
-    /// Before the first frame after some that were skipped: a decoder that knows the last ones makes
-    /// of the next what it should be. It is not reset: it was skipped in silence, most often, and
-    /// what it knows of that is nearer to the sender's encoder than nothing.
-    fn resume(&mut self) {
-        let Self { decoder, stretch, missed, .. } = self;
-        let mut wanted = decoder.memory();
-        let mut first = MISSED;
-        while first > 0
-            && let Some(frame) = &missed[first - 1]
-            && !wanted.is_zero()
-        {
-            wanted = wanted.saturating_sub(frame.duration.max(PIECE));
-            first -= 1;
-        }
-        for (at, frame) in missed.iter_mut().enumerate() {
-            let Some(frame) = frame.take().filter(|_| at >= first) else { continue };
-            stretch.append(|room| {
-                // For what it remembers, not for the sound.
-                let _ = decoder.decode(&frame.data, room);
-                0
-            });
-        }
     }
 
     /// Decodes until there is enough for this tick.

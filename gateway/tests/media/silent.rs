@@ -141,3 +141,17 @@ fn one_who_sends_nothing_costs_nothing_and_comes_back() {
     assert!((98..=125).contains(&loud), "{loud} windows of 10 ms of a second of sound");
     assert_continuous(&far.packets);
 }
+
+#[test]
+fn who_vanishes_in_the_middle_of_a_word_gives_his_place_back() {
+    let parties = [(format(Codec::Opus, 20), 440.0, 8_000.0), (format(Codec::G722, 20), 500.0, 0.0)];
+    let mut scene = with_levels(&ALL, &parties);
+    scene.run(SECOND);
+    assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 1);
+    scene.far[0].lose = |_| true;
+    scene.run(SECOND);
+    for _ in 0..100 {
+        scene.run(Duration::from_millis(20));
+        assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 0);
+    }
+}
