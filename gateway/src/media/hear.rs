@@ -289,6 +289,8 @@ impl Decoding {
     }
 
     fn conceal(&mut self, missing: Duration) {
+        // What is made up is nobody's voice: a sender who vanishes does not stay loud.
+        self.level = self.level.map(|_| SILENCE);
         let len = self.samples(missing);
         let silent = self.playout.starved() > COMFORT || !self.playout.begun();
         let decoder = &mut self.decoder;

@@ -149,7 +149,8 @@ fn who_vanishes_in_the_middle_of_a_word_gives_his_place_back() {
     scene.run(SECOND);
     assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 1);
     scene.far[0].lose = |_| true;
-    scene.run(SECOND);
+    // Concealment fades for a second at most, then the place is kept for half of one.
+    scene.run(2 * SECOND);
     for _ in 0..100 {
         scene.run(Duration::from_millis(20));
         assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 0);
