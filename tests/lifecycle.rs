@@ -8,7 +8,8 @@ use std::net::UdpSocket;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crosspoint::{Config, Gateway};
+use crosspoint::{Config, Gateway, StartError};
+use crosspoint_gateway::registrar::StoreError;
 
 use support::call::StandingCall;
 use support::wait_for;
@@ -103,7 +104,14 @@ fn a_gateway_that_is_dropped_ends_its_calls_and_leaves_no_thread_descriptor_or_p
     let bob = "[[devices]]\nalias = \"bob\"\nusername = \"bob\"\npassword = \"bob-secret\"\n";
     configured.devices = Config::from_toml(bob, "test").unwrap().devices;
     let round = || {
-        let gateway = runtime.block_on(Gateway::start(configured.clone())).unwrap();
+        // Who drops a gateway does not wait for it: the one before may hold the folder for a moment.
+        let gateway = wait_for("the folder to be free", || {
+            match runtime.block_on(Gateway::start(configured.clone())) {
+                Ok(gateway) => Some(gateway),
+                Err(StartError::Store(StoreError::Locked { .. })) => None,
+                Err(fault) => panic!("{fault}"),
+            }
+        });
         let call = StandingCall::new(gateway.listening()[0].address.port(), "bob", "bob-secret");
         // Both legs have ports, and the engine works for them.
         wait_for("the call to stand", || {

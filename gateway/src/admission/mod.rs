@@ -68,6 +68,8 @@ impl SipDoor {
                 event => self.legs.deliver(event),
             }
         }
+        // A leg that was told to hang up waits for the machine's answer, which never comes now.
+        self.legs.abandon();
     }
 
     async fn call(&self, incoming: Incoming) {

@@ -122,6 +122,11 @@ impl SipLegs {
         }))
     }
 
+    /// The machine is gone: no leg waits any longer for a word of it, and all end.
+    pub fn abandon(&self) {
+        self.0.inboxes().clear();
+    }
+
     /// Hands an event of the machine to the leg that it is for.
     pub fn deliver(&self, event: Event) {
         let Some(call) = call_of(&event) else { return };
