@@ -13,7 +13,7 @@ use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
-use crosspoint_gateway::media::{EngineConfig, EngineError, EngineHandle};
+use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
@@ -333,10 +333,13 @@ fn half_of_the_processors() -> usize {
 fn engines(config: &Config, clock: Clock) -> Result<Vec<EngineHandle>, EngineError> {
     let count = config.media.engine_threads.map_or_else(half_of_the_processors, std::num::NonZeroUsize::get);
     let streams = config.limits.calls.saturating_mul(STREAMS_A_CALL);
+    let clock: ClockFn = Arc::new(move || clock.now());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let crew = Crew::start(cores, &clock)?;
     (0..count)
         .map(|_| {
             let codecs = Arc::new(Registry::built_in());
-            EngineHandle::start(&EngineConfig { streams }, codecs, Arc::new(move || clock.now()))
+            EngineHandle::start(&EngineConfig { streams }, codecs, clock.clone(), &crew)
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::media::port::{Arrival, Inlet, Outlet, RING, StreamId, Wake, Wishes};
 use crosspoint_gateway::media::{
-    ClockFn, EngineConfig, EngineError, EngineHandle, Playback, Route, Timeline,
+    ClockFn, Crew, EngineConfig, EngineError, EngineHandle, Playback, Route, Timeline,
 };
 use crosspoint_gateway::net::clock::Clock;
 
@@ -31,7 +31,7 @@ impl Wake for Bell {
 fn start() -> (EngineHandle, Clock) {
     let clock = Clock::start();
     let asked: ClockFn = Arc::new(move || clock.now());
-    (EngineHandle::start(&EngineConfig::default(), Arc::new(Registry::built_in()), asked).unwrap(), clock)
+    (EngineHandle::start(&EngineConfig::default(), Arc::new(Registry::built_in()), asked.clone(), &Crew::start(2, &asked).unwrap()).unwrap(), clock)
 }
 
 struct Stream {

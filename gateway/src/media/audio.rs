@@ -9,6 +9,7 @@ use crosspoint_codecs::format::Codec;
 use crosspoint_codecs::kernels::mix::Gain;
 
 use super::bus::{Bus, Member, Refit, Rendition, RenditionId};
+use super::crew::{Hands, Piece};
 use super::hear::{AudioSource, Decoding};
 use super::lane::{Index, Lane, Mailbox, Slots, Wakes};
 use super::packets::Encoding;
@@ -55,10 +56,28 @@ pub(super) struct AudioLane {
     bus_index: Index<BusId>,
     /// Members came or went: who hears whom is looked up anew.
     changed: bool,
+    hands: Hands<Work>,
+}
+
+/// A piece of the lane's work, and the slot to which it goes back.
+pub(super) enum Work {
+    Decode { slot: usize, source: Box<AudioSource>, now: Instant },
+    Encode { slot: usize, sink: Box<AudioSink> },
+    EncodeMix { bus: usize, slot: usize, rendition: Box<Rendition> },
+}
+
+impl Piece for Work {
+    fn run(&mut self) {
+        match self {
+            Self::Decode { source, now, .. } => source.pull(*now),
+            Self::Encode { sink, .. } => sink.pack(),
+            Self::EncodeMix { rendition, .. } => rendition.pack(),
+        }
+    }
 }
 
 impl AudioLane {
-    pub(super) fn new(streams: usize, mailbox: Mailbox<AudioCommand>) -> Self {
+    pub(super) fn new(streams: usize, mailbox: Mailbox<AudioCommand>, hands: Hands<Work>) -> Self {
         Self {
             mailbox,
             counters: Arc::default(),
@@ -70,6 +89,7 @@ impl AudioLane {
             source_index: Index::new(2 * streams),
             bus_index: Index::new(streams),
             changed: false,
+            hands,
         }
     }
 
@@ -228,7 +248,7 @@ impl AudioLane {
     }
 
     /// The mixes of this tick, and what is made of them for many.
-    fn mix(&mut self, now: Instant) {
+    fn mix(&mut self) {
         for (_, bus) in self.buses.iter_mut() {
             bus.mix(&self.sources);
         }
@@ -240,9 +260,63 @@ impl AudioLane {
                 bus.note_listener(sink.alone());
             }
         }
-        for (_, bus) in self.buses.iter_mut() {
-            bus.encode(now);
+    }
+
+    /// Decodes whom somebody listens to.
+    fn decode(&mut self, now: Instant) {
+        let Self { sources, hands, .. } = self;
+        for slot in 0..sources.end() {
+            match sources.at_mut(slot) {
+                Some(source) if !source.is_due() => {}
+                Some(source) if !source.is_heavy() => source.pull(now),
+                _ => {
+                    if let Some(source) = sources.lend(slot) {
+                        hands.hand_out(Work::Decode { slot, source, now });
+                    }
+                }
+            }
         }
+        hands.join(|work| {
+            if let Work::Decode { slot, source, .. } = work {
+                sources.give_back(slot, source);
+            }
+        });
+    }
+
+    /// Encodes what each sink hears by itself, and what is made for many.
+    fn encode(&mut self, now: Instant) {
+        let Self { sources, sinks, buses, hands, .. } = self;
+        for at in 0..buses.end() {
+            let Some(bus) = buses.at_mut(at) else { continue };
+            bus.encode(now, |slot, rendition| {
+                hands.hand_out(Work::EncodeMix { bus: at, slot, rendition });
+            });
+        }
+        for slot in 0..sinks.end() {
+            let Some(sink) = sinks.at_mut(slot) else { continue };
+            let sound = match sink.heard() {
+                Some(Heard::Source(slot)) => sources.at(slot).map_or(Sound::Nothing, Sound::Source),
+                Some(Heard::Bus { bus, own, .. }) => {
+                    buses.at(bus).map_or(Sound::Nothing, |bus| Sound::Bus { bus, own })
+                }
+                None => Sound::Nothing,
+            };
+            sink.hear(now, &sound);
+            if !sink.is_heavy() {
+                sink.pack();
+            } else if let Some(sink) = sinks.lend(slot) {
+                hands.hand_out(Work::Encode { slot, sink });
+            }
+        }
+        hands.join(|work| match work {
+            Work::Decode { slot, source, .. } => sources.give_back(slot, source),
+            Work::Encode { slot, sink } => sinks.give_back(slot, sink),
+            Work::EncodeMix { bus, slot, rendition } => {
+                if let Some(bus) = buses.at_mut(bus) {
+                    bus.give_back(slot, rendition);
+                }
+            }
+        });
     }
 
     /// Lets go of what has faded out.
@@ -300,27 +374,23 @@ impl Lane for AudioLane {
         for (_, bus) in self.buses.iter_mut() {
             bus.ask(&mut self.sources);
         }
-        for (_, source) in self.sources.iter_mut() {
-            source.pull(now);
-        }
+        self.decode(now);
         // Now every level is known: who is to be heard, and was not decoded for it?
         for (_, bus) in self.buses.iter_mut() {
             bus.choose(now, &mut self.sources);
         }
+        self.decode(now);
         for (_, source) in self.sources.iter_mut() {
-            source.pull(now);
             source.pass(now);
         }
-        self.mix(now);
+        self.mix();
+        self.encode(now);
         for (slot, sink) in self.sinks.iter_mut() {
-            let sound = match sink.heard() {
-                Some(Heard::Source(slot)) => self.sources.at(slot).map_or(Sound::Nothing, Sound::Source),
-                Some(Heard::Bus { bus, own, .. }) => {
-                    self.buses.at(bus).map_or(Sound::Nothing, |bus| Sound::Bus { bus, own })
-                }
-                None => Sound::Nothing,
+            let bus = match sink.heard() {
+                Some(Heard::Bus { bus, .. }) => self.buses.at(bus),
+                _ => None,
             };
-            if sink.feed(now, &sound) {
+            if sink.send(bus) {
                 self.wakes.note(slot, sink.outlet());
             }
         }

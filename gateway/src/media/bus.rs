@@ -284,21 +284,36 @@ impl Bus {
         }
     }
 
-    /// Encodes the mix in each form that somebody takes.
-    pub(super) fn encode(&mut self, now: Instant) {
+    /// Hands out the mix in each form that somebody takes, for it to be encoded; what costs little is
+    /// encoded here. What was handed out comes back to [`Self::give_back`].
+    pub(super) fn encode(&mut self, now: Instant, mut hand_out: impl FnMut(usize, Box<Rendition>)) {
         let tick = self.tick();
         let mut shared = 0;
-        for (_, rendition) in self.renditions.iter_mut() {
+        for slot in 0..self.renditions.end() {
+            let Some(rendition) = self.renditions.at_mut(slot) else { continue };
             rendition.clear();
             rendition.runs = std::mem::take(&mut rendition.wanted);
-            if rendition.runs {
-                shared += 1;
-                rendition.encode(now, &self.all[..tick], self.rate, &self.counters);
+            if !rendition.runs {
+                continue;
+            }
+            shared += 1;
+            rendition.hear(now, &self.all[..tick], self.rate);
+            if !rendition.encoding.is_heavy() {
+                rendition.pack();
+                rendition.finish(&self.counters);
+            } else if let Some(rendition) = self.renditions.lend(slot) {
+                hand_out(slot, rendition);
             }
         }
         self.counters.shared.store(shared, Relaxed);
         self.counters.private.store(std::mem::take(&mut self.alone), Relaxed);
         self.counters.listeners.store(std::mem::take(&mut self.listeners), Relaxed);
+    }
+
+    /// Takes back what was handed out, with its packets.
+    pub(super) fn give_back(&mut self, slot: usize, mut rendition: Box<Rendition>) {
+        rendition.finish(&self.counters);
+        self.renditions.give_back(slot, rendition);
     }
 
     /// What the rendition in `slot` made in this tick.

@@ -22,9 +22,14 @@ const SCALED: usize = 1;
 /// Bytes of a macroblock in I420.
 const MACROBLOCK: usize = 384;
 
-/// The part of a sink that depends on its format.
+/// The part of a sink that depends on its format. It goes away with a picture and comes back with
+/// what it made of it.
 pub(super) struct Encoding {
-    pub(super) limits: Limits,
+    limits: Limits,
+    order: Option<Order>,
+    coded: Option<Coded>,
+    /// A scaler that is of no use any more.
+    old: Option<Box<Scaler>>,
     encoder: Box<dyn VideoEncoder>,
     settings: VideoEncoding,
     /// The encoder was told a rate once.
@@ -34,6 +39,14 @@ pub(super) struct Encoding {
     scaler: Option<Box<Scaler>>,
     /// Size of the last picture that came, and of what was made of it.
     sizes: ((usize, usize), (usize, usize)),
+}
+
+/// What is to be encoded: a picture, in which form, shown at which moment (ns).
+pub(super) struct Order {
+    pub(super) picture: VideoFrame,
+    pub(super) form: Form,
+    pub(super) stamp: i64,
+    pub(super) keyframe: bool,
 }
 
 /// What became of a picture.
@@ -62,6 +75,9 @@ pub(super) fn encoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<
     let scaled = usize::try_from(limits.max_fs).unwrap_or(0).saturating_mul(MACROBLOCK);
     Ok(Box::new(Encoding {
         limits,
+        order: None,
+        coded: None,
+        old: None,
         encoder: codecs.video_encoder(format, settings)?,
         settings,
         told: false,
@@ -73,21 +89,40 @@ pub(super) fn encoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<
 }
 
 impl Encoding {
-    /// Sets up for pictures of the size of `picture` in `form`. Gives back a scaler that is of no use
-    /// any more, and the target rate if that changed. Only a change of size makes a scaler, as it makes
-    /// the encoder begin anew: the one place where this lane allocates.
-    pub(super) fn prepare(
-        &mut self,
-        picture: &VideoFrame,
-        form: &Form,
-    ) -> Result<(Option<Box<Scaler>>, Option<u32>), EngineError> {
-        let mut old = None;
+    /// What its receiver takes.
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Takes what [`Self::run`] is to do.
+    pub(super) fn take(&mut self, order: Order) {
+        self.order = Some(order);
+    }
+
+    /// Encodes what it went away with.
+    pub(super) fn run(&mut self) {
+        let Some(Order { picture, form, stamp, keyframe }) = self.order.take() else { return };
+        self.coded = Some(match self.prepare(&picture, &form) {
+            Ok(()) => self.encode(&picture, stamp, keyframe),
+            Err(_) => Coded::Refused,
+        });
+    }
+
+    /// What came of it, and a scaler that is of no use any more. A codec that gave up has refused.
+    pub(super) fn finish(&mut self) -> (Coded, Option<Box<Scaler>>) {
+        self.order = None;
+        (self.coded.take().unwrap_or(Coded::Refused), self.old.take())
+    }
+
+    /// Sets up for pictures of the size of `picture` in `form`. Only a change of size makes a scaler, as
+    /// it makes the encoder begin anew: the one place where this allocates.
+    fn prepare(&mut self, picture: &VideoFrame, form: &Form) -> Result<(), EngineError> {
         let sizes = ((picture.width(), picture.height()), form.size);
         if sizes != self.sizes {
             let scaler =
                 if sizes.0 == sizes.1 { None } else { Some(Box::new(Scaler::new(sizes.0, sizes.1)?)) };
             self.sizes = sizes;
-            old = std::mem::replace(&mut self.scaler, scaler);
+            self.old = std::mem::replace(&mut self.scaler, scaler);
         }
         let settings = VideoEncoding {
             bitrate: form.bitrate,
@@ -98,15 +133,15 @@ impl Encoding {
         let near = form.bitrate.abs_diff(self.settings.bitrate) <= self.settings.bitrate / WORTH;
         let same = VideoEncoding { bitrate: self.settings.bitrate, ..settings } == self.settings;
         if near && same && self.told {
-            return Ok((old, None));
+            return Ok(());
         }
         self.encoder.tune(settings)?;
         (self.settings, self.told) = (settings, true);
-        Ok((old, Some(form.bitrate)))
+        Ok(())
     }
 
     /// Encodes `picture`, shown at `stamp` ns.
-    pub(super) fn encode(&mut self, picture: &VideoFrame, stamp: i64, keyframe: bool) -> Coded {
+    fn encode(&mut self, picture: &VideoFrame, stamp: i64, keyframe: bool) -> Coded {
         let scaled;
         let picture = match &mut self.scaler {
             Some(scaler) => {

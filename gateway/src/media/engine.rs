@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crosspoint_codecs::clock::Instant;
 
 use super::audio::AudioLane;
+use super::crew::{Crew, Hands};
 use super::handle::{EngineConfig, EngineHandle};
 use super::lane::{self, Lane};
 use super::parts::Codecs;
@@ -22,15 +23,29 @@ pub struct Engine {
 impl Engine {
     /// An engine and the handle to it. It has no streams yet.
     pub fn new(config: &EngineConfig, codecs: Arc<dyn Codecs>) -> (Self, EngineHandle) {
+        Self::with(config, codecs, None)
+    }
+
+    /// The same, whose pieces of work may be done by `crew`.
+    pub fn with_crew(config: &EngineConfig, codecs: Arc<dyn Codecs>, crew: &Crew) -> (Self, EngineHandle) {
+        Self::with(config, codecs, Some(crew))
+    }
+
+    fn with(config: &EngineConfig, codecs: Arc<dyn Codecs>, crew: Option<&Crew>) -> (Self, EngineHandle) {
+        // Each source is decoded in one piece of work, and each sink and each form of a mix encoded.
+        let pieces = 2 * config.streams;
+        let sound = crew.map_or_else(|| Hands::own(pieces), |crew| crew.for_sound(pieces));
+        let pictures = crew.map_or_else(|| Hands::own(pieces), |crew| crew.for_pictures(pieces));
         let (audio_desk, audio) = lane::mail(config.streams);
         let (video_desk, video) = lane::mail(config.streams);
-        let audio = AudioLane::new(config.streams, audio);
-        let video = VideoLane::new(config.streams, video);
+        let audio = AudioLane::new(config.streams, audio, sound);
+        let video = VideoLane::new(config.streams, video, pictures);
         let handle = EngineHandle::new(
             config,
             codecs,
             (audio_desk, audio.counters().clone()),
             (video_desk, video.counters().clone()),
+            crew,
         );
         let engine = Self { audio, video, next_audio: Instant::ZERO, next_video: Instant::ZERO };
         (engine, handle)

@@ -12,6 +12,7 @@ use crosspoint_codecs::compose::SceneError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
+use super::crew::Crew;
 use super::fit::Fit;
 use super::lane::{Desk, Heap};
 use super::parts::Codecs;
@@ -91,6 +92,8 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     audio: Arc<LaneCounters>,
     video: Arc<LaneCounters>,
+    /// Works for the lanes for as long as there are any.
+    _crew: Option<Crew>,
 }
 
 /// What the callers know of the lanes' members, and the rings to them.
@@ -122,13 +125,15 @@ struct SinkEntry {
 pub type ClockFn = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 impl EngineHandle {
-    /// Starts an engine with its two worker threads, which sleep until the first stream comes.
+    /// Starts an engine with its two worker threads, which sleep until the first stream comes. `crew`
+    /// helps them; it is the same for all engines of a process, and has the same clock.
     pub fn start(
         config: &EngineConfig,
         codecs: Arc<dyn Codecs>,
         clock: ClockFn,
+        crew: &Crew,
     ) -> Result<Self, EngineError> {
-        let (engine, handle) = super::Engine::new(config, codecs);
+        let (engine, handle) = super::Engine::with_crew(config, codecs, crew);
         let workers = Workers::start(engine, clock, &handle.0.stopping)?;
         *lock(&handle.0.workers) = Some(workers);
         Ok(handle)
@@ -139,6 +144,7 @@ impl EngineHandle {
         codecs: Arc<dyn Codecs>,
         audio: (Desk<AudioCommand>, Arc<LaneCounters>),
         video: (Desk<VideoCommand>, Arc<LaneCounters>),
+        crew: Option<&Crew>,
     ) -> Self {
         let heaps = [audio.0.heap().clone(), video.0.heap().clone()];
         let registers = Registers {
@@ -159,6 +165,7 @@ impl EngineHandle {
             stopping: Arc::new(AtomicBool::new(false)),
             audio: audio.1,
             video: video.1,
+            _crew: crew.cloned(),
         }))
     }
 

@@ -11,6 +11,7 @@ use crosspoint_codecs::frame::EncodedFrame;
 use crosspoint_codecs::kernels::level::{SILENCE, level};
 
 use super::audio::LONGEST_TICK;
+use super::crew::is_heavy;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::{COMFORT, Next, PIECE, Playout};
@@ -67,6 +68,8 @@ pub(super) struct AudioSource {
 /// The part of a source that depends on its format.
 pub(super) struct Decoding {
     decoder: Box<dyn AudioDecoder>,
+    /// Decoding takes so long that somebody of the crew may do it.
+    heavy: bool,
     rate: u32,
     playout: Playout,
     stretch: Stretch,
@@ -85,7 +88,9 @@ pub(super) struct Decoding {
 }
 
 pub(super) fn decoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Decoding>, EngineError> {
-    Ok(Decoding::new(codecs.audio_decoder(format)?, format.fec))
+    let mut decoding = Decoding::new(codecs.audio_decoder(format)?, format.fec);
+    decoding.heavy = is_heavy(format.codec);
+    Ok(decoding)
 }
 
 pub(super) fn source(
@@ -134,6 +139,16 @@ impl AudioSource {
         if self.decoded { level(self.block().0) } else { self.told.unwrap_or(SILENCE) }
     }
 
+    /// Whether [`Self::pull`] has something to do.
+    pub(super) const fn is_due(&self) -> bool {
+        self.listened && !self.decoded
+    }
+
+    /// Whether that takes so long that somebody of the crew may do it.
+    pub(super) const fn is_heavy(&self) -> bool {
+        self.decoding.heavy
+    }
+
     /// Whether it has to be decoded for its level to be known.
     pub(super) const fn mute(&self) -> bool {
         self.told.is_none()
@@ -152,7 +167,7 @@ impl AudioSource {
 
     /// Makes the samples of this tick, if somebody listens and they are not there yet.
     pub(super) fn pull(&mut self, now: Instant) {
-        if !self.listened || self.decoded {
+        if !self.is_due() {
             return;
         }
         self.decoded = true;
@@ -201,6 +216,7 @@ impl Decoding {
         let rate = decoder.sample_rate();
         Box::new(Self {
             decoder,
+            heavy: false,
             rate,
             playout: Playout::new(fec),
             stretch: Stretch::new(rate),

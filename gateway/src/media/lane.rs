@@ -238,10 +238,28 @@ impl<T> Slots<T> {
         taken
     }
 
+    /// Lends out what is in `slot`, for a piece of work; the slot stays its own. Nothing else may
+    /// be done with the slots until it is back.
+    pub(super) fn lend(&mut self, slot: usize) -> Option<Box<T>> {
+        self.slots.get_mut(slot)?.take()
+    }
+
+    /// Takes back what was lent.
+    pub(super) fn give_back(&mut self, slot: usize, entry: Box<T>) {
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(entry);
+        }
+    }
+
     /// Everything with its slot.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let slots = self.slots[..self.end].iter().enumerate();
         slots.filter_map(|(slot, entry)| Some((slot, entry.as_deref()?)))
+    }
+
+    /// One beyond the last slot that is taken.
+    pub(super) const fn end(&self) -> usize {
+        self.end
     }
 
     /// The same, to be changed.

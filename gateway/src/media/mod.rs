@@ -19,6 +19,7 @@ mod audio;
 mod bus;
 mod coder;
 mod comfort;
+mod crew;
 mod dominant;
 pub mod engine;
 mod fit;
@@ -44,6 +45,7 @@ mod view;
 mod worker;
 
 pub use activity::Activity;
+pub use crew::Crew;
 pub use engine::Engine;
 pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};
 pub use parts::Codecs;

@@ -8,6 +8,7 @@ use crosspoint_codecs::format::{AudioFormat, Codec, MediaKind};
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
 
 use super::audio::{LONGEST_TICK, TICK};
+use super::crew::is_heavy;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::port::RING;
@@ -27,6 +28,8 @@ const PACKETS: usize = 16;
 /// The same for packets that many sinks share: one whose thread stands still holds a ring full of
 /// them, and the others must not miss any.
 const SHARED_PACKETS: usize = RING + PACKETS;
+/// Packets that a tick makes at most: the shortest are of 10 ms.
+pub(super) const PACKETS_A_TICK: usize = 2;
 /// Sound that an encoder of Opus is fed to go on from another one. Its energies are predicted from
 /// those of the frame before: after one frame of 20 ms the receiver's decoder still has other ones
 /// (10 dB over the error in the worst 50 ms), after two it has not (31 dB). A longer past changes
@@ -49,6 +52,10 @@ pub(super) struct Encoding {
     pcm: Box<[i16]>,
     pub(super) len: usize,
     packet: usize,
+    /// Encoding takes so long that somebody of the crew may do it.
+    heavy: bool,
+    /// Of this tick.
+    made: [Option<Packet>; PACKETS_A_TICK],
     /// When the first of them was played.
     start: Instant,
     /// Samples to come that belong to no packet: the first one has not begun.
@@ -97,6 +104,8 @@ fn with_room(
         pcm: vec![0; packet + LONGEST_TICK].into(),
         len: 0,
         packet,
+        heavy: is_heavy(format.codec),
+        made: [const { None }; PACKETS_A_TICK],
         start: Instant::ZERO,
         skip: 0,
         past: vec![0; past].into(),
@@ -140,8 +149,26 @@ impl Encoding {
         }
     }
 
+    /// Whether [`Self::pack`] has something to do that takes so long that somebody of the crew may do
+    /// it.
+    pub(super) const fn is_heavy(&self) -> bool {
+        self.heavy && self.len >= self.packet
+    }
+
+    /// Encodes what fills packets.
+    pub(super) fn pack(&mut self) {
+        for at in 0..PACKETS_A_TICK {
+            self.made[at] = self.packet();
+        }
+    }
+
+    /// What the last [`Self::pack`] made, once.
+    pub(super) fn made(&mut self) -> [Option<Packet>; PACKETS_A_TICK] {
+        std::mem::replace(&mut self.made, [const { None }; PACKETS_A_TICK])
+    }
+
     /// The next whole packet.
-    pub(super) fn packet(&mut self) -> Option<Packet> {
+    fn packet(&mut self) -> Option<Packet> {
         if self.len < self.packet || self.packet == 0 {
             return None;
         }

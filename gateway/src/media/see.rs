@@ -8,8 +8,9 @@ use std::time::Duration;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::{CodecError, Decoded, VideoDecoder};
 use crosspoint_codecs::format::VideoFormat;
-use crosspoint_codecs::frame::{Pool, VideoFrame};
+use crosspoint_codecs::frame::{EncodedFrame, Pool, VideoFrame};
 
+use super::crew::Ticket;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::MAX_DELAY;
@@ -45,7 +46,10 @@ pub(super) struct VideoSource {
     inlet: Inlet,
     timeline: Timeline,
     counters: Arc<SourceCounters>,
-    decoding: Box<Decoding>,
+    /// `None` while it is at work.
+    decoding: Option<Box<Decoding>>,
+    /// Whose work is waited for.
+    awaited: Option<Ticket>,
     floor: Floor,
     /// Somebody sees it in this step.
     pub(super) watched: bool,
@@ -55,20 +59,50 @@ pub(super) struct VideoSource {
     fresh: bool,
     /// Something is missing: a keyframe mends it.
     damaged: bool,
+    /// The same, and it happened while the decoder was at work.
+    damaged_since: bool,
     /// Frames are dropped until a keyframe comes.
     skipping: bool,
     ask_from: Instant,
 }
 
-/// The part of a source that depends on its format.
+/// The part of a source that depends on its format. It goes away with a few frames and comes back
+/// with the picture of the last one.
 pub(super) struct Decoding {
     decoder: Box<dyn VideoDecoder>,
+    due: [Option<Due>; FRAMES_A_STEP],
+    result: Outcome,
+}
+
+/// A frame, when its picture is seen, and how long it has waited (ns).
+struct Due {
+    frame: EncodedFrame,
+    seen: i64,
+    waited: u64,
+}
+
+/// What came of the frames.
+#[derive(Default)]
+struct Outcome {
+    shown: Option<Shown>,
+    decoded: u64,
+    late: u64,
+    errors: u64,
+    damaged: bool,
+}
+
+/// A picture, when it is seen, and how long its frame had waited (ns).
+struct Shown {
+    picture: VideoFrame,
+    at: i64,
+    waited: u64,
 }
 
 pub(super) fn decoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<Decoding>, EngineError> {
     let blocks = usize::try_from(format.max_fs().clamp(USUAL_FS, LARGEST_FS)).unwrap_or(0);
     let pool = Pool::new(PICTURES, blocks * MACROBLOCK);
-    Ok(Box::new(Decoding { decoder: codecs.video_decoder(format, pool)? }))
+    let decoder = codecs.video_decoder(format, pool)?;
+    Ok(Box::new(Decoding { decoder, due: [const { None }; FRAMES_A_STEP], result: Outcome::default() }))
 }
 
 pub(super) fn source(
@@ -83,13 +117,15 @@ pub(super) fn source(
         inlet,
         timeline,
         counters,
-        decoding,
+        decoding: Some(decoding),
+        awaited: None,
         floor: Floor::new(),
         watched: false,
         picture: None,
         shown_at: 0,
         fresh: false,
         damaged: true,
+        damaged_since: false,
         skipping: false,
         ask_from: Instant::ZERO,
     })
@@ -105,25 +141,68 @@ impl VideoSource {
         Some((self.picture.as_ref()?, self.shown_at, self.fresh))
     }
 
-    pub(super) const fn set_decoding(&mut self, part: &mut Box<Decoding>) {
-        std::mem::swap(&mut self.decoding, part);
-        self.damaged = true;
+    /// Another decoder from now on; gives back the one before, unless it is at work: then nobody waits
+    /// for it any more.
+    pub(super) fn set_decoding(&mut self, part: Box<Decoding>) -> Option<Box<Decoding>> {
+        (self.damaged, self.awaited) = (true, None);
+        self.decoding.replace(part)
     }
 
-    /// Decodes what is due; of several pictures the latest wins.
-    pub(super) fn pull(&mut self, now: Instant) {
+    /// Begins a step: what was new is not new any more.
+    pub(super) const fn turn(&mut self) {
         self.fresh = false;
-        if !std::mem::take(&mut self.watched) {
+    }
+
+    /// The decoder with what is due, for [`Decoding::run`]; `None` when nothing is, or while it is at
+    /// work. It comes back to [`Self::finish`].
+    pub(super) fn begin(&mut self, now: Instant, ticket: Ticket) -> Option<Box<Decoding>> {
+        if !self.watched {
             self.look_away();
-            return;
+            return None;
         }
-        for _ in 0..FRAMES_A_STEP {
-            let Some((arrival, due)) = self.due(now) else {
-                break;
-            };
-            self.decode(&arrival, due, now);
+        let mut decoding = self.decoding.take()?;
+        for place in &mut decoding.due {
+            *place = self.next(now);
         }
-        if self.damaged && now >= self.ask_from {
+        if decoding.due.iter().all(Option::is_none) {
+            self.decoding = Some(decoding);
+            return None;
+        }
+        decoding.result = Outcome { damaged: self.damaged, ..Outcome::default() };
+        (self.awaited, self.damaged_since) = (Some(ticket), false);
+        Some(decoding)
+    }
+
+    /// Takes back the decoder that went away with `ticket`, and what it made. Gives it back when nobody
+    /// waits for it any more.
+    pub(super) fn finish(&mut self, ticket: Ticket, mut decoding: Box<Decoding>) -> Option<Box<Decoding>> {
+        if self.awaited != Some(ticket) {
+            return Some(decoding);
+        }
+        self.awaited = None;
+        let result = std::mem::take(&mut decoding.result);
+        self.decoding = Some(decoding);
+        self.counters.decoded.fetch_add(result.decoded, Relaxed);
+        self.counters.late.fetch_add(result.late, Relaxed);
+        self.counters.errors.fetch_add(result.errors, Relaxed);
+        self.damaged = result.damaged || self.damaged_since;
+        if let Some(Shown { picture, at, waited }) = result.shown {
+            if self.fresh {
+                // The one before was never seen.
+                count(&self.counters.late);
+            }
+            self.counters.width.store(u32::try_from(picture.width()).unwrap_or(0), Relaxed);
+            self.counters.height.store(u32::try_from(picture.height()).unwrap_or(0), Relaxed);
+            self.counters.playout_delay.store(waited, Relaxed);
+            self.inlet.wishes.set_playout_delay(Duration::from_nanos(waited));
+            (self.picture, self.shown_at, self.fresh) = (Some(picture), at, true);
+        }
+        None
+    }
+
+    /// Ends a step: asks for a keyframe where one is missed.
+    pub(super) fn ask(&mut self, now: Instant) {
+        if std::mem::take(&mut self.watched) && self.damaged && now >= self.ask_from {
             self.ask_from = now + ASK_EVERY;
             self.inlet.wishes.want_keyframe();
             count(&self.counters.keyframes_wanted);
@@ -134,7 +213,7 @@ impl VideoSource {
     fn look_away(&mut self) {
         while let Ok(arrival) = self.inlet.frames.pop() {
             self.floor.record(&arrival);
-            self.damaged = true;
+            (self.damaged, self.damaged_since) = (true, true);
         }
         if self.damaged {
             self.picture = None;
@@ -164,38 +243,44 @@ impl VideoSource {
         Some((arrival, seen))
     }
 
-    fn decode(&mut self, arrival: &Arrival, seen: i64, now: Instant) {
-        let frame = &arrival.frame;
-        let waited = nanos(now).saturating_sub(nanos(arrival.at));
-        self.skipping = (self.skipping || waited > HOPELESS) && !frame.keyframe;
-        if self.skipping {
+    /// The next frame that is due and worth its decoding.
+    fn next(&mut self, now: Instant) -> Option<Due> {
+        loop {
+            let (arrival, seen) = self.due(now)?;
+            let waited = nanos(now).saturating_sub(nanos(arrival.at));
+            self.skipping = (self.skipping || waited > HOPELESS) && !arrival.frame.keyframe;
+            if !self.skipping {
+                let waited = u64::try_from(waited).unwrap_or(0);
+                return Some(Due { frame: arrival.frame, seen, waited });
+            }
             self.damaged = true;
             count(&self.counters.late);
-            return;
         }
-        self.damaged |= frame.lost_before > 0;
-        match self.decoding.decoder.decode(&frame.data) {
-            Ok(Decoded::Picture { frame: picture, concealed }) => {
-                count(&self.counters.decoded);
-                if self.fresh {
-                    // The one before was never seen.
-                    count(&self.counters.late);
+    }
+}
+
+impl Decoding {
+    /// Decodes what it went away with; of several pictures the latest wins.
+    pub(super) fn run(&mut self) {
+        for due in &mut self.due {
+            let Some(Due { frame, seen, waited }) = due.take() else { continue };
+            let result = &mut self.result;
+            result.damaged |= frame.lost_before > 0;
+            match self.decoder.decode(&frame.data) {
+                Ok(Decoded::Picture { frame: picture, concealed }) => {
+                    result.decoded += 1;
+                    result.damaged = concealed;
+                    // The one before is never seen.
+                    let before = result.shown.replace(Shown { picture, at: seen, waited });
+                    result.late += u64::from(before.is_some());
                 }
-                self.damaged = concealed;
-                self.counters.width.store(u32::try_from(picture.width()).unwrap_or(0), Relaxed);
-                self.counters.height.store(u32::try_from(picture.height()).unwrap_or(0), Relaxed);
-                self.counters.playout_delay.store(u64::try_from(waited).unwrap_or(0), Relaxed);
-                self.inlet.wishes.set_playout_delay(Duration::from_nanos(u64::try_from(waited).unwrap_or(0)));
-                self.picture = Some(picture);
-                self.shown_at = seen;
-                self.fresh = true;
-            }
-            Ok(Decoded::Nothing) => (),
-            // It was decoded, and what refers to it can be: only we do not keep up.
-            Err(CodecError::NoPicture) => count(&self.counters.late),
-            Err(_) => {
-                count(&self.counters.errors);
-                self.damaged = true;
+                Ok(Decoded::Nothing) => (),
+                // It was decoded, and what refers to it can be: only we do not keep up.
+                Err(CodecError::NoPicture) => result.late += 1,
+                Err(_) => {
+                    result.errors += 1;
+                    result.damaged = true;
+                }
             }
         }
     }

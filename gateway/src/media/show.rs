@@ -9,8 +9,9 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime};
 
-use super::coder::Encoding;
-use super::form::{Climb, Form};
+use super::coder::{Encoding, Order};
+use super::crew::Ticket;
+use super::form::{Climb, Form, Limits};
 use super::port::{Outlet, RING, StreamId};
 use super::route::Route;
 use super::stats::{SinkCounters, count};
@@ -47,7 +48,11 @@ pub(super) struct VideoSink {
     kind: MediaKind,
     outlet: Outlet,
     counters: Arc<SinkCounters>,
-    pub(super) encoding: Box<Encoding>,
+    /// `None` while it is at work.
+    encoding: Option<Box<Encoding>>,
+    /// Whose work is waited for.
+    awaited: Option<Ticket>,
+    limits: Limits,
     pub(super) route: Route,
     pub(super) seen: Option<Seen>,
     climb: Climb,
@@ -88,7 +93,9 @@ pub(super) fn sink(
         kind,
         outlet,
         counters,
-        encoding,
+        limits: encoding.limits(),
+        encoding: Some(encoding),
+        awaited: None,
         route: Route::Silence,
         seen: None,
         climb: Climb::default(),
@@ -122,11 +129,36 @@ impl VideoSink {
         self.keyframe_at = None;
     }
 
-    /// Takes what was in `part` and gives it what was here.
-    pub(super) const fn set_encoding(&mut self, part: &mut Box<Encoding>) {
-        std::mem::swap(&mut self.encoding, part);
-        self.group = None;
-        self.joining = true;
+    /// Another encoder from now on; gives back the one before, unless it is at work: then nobody waits
+    /// for it any more.
+    pub(super) fn set_encoding(&mut self, part: Box<Encoding>) -> Option<Box<Encoding>> {
+        (self.group, self.joining, self.awaited) = (None, true, None);
+        self.limits = part.limits();
+        self.encoding.replace(part)
+    }
+
+    /// The encoder with something to do; `None` while it is at work. It comes back to [`Self::finish`].
+    pub(super) fn begin(&mut self, order: Order, ticket: Ticket) -> Option<Box<Encoding>> {
+        let mut encoding = self.encoding.take()?;
+        encoding.take(order);
+        self.awaited = Some(ticket);
+        Some(encoding)
+    }
+
+    /// Takes back the encoder that went away with `ticket`. Gives it back when nobody waits for it any
+    /// more.
+    pub(super) fn finish(&mut self, ticket: Ticket, encoding: Box<Encoding>) -> Option<Box<Encoding>> {
+        if self.awaited != Some(ticket) {
+            return Some(encoding);
+        }
+        self.awaited = None;
+        self.encoding = Some(encoding);
+        None
+    }
+
+    /// Whether what was made of `seen` is still for it.
+    pub(super) fn sees(&self, seen: Seen) -> bool {
+        self.group.is_some_and(|(still, _)| still == seen)
     }
 
     /// Takes its receiver's wishes; then the form that it wants of pictures of `size`.
@@ -137,7 +169,7 @@ impl VideoSink {
                 self.lossy_until = now + LOSSY_FOR;
             }
         }
-        let (limits, estimate) = (&self.encoding.limits, self.outlet.wishes.bitrate_limit());
+        let (limits, estimate) = (self.limits, self.outlet.wishes.bitrate_limit());
         match self.route {
             Route::Compose { .. } => {
                 let wanted = limits.shared(size, estimate, now < self.lossy_until);

@@ -243,22 +243,17 @@ impl AudioSink {
         self.routing.replace(next)
     }
 
-    /// Takes 20 ms of sound and sends what packets that makes. True when there was one.
-    pub(super) fn feed(&mut self, now: Instant, sound: &Sound<'_>) -> bool {
-        if let (Some(slot), Sound::Bus { bus, .. }) = (self.shared, sound) {
-            let mut sent = false;
-            for frame in bus.packets(slot) {
-                sent |= self.push(frame.clone());
-            }
-            return sent;
+    /// Takes 20 ms of sound, unless it takes what is made for many: the first part of a tick. The
+    /// others are [`Self::pack`], which somebody of the crew may do, and [`Self::send`].
+    pub(super) fn hear(&mut self, now: Instant, sound: &Sound<'_>) {
+        if self.shared.is_some() {
+            return;
         }
-        let Some(routing) = self.routing.as_deref_mut() else {
-            return false;
-        };
+        let Some(routing) = self.routing.as_deref_mut() else { return };
         if routing.route == Route::Silence && self.edge != Edge::Out {
             self.edge = Edge::None;
             self.encoding.reset();
-            return false;
+            return;
         }
         let mut block = [0; LONGEST_TICK];
         let tick = usize::try_from(self.encoding.rate / 50).unwrap_or(0).min(LONGEST_TICK);
@@ -276,21 +271,39 @@ impl AudioSink {
         }
         self.tune();
         self.encoding.append(now, block);
-        let mut sent = false;
-        while let Some(encoded) = self.encoding.packet() {
-            sent |= self.send(encoded);
-        }
-        sent
     }
 
-    fn send(&mut self, packet: Packet) -> bool {
-        match packet {
-            Packet::Frame(frame) => return self.push(frame),
-            Packet::Silent => {}
-            Packet::Refused => count(&self.counters.errors),
-            Packet::NoRoom => count(&self.counters.overflow),
+    /// Whether [`Self::pack`] takes so long that somebody of the crew may do it.
+    pub(super) const fn is_heavy(&self) -> bool {
+        self.shared.is_none() && self.encoding.is_heavy()
+    }
+
+    /// Encodes what was heard.
+    pub(super) fn pack(&mut self) {
+        if self.shared.is_none() {
+            self.encoding.pack();
         }
-        false
+    }
+
+    /// Sends the packets of this tick, its own or those that `bus` made for many. True when there
+    /// was one.
+    pub(super) fn send(&mut self, bus: Option<&Bus>) -> bool {
+        let mut sent = false;
+        if let Some(slot) = self.shared {
+            for frame in bus.into_iter().flat_map(|bus| bus.packets(slot)) {
+                sent |= self.push(frame.clone());
+            }
+            return sent;
+        }
+        for packet in self.encoding.made().into_iter().flatten() {
+            match packet {
+                Packet::Frame(frame) => sent |= self.push(frame),
+                Packet::Silent => {}
+                Packet::Refused => count(&self.counters.errors),
+                Packet::NoRoom => count(&self.counters.overflow),
+            }
+        }
+        sent
     }
 
     fn push(&mut self, frame: EncodedFrame) -> bool {

@@ -93,6 +93,8 @@ pub struct LaneStats {
     pub members: u64,
     /// Encoders that work for them; zero for sound, whose buses tell.
     pub encoders: u64,
+    /// Pictures whose decoding or encoding took longer than their step, which did not wait for them.
+    pub overdue: u64,
 }
 
 /// How well an engine keeps its time.
@@ -258,6 +260,7 @@ pub(super) struct LaneCounters {
     busy: AtomicU64,
     pub(super) members: AtomicU64,
     pub(super) encoders: AtomicU64,
+    pub(super) overdue: AtomicU64,
 }
 
 impl LaneCounters {
@@ -296,6 +299,7 @@ impl LaneCounters {
             busy: Duration::from_nanos(self.busy.load(Relaxed)),
             members: self.members.load(Relaxed),
             encoders: self.encoders.load(Relaxed),
+            overdue: self.overdue.load(Relaxed),
         }
     }
 }

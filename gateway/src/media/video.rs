@@ -6,8 +6,10 @@
 //! with its encoder, and the others are handed the same bytes. Each sink brings an encoder along, so
 //! that one that leaves its group never waits for another; one that does not lead costs nothing.
 //!
-//! This is no tick: decoding and encoding are jobs, and only their steady state allocates
-//! nothing. A change of the picture's size makes decoder, scaler and encoder begin anew.
+//! Decoders and encoders go away to the crew with what they are to do and come back with what they
+//! made: see [`super::crew`]. Sources and sinks stay, so that commands find them at any time. Only the
+//! steady state of codecs allocates nothing: a change of the picture's size makes decoder, scaler and
+//! encoder begin anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +19,8 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, VideoFrame};
 
-use super::coder::{Coded, Encoding};
+use super::coder::{Coded, Encoding, Order};
+use super::crew::{Hands, Piece, Ticket};
 use super::form::Form;
 use super::lane::{Lane, Mailbox, Slots, Wakes};
 use super::port::StreamId;
@@ -27,6 +30,12 @@ use super::show::{Missing, Seen, VideoSink};
 use super::stats::LaneCounters;
 use super::timeline::nanos;
 use super::view::{Staging, View};
+
+/// How long a step waits for what is decoded, and for what is encoded, from its beginning. Who is not
+/// ready by then (a picture that is hard to decode, a machine that is full) is seen in the next step,
+/// and nobody else waits for it: a step has to end before the next one begins.
+const DECODE_WITHIN: Duration = Duration::from_millis(4);
+const ENCODE_WITHIN: Duration = Duration::from_millis(8);
 
 /// What the lane is told. Everything in it was built on the caller's thread.
 pub(super) enum VideoCommand {
@@ -52,11 +61,28 @@ pub(super) struct VideoLane {
     /// Of this step; as many as sinks at most.
     groups: Vec<Group>,
     wakes: Wakes,
+    hands: Hands<Work>,
+    ticket: Ticket,
+}
+
+/// A piece of the lane's work: a codec with what it is to do, and the slot to which it goes back.
+pub(super) enum Work {
+    Decode { slot: usize, ticket: Ticket, decoding: Box<Decoding> },
+    Encode { group: Group, ticket: Ticket, stamp: i64, encoding: Box<Encoding> },
+}
+
+impl Piece for Work {
+    fn run(&mut self) {
+        match self {
+            Self::Decode { decoding, .. } => decoding.run(),
+            Self::Encode { encoding, .. } => encoding.run(),
+        }
+    }
 }
 
 /// Sinks that see the same in the same form.
 #[derive(Clone, Copy)]
-struct Group {
+pub(super) struct Group {
     seen: Seen,
     form: Form,
     /// Slot of the sink that leads it.
@@ -69,7 +95,7 @@ struct Group {
 }
 
 impl VideoLane {
-    pub(super) fn new(streams: usize, mailbox: Mailbox<VideoCommand>) -> Self {
+    pub(super) fn new(streams: usize, mailbox: Mailbox<VideoCommand>, hands: Hands<Work>) -> Self {
         Self {
             mailbox,
             counters: Arc::default(),
@@ -78,6 +104,8 @@ impl VideoLane {
             views: Slots::new(streams),
             groups: Vec::with_capacity(streams),
             wakes: Wakes::new(),
+            hands,
+            ticket: Ticket::default(),
         }
     }
 
@@ -92,11 +120,12 @@ impl VideoLane {
                         self.mailbox.discard(source);
                     }
                 }
-                VideoCommand::Decoding { id, mut part } => {
-                    if let Some(source) = self.sources.by(|source| source.id() == id) {
-                        source.set_decoding(&mut part);
-                    }
-                    self.mailbox.discard(part);
+                VideoCommand::Decoding { id, part } => {
+                    let unused = match self.sources.by(|source| source.id() == id) {
+                        Some(source) => source.set_decoding(part),
+                        None => Some(part),
+                    };
+                    self.discard(unused);
                 }
                 VideoCommand::Sink(sink) => {
                     self.remove_sink(sink.id());
@@ -104,11 +133,12 @@ impl VideoLane {
                         self.mailbox.discard(sink);
                     }
                 }
-                VideoCommand::Encoding { id, mut part } => {
-                    if let Some(sink) = self.sinks.by(|sink| sink.id() == id) {
-                        sink.set_encoding(&mut part);
-                    }
-                    self.mailbox.discard(part);
+                VideoCommand::Encoding { id, part } => {
+                    let unused = match self.sinks.by(|sink| sink.id() == id) {
+                        Some(sink) => sink.set_encoding(part),
+                        None => Some(part),
+                    };
+                    self.discard(unused);
                 }
                 VideoCommand::Route { sink: id, route } => {
                     if let Some(sink) = self.sinks.by(|sink| sink.id() == id) {
@@ -176,6 +206,12 @@ impl VideoLane {
         }
     }
 
+    fn discard<T: Send + 'static>(&mut self, part: Option<Box<T>>) {
+        if let Some(part) = part {
+            self.mailbox.discard(part);
+        }
+    }
+
     fn lose(&mut self, seen: Seen) {
         for (_, sink) in self.sinks.iter_mut().filter(|(_, sink)| sink.seen == Some(seen)) {
             sink.link(None);
@@ -192,6 +228,26 @@ impl VideoLane {
 }
 
 impl VideoLane {
+    /// Marks the sources that somebody sees.
+    fn watch(&mut self) {
+        for (_, sink) in self.sinks.iter_mut() {
+            match sink.seen {
+                Some(Seen::Source(slot)) => look_at(&mut self.sources, slot),
+                Some(Seen::View(slot)) => {
+                    if let Some(view) = self.views.at_mut(slot) {
+                        view.watched = true;
+                    }
+                }
+                None => {}
+            }
+        }
+        for (_, view) in self.views.iter_mut().filter(|(_, view)| view.watched) {
+            for slot in view.sources() {
+                look_at(&mut self.sources, slot);
+            }
+        }
+    }
+
     /// Puts each sink that sees something into the group of its form. Whoever led a group goes on to
     /// lead it; else the first one does.
     fn gather(&mut self, now: Instant) {
@@ -238,7 +294,7 @@ impl VideoLane {
         }
     }
 
-    /// Encodes what is new for a group and hands it to all in it.
+    /// Hands out what is new for a group, to be encoded.
     fn encode(&mut self, group: Group, now: Instant) {
         let Some((picture, seen_at, fresh)) = picture(&self.sources, &self.views, group.seen) else { return };
         let Some(lead) = self.sinks.at_mut(group.lead) else { return };
@@ -246,15 +302,52 @@ impl VideoLane {
             return;
         }
         let stamp = lead.stamp(if fresh { seen_at } else { nanos(now) });
-        let coded = match lead.encoding.prepare(picture, &group.form) {
-            Ok((old, _)) => {
-                if let Some(old) = old {
-                    self.mailbox.discard(old);
-                }
-                lead.encoding.encode(picture, stamp, group.keyframe)
+        let order = Order { picture: picture.clone(), form: group.form, stamp, keyframe: group.keyframe };
+        let ticket = self.ticket.next();
+        match lead.begin(order, ticket) {
+            Some(encoding) => self.hands.hand_out(Work::Encode { group, ticket, stamp, encoding }),
+            // The one before takes its time: the latest picture wins, and this one will not be it.
+            None if fresh => self.miss(group, Missing::Skipped),
+            None => {}
+        }
+    }
+
+    /// Takes back what the crew has done, as far as it is done by `until`.
+    fn join(&mut self, until: Option<Instant>, now: Instant) {
+        // Out of its place for as long as it gives to the rest of the lane.
+        let mut hands = std::mem::replace(&mut self.hands, Hands::away());
+        let overdue = hands.join_until(until, |work| match work {
+            Some(Work::Decode { slot, ticket, decoding }) => {
+                let unused = match self.sources.at_mut(slot) {
+                    Some(source) => source.finish(ticket, decoding),
+                    None => Some(decoding),
+                };
+                self.discard(unused);
             }
-            Err(_) => Coded::Refused,
+            Some(Work::Encode { group, ticket, stamp, encoding }) => {
+                self.deliver(group, ticket, stamp, encoding, now);
+            }
+            None => self.wakes.send(|slot| self.sinks.at(slot).map(VideoSink::outlet)),
+        });
+        self.hands = hands;
+        self.counters.overdue.fetch_add(u64::try_from(overdue).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Hands what was encoded for a group to all in it.
+    fn deliver(&mut self, group: Group, ticket: Ticket, stamp: i64, mut encoding: Box<Encoding>, now: Instant) {
+        let (coded, old) = encoding.finish();
+        self.discard(old);
+        let Some(lead) = self.sinks.at_mut(group.lead) else {
+            self.mailbox.discard(encoding);
+            return;
         };
+        if let Some(unused) = lead.finish(ticket, encoding) {
+            self.mailbox.discard(unused);
+            return;
+        }
+        if !lead.sees(group.seen) {
+            return;
+        }
         let missing = match coded {
             Coded::Unit { data, keyframe, size } => {
                 if keyframe {
@@ -280,6 +373,10 @@ impl VideoLane {
             Coded::NoRoom => Missing::NoRoom,
             Coded::Refused => Missing::Refused,
         };
+        self.miss(group, missing);
+    }
+
+    fn miss(&mut self, group: Group, missing: Missing) {
         for (_, sink) in self.sinks.iter_mut().filter(|(slot, sink)| group.has(*slot, sink)) {
             sink.miss(missing);
         }
@@ -293,7 +390,7 @@ impl Group {
     }
 }
 
-fn watch(sources: &mut Slots<VideoSource>, slot: usize) {
+fn look_at(sources: &mut Slots<VideoSource>, slot: usize) {
     if let Some(source) = sources.at_mut(slot) {
         source.watched = true;
     }
@@ -317,25 +414,23 @@ impl Lane for VideoLane {
     const CATCH_UP: u64 = 0;
 
     fn step(&mut self, now: Instant) {
-        self.take_commands();
-        for (_, sink) in self.sinks.iter_mut() {
-            match sink.seen {
-                Some(Seen::Source(slot)) => watch(&mut self.sources, slot),
-                Some(Seen::View(slot)) => {
-                    if let Some(view) = self.views.at_mut(slot) {
-                        view.watched = true;
-                    }
-                }
-                None => {}
-            }
-        }
-        for (_, view) in self.views.iter_mut().filter(|(_, view)| view.watched) {
-            for slot in view.sources() {
-                watch(&mut self.sources, slot);
-            }
-        }
+        let begun = self.hands.now();
         for (_, source) in self.sources.iter_mut() {
-            source.pull(now);
+            source.turn();
+        }
+        // What came too late for its step is welcome in this one.
+        self.join(None, now);
+        self.take_commands();
+        self.watch();
+        for slot in 0..self.sources.end() {
+            let ticket = self.ticket.next();
+            if let Some(decoding) = self.sources.at_mut(slot).and_then(|source| source.begin(now, ticket)) {
+                self.hands.hand_out(Work::Decode { slot, ticket, decoding });
+            }
+        }
+        self.join(begun.map(|begun| begun + DECODE_WITHIN), now);
+        for (_, source) in self.sources.iter_mut() {
+            source.ask(now);
         }
         for (_, view) in self.views.iter_mut() {
             view.compose(&self.sources, now);
@@ -345,7 +440,7 @@ impl Lane for VideoLane {
             self.encode(self.groups[at], now);
         }
         self.counters.encoders.store(u64::try_from(self.groups.len()).unwrap_or(u64::MAX), Relaxed);
-        self.wakes.send(|slot| self.sinks.at(slot).map(VideoSink::outlet));
+        self.join(begun.map(|begun| begun + ENCODE_WITHIN), now);
     }
 
     fn idle(&mut self) -> bool {

@@ -13,9 +13,9 @@ use super::engine::Engine;
 use super::handle::ClockFn;
 use super::lane::Lane;
 
-/// How much nicer than the sound the pictures are to it on a machine that is full: an encoder that
-/// computes for 10 ms must not make a tick late.
-const PICTURES_BEHIND: i32 = 5;
+/// How much nicer than the sound the lane of the pictures is on a machine that is full; the crew that
+/// decodes and encodes for it is nicer still.
+const PICTURES_BEHIND: i32 = 2;
 
 /// The two threads of an engine.
 pub(super) struct Workers {

@@ -7,12 +7,9 @@ use crosspoint_codecs::frame::EncodedFrame;
 use super::super::audio::LONGEST_TICK;
 use super::super::fit::Fit;
 use super::super::handle::EngineError;
-use super::super::packets::{Encoding, Packet, shared_encoding};
+use super::super::packets::{Encoding, PACKETS_A_TICK, Packet, shared_encoding};
 use super::super::parts::Codecs;
 use super::super::stats::{BusCounters, count};
-
-/// Packets that a rendition makes in one tick at most: the shortest are of 10 ms.
-const PACKETS_A_TICK: usize = 2;
 
 /// One form in which a mix is encoded for many. Never used twice in one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,14 +43,23 @@ impl Rendition {
         self.packets = [const { None }; PACKETS_A_TICK];
     }
 
-    pub(super) fn encode(&mut self, now: Instant, all: &[i16], rate: u32, counters: &BusCounters) {
+    /// Takes the mix of this tick: the first part of it. The others are [`Self::pack`], which somebody
+    /// of the crew may do, and [`Self::finish`].
+    pub(super) fn hear(&mut self, now: Instant, all: &[i16], rate: u32) {
         let mut room = [0; LONGEST_TICK];
         let tick = usize::try_from(self.encoding.rate / 50).unwrap_or(0).min(LONGEST_TICK);
         let block = &mut room[..tick];
         self.fit.render(all, rate, block);
         self.encoding.append(now, block);
-        for place in &mut self.packets {
-            match self.encoding.packet() {
+    }
+
+    pub(in crate::media) fn pack(&mut self) {
+        self.encoding.pack();
+    }
+
+    pub(super) fn finish(&mut self, counters: &BusCounters) {
+        for (place, packet) in self.packets.iter_mut().zip(self.encoding.made()) {
+            match packet {
                 Some(Packet::Frame(frame)) => *place = Some(frame),
                 Some(Packet::Silent) | None => {}
                 Some(Packet::Refused) => count(&counters.errors),
