@@ -172,6 +172,16 @@ pub struct Lane {
     pub members: u64,
     /// Encoders that work for them: streams that are sent the same share one.
     pub encoders: u64,
+    /// How full it is, in thousandths: from 900 on no new calls are taken. For pictures that of the
+    /// threads which decode and encode, for all workers together.
+    #[serde(default)]
+    pub load: u32,
+    /// By how many sizes pictures are made smaller because there is too much to do.
+    #[serde(default)]
+    pub lowered: u64,
+    /// Pictures that took longer than their step, which did not wait for them.
+    #[serde(default)]
+    pub overdue: u64,
     /// Steps so far.
     pub steps: u64,
     /// Those of them that were made up for right after a late wake.
@@ -322,6 +332,9 @@ impl From<LaneStats> for Lane {
         Self {
             members: stats.members,
             encoders: stats.encoders,
+            load: stats.load,
+            lowered: stats.lowered,
+            overdue: stats.overdue,
             steps: stats.steps,
             caught_up: stats.caught_up,
             jumped: stats.jumped,

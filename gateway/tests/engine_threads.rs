@@ -31,7 +31,16 @@ impl Wake for Bell {
 fn start() -> (EngineHandle, Clock) {
     let clock = Clock::start();
     let asked: ClockFn = Arc::new(move || clock.now());
-    (EngineHandle::start(&EngineConfig::default(), Arc::new(Registry::built_in()), asked.clone(), &Crew::start(2, &asked).unwrap()).unwrap(), clock)
+    (
+        EngineHandle::start(
+            &EngineConfig::default(),
+            Arc::new(Registry::built_in()),
+            asked.clone(),
+            &Crew::start(2, &asked).unwrap(),
+        )
+        .unwrap(),
+        clock,
+    )
 }
 
 struct Stream {

@@ -20,8 +20,9 @@ use crosspoint_codecs::kernels::mix::Gain;
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::media::port::{Arrival, Inlet, Outlet, RING, StreamId, Wake, Wishes};
 use crosspoint_gateway::media::{
-    BusConfig, BusId, Engine, EngineConfig, EngineHandle, Playback, Route, Timeline,
+    BusConfig, BusId, ClockFn, Crew, Engine, EngineConfig, EngineHandle, Playback, Route, Timeline,
 };
+use crosspoint_gateway::net::clock::Clock;
 
 struct Counting;
 
@@ -246,7 +247,28 @@ fn pictures(level: u8) -> MediaFormat {
 
 #[test]
 fn ten_thousand_ticks_touch_no_heap() {
-    let (mut engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+    calls(engine(None), 10_100);
+}
+
+/// The thread of the engine touches none either when others do a part of its work.
+#[test]
+fn ticks_with_a_crew_touch_no_heap() {
+    let clock = Clock::start();
+    let clock: ClockFn = Arc::new(move || clock.now());
+    let crew = Crew::start(3, &clock).unwrap();
+    calls(engine(Some(&crew)), 2_000);
+    room(engine(Some(&crew)), 2_500);
+}
+
+fn engine(crew: Option<&Crew>) -> (Engine, EngineHandle) {
+    let (config, codecs) = (EngineConfig::default(), Arc::new(Registry::built_in()));
+    match crew {
+        Some(crew) => Engine::with_crew(&config, codecs, crew),
+        None => Engine::new(&config, codecs),
+    }
+}
+
+fn calls((mut engine, handle): (Engine, EngineHandle), ticks: u64) {
     let formats = [
         sound(Codec::Opus, 20),
         sound(Codec::Pcmu, 30),
@@ -276,7 +298,7 @@ fn ten_thousand_ticks_touch_no_heap() {
     };
     route(&handle, &legs, 0);
     let mut touched = 0;
-    for tick in 0..10_100u64 {
+    for tick in 0..ticks {
         let now = START + tick * TICK;
         let turn = usize::try_from(tick / 50).unwrap();
         if tick % 50 == 0 {
@@ -313,15 +335,19 @@ fn ten_thousand_ticks_touch_no_heap() {
     for leg in &legs {
         let figures = handle.stats(leg.id);
         let (source, sink) = (figures.source.unwrap(), figures.sink.unwrap());
-        assert!(source.decoded > 100 && sink.encoded > 100, "{:?}: {source:?} {sink:?}", leg.id);
+        let least = ticks / 101;
+        assert!(source.decoded > least && sink.encoded > least, "{:?}: {source:?} {sink:?}", leg.id);
     }
     assert!(handle.stats(legs[0].id).source.unwrap().concealed > Duration::from_millis(100));
 }
 
 #[test]
 fn ten_thousand_ticks_of_a_room_touch_no_heap() {
+    room(engine(None), 10_100);
+}
+
+fn room((mut engine, handle): (Engine, EngineHandle), ticks: u64) {
     const BUS: BusId = BusId(3);
-    let (mut engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
     handle.add_bus(BUS, &BusConfig { talkers: 3, ..BusConfig::default() }).unwrap();
     // The first three are all that is better than G.722: the rate of the bus is theirs.
     let formats = [
@@ -344,7 +370,7 @@ fn ten_thousand_ticks_of_a_room_touch_no_heap() {
     };
     let mut legs: Vec<Leg> = Vec::new();
     let (mut touched, mut seen) = (0, [0u64; 4]);
-    for tick in 0..10_100u64 {
+    for tick in 0..ticks {
         let now = START + tick * TICK;
         let turn = usize::try_from(tick / 400).unwrap();
         if let Some(format) = formats.get(legs.len()) {
@@ -394,7 +420,7 @@ fn ten_thousand_ticks_of_a_room_touch_no_heap() {
         seen[usize::try_from(stats.talkers).unwrap().min(3)] += 1;
     }
     // All of it did happen: nobody talked, one, two, and as many as may, or one more while it fades.
-    assert!(seen.iter().all(|ticks| *ticks > 200), "{seen:?}");
+    assert!(seen.iter().all(|seen| *seen > ticks / 50), "{seen:?}");
     for leg in &legs {
         let figures = handle.stats(leg.id);
         let (source, sink) = (figures.source.unwrap(), figures.sink.unwrap());
@@ -405,7 +431,7 @@ fn ten_thousand_ticks_of_a_room_touch_no_heap() {
 
 #[test]
 fn rooms_of_those_who_tell_their_levels_touch_no_heap() {
-    let (mut engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+    let (mut engine, handle) = engine(None);
     let bus = BusId(1);
     let config = BusConfig { talkers: 3, members: 16, ..BusConfig::default() };
     handle.add_bus(bus, &config).unwrap();

@@ -103,9 +103,11 @@ fn table(status: &Status) -> String {
         for (name, lane) in [("audio", &worker.audio), ("video", &worker.video)] {
             let _ = writeln!(
                 out,
-                "engine    worker {index} {name}: {} streams, {} encoders, tick late p99 {:.2} ms, max {:.2} ms, {} left out",
+                "engine    worker {index} {name}: {} streams, {} encoders, load {} %{}, tick late p99 {:.2} ms, max {:.2} ms, {} left out",
                 lane.members,
                 lane.encoders,
+                lane.load / 10,
+                if lane.lowered > 0 { " (pictures are made smaller)" } else { "" },
                 millis(lane.late_p99_us),
                 millis(lane.late_max_us),
                 lane.jumped,

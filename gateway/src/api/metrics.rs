@@ -169,6 +169,12 @@ fn lanes(out: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
         "lane",
         &encoders,
     )?;
+    let load = "How full the fullest worker is, in thousandths: from 900 on no new calls are taken";
+    labelled(out, "load_permille", load, "lane", &all(|lane| lane.load.into()))?;
+    let lowered = "By how many sizes pictures are made smaller because there is too much to do";
+    labelled(out, "pictures_lowered", lowered, "lane", &all(|lane| lane.lowered))?;
+    let overdue = "Pictures of the worst worker that took longer than their step, which did not wait";
+    labelled(out, "pictures_overdue", overdue, "lane", &all(|lane| lane.overdue))?;
     let late = "Lateness of the worst worker's tick, 99 of 100, in microseconds";
     labelled(out, "tick_late_p99_us", late, "lane", &all(|lane| lane.late_p99_us))?;
     labelled(

@@ -122,7 +122,9 @@ impl Exchange {
         let began = SystemTime::now();
         let full = {
             let mut live = self.live();
-            let full = live.len() >= self.0.parts.calls || self.0.stop.borrow().is_some();
+            let full = live.len() >= self.0.parts.calls
+                || self.0.stop.borrow().is_some()
+                || self.0.parts.engines.iter().all(EngineHandle::is_full);
             if !full {
                 live.insert(number, Live { began, caller: leg.party.clone(), view: views });
                 self.0.empty.send_replace(live.len());

@@ -26,6 +26,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::Codec;
 
 use super::handle::ClockFn;
+use super::load::Share;
 
 #[cfg(test)]
 mod tests;
@@ -353,22 +354,25 @@ impl<P: Piece> Hands<P> {
     }
 
     /// The share of its time that the crew has worked since the last look, in thousandths; none
-    /// when that is too short ago.
-    pub(super) fn look(&mut self) -> Option<u32> {
-        let crew = self.crew.as_mut()?;
-        let (now, busy) = ((crew.hall.clock)(), crew.hall.busy.load(Ordering::Relaxed));
-        let passed = now.saturating_since(crew.looked.0);
-        if passed < LOOK_EVERY {
-            return None;
-        }
-        let worked = u128::from(busy - crew.looked.1);
-        crew.looked = (now, busy);
-        let threads = u128::try_from(crew.hall.places.len()).unwrap_or(1).max(1);
-        u32::try_from(worked * 1_000 / (passed.as_nanos() * threads).max(1)).ok()
+    /// when that is too short ago. None at all without a crew.
+    pub(super) fn look(&mut self) -> Option<Option<Share>> {
+        self.crew.as_mut().map(Hired::look)
     }
 }
 
 impl<P: Piece> Hired<P> {
+    fn look(&mut self) -> Option<Share> {
+        let (now, busy) = ((self.hall.clock)(), self.hall.busy.load(Ordering::Relaxed));
+        let passed = now.saturating_since(self.looked.0);
+        if passed < LOOK_EVERY {
+            return None;
+        }
+        let worked = u128::from(busy - self.looked.1);
+        self.looked = (now, busy);
+        let threads = u128::try_from(self.hall.places.len()).unwrap_or(1).max(1);
+        Share::try_from(worked * 1_000 / (passed.as_nanos() * threads).max(1)).ok()
+    }
+
     /// As much of `kept` as may be out, to the crew; one of it is woken for every `each` pieces.
     fn send(&mut self, kept: &mut Vec<P>, each: usize) -> usize {
         self.round += 1;

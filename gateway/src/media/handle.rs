@@ -15,6 +15,7 @@ use super::audio::AudioCommand;
 use super::crew::Crew;
 use super::fit::Fit;
 use super::lane::{Desk, Heap};
+use super::load::{FULL, Pressure};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
 use super::route::{BusId, Route, ViewId};
@@ -375,6 +376,13 @@ impl EngineHandle {
             source: registers.sources.get(&id).map(|entry| entry.counters.snapshot()),
             sink: registers.sinks.get(&id).map(|entry| entry.counters.snapshot()),
         }
+    }
+
+    /// Whether it should be given no more calls: its sound takes nearly all the time there is, or its
+    /// pictures do and cannot be made smaller. Those that it has go on.
+    pub fn is_full(&self) -> bool {
+        let WorkerStats { audio, video } = self.worker_stats();
+        audio.load >= FULL || video.load >= FULL && Pressure::is_last(video.lowered)
     }
 
     /// How well the engine keeps its time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 
+use super::load::Share;
 use super::port::Outlet;
 use super::stats::LaneCounters;
 
@@ -32,6 +33,11 @@ pub(super) trait Lane: Send {
 
     /// Frees what it no longer needs, for it has nobody to serve.
     fn clear(&self);
+
+    /// How full it is, where its time is not that of its steps.
+    fn look(&mut self) -> Option<Option<Share>> {
+        None
+    }
 
     /// Its figures.
     fn counters(&self) -> &Arc<LaneCounters>;

@@ -27,6 +27,7 @@ mod form;
 pub mod handle;
 mod hear;
 mod lane;
+mod load;
 mod packets;
 pub mod parts;
 mod player;

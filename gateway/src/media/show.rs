@@ -161,15 +161,17 @@ impl VideoSink {
         self.group.is_some_and(|(still, _)| still == seen)
     }
 
-    /// Takes its receiver's wishes; then the form that it wants of pictures of `size`.
-    pub(super) fn want(&mut self, size: (usize, usize), now: Instant) -> Form {
+    /// Takes its receiver's wishes; then the form that it wants of pictures of `size`, of which none
+    /// has more than `most` macroblocks.
+    pub(super) fn want(&mut self, size: (usize, usize), most: u32, now: Instant) -> Form {
         if self.outlet.wishes.take_keyframe_asked() {
             self.asked = true;
             if self.served.is_some_and(|served| now.saturating_since(served) < ASKS_AGAIN) {
                 self.lossy_until = now + LOSSY_FOR;
             }
         }
-        let (limits, estimate) = (self.limits, self.outlet.wishes.bitrate_limit());
+        let limits = Limits { max_fs: self.limits.max_fs.min(most), ..self.limits };
+        let estimate = self.outlet.wishes.bitrate_limit();
         match self.route {
             Route::Compose { .. } => {
                 let wanted = limits.shared(size, estimate, now < self.lossy_until);

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::load::Share;
 use super::port::StreamId;
 
 /// Figures of one stream inside the engine.
@@ -95,6 +96,12 @@ pub struct LaneStats {
     pub encoders: u64,
     /// Pictures whose decoding or encoding took longer than their step, which did not wait for them.
     pub overdue: u64,
+    /// How full it is: the share of its time that it works, in thousandths. For pictures that of the
+    /// threads which decode and encode them, for all engines together.
+    pub load: u32,
+    /// By how many sizes pictures are made smaller than their receivers would take them, because there
+    /// is too much to do.
+    pub lowered: u64,
 }
 
 /// How well an engine keeps its time.
@@ -245,22 +252,47 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 
-/// Buckets of the lateness histogram: powers of two of a microsecond, up to 2^24 us = 16.8 s.
-const LATENESS: usize = 25;
+/// Buckets of the lateness histogram: eight to each power of two of a microsecond, so that each is
+/// within an eighth of what it holds; up to 2^24 us = 16.8 s.
+const LATENESS: usize = 8 * (24 - 2);
 
 /// Written by one worker, read by anybody.
-#[derive(Debug, Default)]
+type Histogram = [AtomicU64; LATENESS];
+
+#[derive(Debug)]
 pub(super) struct LaneCounters {
     steps: AtomicU64,
     caught_up: AtomicU64,
     jumped: AtomicU64,
-    lateness: [AtomicU64; LATENESS],
+    lateness: Histogram,
     late_max: AtomicU64,
     busy_max: AtomicU64,
     busy: AtomicU64,
     pub(super) members: AtomicU64,
     pub(super) encoders: AtomicU64,
     pub(super) overdue: AtomicU64,
+    /// In thousandths.
+    load: AtomicU32,
+    pub(super) lowered: AtomicU64,
+}
+
+impl Default for LaneCounters {
+    fn default() -> Self {
+        Self {
+            steps: AtomicU64::default(),
+            caught_up: AtomicU64::default(),
+            jumped: AtomicU64::default(),
+            lateness: std::array::from_fn(|_| AtomicU64::default()),
+            late_max: AtomicU64::default(),
+            busy_max: AtomicU64::default(),
+            busy: AtomicU64::default(),
+            members: AtomicU64::default(),
+            encoders: AtomicU64::default(),
+            overdue: AtomicU64::default(),
+            load: AtomicU32::default(),
+            lowered: AtomicU64::default(),
+        }
+    }
 }
 
 impl LaneCounters {
@@ -271,10 +303,23 @@ impl LaneCounters {
         self.busy_max.fetch_max(busy, Relaxed);
     }
 
+    /// Halfway to what was measured last: one full half second is no full engine.
+    pub(super) fn measured(&self, share: Share) {
+        let before = self.load.load(Relaxed);
+        self.load.store(before.midpoint(share.min(1_000)), Relaxed);
+    }
+
+    /// Nobody is served any more.
+    pub(super) fn rest(&self) {
+        self.load.store(0, Relaxed);
+    }
+
+    pub(super) fn load(&self) -> Share {
+        self.load.load(Relaxed)
+    }
+
     pub(super) fn wake(&self, late: Duration) {
-        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-        let bits = usize::try_from(u64::BITS - micros.leading_zeros()).unwrap_or(LATENESS);
-        if let Some(bucket) = self.lateness.get(bits.min(LATENESS - 1)) {
+        if let Some(bucket) = self.lateness.get(bucket(late)) {
             count(bucket);
         }
         self.late_max.fetch_max(nanos(late), Relaxed);
@@ -300,18 +345,34 @@ impl LaneCounters {
             members: self.members.load(Relaxed),
             encoders: self.encoders.load(Relaxed),
             overdue: self.overdue.load(Relaxed),
+            load: self.load.load(Relaxed),
+            lowered: self.lowered.load(Relaxed),
         }
     }
+}
+
+/// The bucket of a lateness: by its highest four bits.
+fn bucket(late: Duration) -> usize {
+    let micros = usize::try_from(late.as_micros()).unwrap_or(usize::MAX);
+    let above = (usize::BITS - micros.leading_zeros()).saturating_sub(4) as usize;
+    (8 * above + (micros >> above)).min(LATENESS - 1)
+}
+
+/// The longest that falls into that bucket.
+fn edge(bucket: usize) -> Duration {
+    let above = (bucket / 8).saturating_sub(1);
+    let micros = ((bucket - 8 * above + 1) << above) - 1;
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 /// Upper edge of the bucket that holds the value below which `percent` of all lie.
 fn percentile(buckets: &[u64; LATENESS], percent: u64) -> Duration {
     let wanted = (buckets.iter().sum::<u64>() * percent).div_ceil(100);
     let mut seen = 0;
-    for (bits, held) in buckets.iter().enumerate() {
+    for (at, held) in buckets.iter().enumerate() {
         seen += held;
         if seen >= wanted && wanted > 0 {
-            return Duration::from_micros((1 << bits) - 1);
+            return edge(at);
         }
     }
     Duration::ZERO
@@ -335,8 +396,18 @@ mod tests {
         counters.wake(Duration::from_micros(700));
         counters.wake(Duration::from_millis(30));
         let stats = counters.snapshot();
-        assert_eq!(stats.late_p50, Duration::from_micros(63));
-        assert_eq!(stats.late_p99, Duration::from_micros(1023));
+        assert_eq!(stats.late_p50, Duration::from_micros(51));
+        assert_eq!(stats.late_p99, Duration::from_micros(703));
         assert_eq!(stats.late_max, Duration::from_millis(30));
+    }
+
+    #[test]
+    fn each_bucket_is_within_an_eighth_of_what_it_holds() {
+        for micros in (0..20_000).chain([1 << 20, (1 << 24) - 1]) {
+            let late = Duration::from_micros(micros);
+            let edge = edge(bucket(late));
+            assert!(edge >= late && edge.as_micros() <= late.as_micros() * 9 / 8, "{late:?} {edge:?}");
+        }
+        assert_eq!(bucket(Duration::MAX), LATENESS - 1);
     }
 }

@@ -23,6 +23,7 @@ use super::coder::{Coded, Encoding, Order};
 use super::crew::{Hands, Piece, Ticket};
 use super::form::Form;
 use super::lane::{Lane, Mailbox, Slots, Wakes};
+use super::load::{Pressure, Share};
 use super::port::StreamId;
 use super::route::{Route, ViewId};
 use super::see::{Decoding, VideoSource};
@@ -63,6 +64,7 @@ pub(super) struct VideoLane {
     wakes: Wakes,
     hands: Hands<Work>,
     ticket: Ticket,
+    pressure: Pressure,
 }
 
 /// A piece of the lane's work: a codec with what it is to do, and the slot to which it goes back.
@@ -106,6 +108,7 @@ impl VideoLane {
             wakes: Wakes::new(),
             hands,
             ticket: Ticket::default(),
+            pressure: Pressure::NEW,
         }
     }
 
@@ -252,13 +255,16 @@ impl VideoLane {
     /// lead it; else the first one does.
     fn gather(&mut self, now: Instant) {
         self.groups.clear();
+        self.pressure.follow(self.counters.load(), now);
+        self.counters.lowered.store(self.pressure.step(), Relaxed);
+        let most = self.pressure.max_fs();
         for leading in [true, false] {
             for (slot, sink) in self.sinks.iter_mut().filter(|(_, sink)| sink.leads == leading) {
                 sink.count_second(now);
                 let Some(seen) = sink.seen else { continue };
                 let picture = picture(&self.sources, &self.views, seen);
                 let Some((picture, _, _)) = picture else { continue };
-                let form = sink.want((picture.width(), picture.height()), now);
+                let form = sink.want((picture.width(), picture.height()), most, now);
                 let before = sink.group;
                 sink.enter(seen, form);
                 let joins = |it: &&mut Group| it.open && sink.shares() && (it.seen, it.form) == (seen, form);
@@ -334,7 +340,14 @@ impl VideoLane {
     }
 
     /// Hands what was encoded for a group to all in it.
-    fn deliver(&mut self, group: Group, ticket: Ticket, stamp: i64, mut encoding: Box<Encoding>, now: Instant) {
+    fn deliver(
+        &mut self,
+        group: Group,
+        ticket: Ticket,
+        stamp: i64,
+        mut encoding: Box<Encoding>,
+        now: Instant,
+    ) {
         let (coded, old) = encoding.finish();
         self.discard(old);
         let Some(lead) = self.sinks.at_mut(group.lead) else {
@@ -450,6 +463,10 @@ impl Lane for VideoLane {
 
     fn clear(&self) {
         self.mailbox.clear();
+    }
+
+    fn look(&mut self) -> Option<Option<Share>> {
+        self.hands.look()
     }
 
     fn counters(&self) -> &Arc<LaneCounters> {

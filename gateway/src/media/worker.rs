@@ -12,6 +12,7 @@ use rustix::thread::{ClockId, Timespec, clock_nanosleep_absolute};
 use super::engine::Engine;
 use super::handle::ClockFn;
 use super::lane::Lane;
+use super::load::Meter;
 
 /// How much nicer than the sound the lane of the pictures is on a machine that is full; the crew that
 /// decodes and encodes for it is nicer still.
@@ -85,6 +86,7 @@ fn run<L: Lane>(mut lane: L, clock: &dyn Fn() -> Instant, stopping: &AtomicBool)
         }
         let offset = Offset::now(clock);
         let mut due = clock();
+        let mut meter = Meter::new(due);
         while !lane.idle() && !stopping.load(Ordering::Acquire) {
             let now = clock();
             counters.wake(now.saturating_since(due));
@@ -95,9 +97,16 @@ fn run<L: Lane>(mut lane: L, clock: &dyn Fn() -> Instant, stopping: &AtomicBool)
                 lane.step(due);
                 due += L::PERIOD;
             }
-            counters.step(clock().saturating_since(now));
+            let end = clock();
+            let busy = end.saturating_since(now);
+            counters.step(busy);
+            let own = meter.note(end, busy);
+            if let Some(share) = lane.look().unwrap_or(own) {
+                counters.measured(share);
+            }
             offset.sleep_until(due);
         }
+        counters.rest();
     }
 }
 
