@@ -184,7 +184,10 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
-        let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in()));
+        Self::of(Engine::new(&EngineConfig::default(), Arc::new(Registry::built_in())))
+    }
+
+    pub fn of((engine, handle): (Engine, EngineHandle)) -> Self {
         Self { engine, handle, bell: Arc::default(), far: Vec::new(), cameras: Vec::new(), now: START }
     }
 

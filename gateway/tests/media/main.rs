@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "test signals are small")]
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+mod crew;
 mod far;
 mod listen;
 mod picture;
