@@ -1,11 +1,14 @@
 //! The handle: refusals, and what is freed when.
 
-use super::super::port::{RING, Wake, Wishes};
+use super::super::port::{Arrival, RING, Wake, Wishes};
 use super::super::route::Playback;
 use super::super::{Engine, lane};
 use super::*;
+use crosspoint_codecs::codec::VideoEncoding;
 use crosspoint_codecs::format::{AudioFormat, Codec, H264Profile, PacketizationMode, VideoFormat};
+use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime, Pool, VideoFrame};
 use crosspoint_codecs::registry::Registry;
+use std::time::Duration;
 
 struct Deaf;
 
@@ -106,4 +109,81 @@ fn parts_are_freed_by_the_next_call() {
     assert!(kept.upgrade().is_some(), "a step frees nothing");
     handle.remove(StreamId(1)).unwrap();
     assert!(kept.upgrade().is_none());
+}
+
+/// A keyframe of a grey picture of 720p.
+fn keyframe() -> EncodedFrame {
+    let MediaFormat::Video(format) = pictures() else { unreachable!("it is of pictures") };
+    let settings = VideoEncoding {
+        bitrate: 1_000_000,
+        frame_rate: 30.0,
+        profile: format.profile,
+        level: 31,
+        max_nal: None,
+    };
+    let mut encoder = Registry::built_in().video_encoder(&format, settings).unwrap();
+    let pool = Pool::new(1, VideoFrame::bytes(1_280, 720));
+    let picture = VideoFrame::new(&pool, 1_280, 720, |planes| {
+        planes.y.fill(90);
+        planes.u.fill(128);
+        planes.v.fill(128);
+    });
+    let mut room = vec![0; 200_000];
+    let encoded = encoder.encode(&picture.unwrap(), Duration::ZERO, &mut room).unwrap();
+    EncodedFrame {
+        kind: MediaKind::Main,
+        media_time: MediaTime(0),
+        duration: Duration::ZERO,
+        lost_before: 0,
+        keyframe: true,
+        level: None,
+        data: Data::from_slice(&room[..encoded.len]),
+    }
+}
+
+#[test]
+fn with_too_much_to_do_pictures_get_smaller_and_only_then_the_engine_is_full() {
+    let (mut engine, handle) = engine(8);
+    let (to, frames) = rtrb::RingBuffer::new(RING);
+    let mut to: rtrb::Producer<Arrival> = to;
+    let inlet = Inlet { frames, wishes: Arc::new(Wishes::default()) };
+    let (out, mut from) = rtrb::RingBuffer::new(RING);
+    let outlet = Outlet { frames: out, wishes: Arc::new(Wishes::default()), wake: Arc::new(Deaf) };
+    let id = StreamId(1);
+    handle.add_source(id, &Timeline::new(), &pictures(), inlet).unwrap();
+    handle.add_sink(id, MediaKind::Main, &pictures(), outlet).unwrap();
+    handle.route(id, Route::Transcode { source: id }).unwrap();
+    let frame = keyframe();
+    let (mut sizes, mut full) = (Vec::new(), Vec::new());
+    for second in 0..40u64 {
+        // Full for eight seconds, then idle.
+        (0..8).for_each(|_| handle.0.video.measured(if second < 8 { 1_000 } else { 0 }));
+        for step in 0..10 {
+            let now = Instant::from_millis(1_000 * (100 + second) + 100 * step);
+            let media_time = MediaTime(i64::try_from(now.as_nanos()).unwrap());
+            to.push(Arrival { at: now, frame: EncodedFrame { media_time, ..frame.clone() } }).unwrap();
+            engine.step(now);
+            while from.pop().is_ok() {}
+        }
+        let (stats, width) = (handle.worker_stats().video, handle.stats(id).sink.unwrap().width);
+        if sizes.last() != Some(&width) {
+            sizes.push(width);
+        }
+        if handle.is_full() {
+            full.push((width, stats.lowered));
+        }
+    }
+    assert_eq!(sizes.first(), Some(&1_280));
+    assert_eq!(sizes.last(), Some(&1_280), "and large again: {sizes:?}");
+    let smallest = *sizes.iter().min().unwrap();
+    assert!(smallest <= 416, "{sizes:?}");
+    assert!(
+        !full.is_empty() && full.iter().all(|(width, step)| (*width, *step) == (smallest, 3)),
+        "{full:?}"
+    );
+
+    // Sound cannot be made less: it is full when it is.
+    assert!(!handle.is_full());
+    (0..8).for_each(|_| handle.0.audio.measured(950));
+    assert!(handle.is_full());
 }
