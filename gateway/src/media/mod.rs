@@ -10,8 +10,9 @@
 //!
 //! An engine is two lanes, each stepped with `now`; a thread each runs them, and scenarios in
 //! virtual time call [`engine::Engine::step`]. Sound and pictures have threads of their own because
-//! one encoded picture takes longer than the whole sound of a tick may. One engine is one core or
-//! two: a process with more starts several, and a call stays within one.
+//! one encoded picture takes longer than the whole sound of a tick may. A call stays within one engine,
+//! but what takes long in it, decoding and encoding, is done by whatever thread of the [`Crew`] is free:
+//! a process has one crew for all its engines.
 
 mod activity;
 mod agc;
