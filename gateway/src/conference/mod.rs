@@ -11,6 +11,7 @@ pub mod layout;
 pub mod offer;
 pub mod order;
 pub mod plan;
+pub mod policy;
 pub mod scene;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
