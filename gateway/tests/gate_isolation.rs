@@ -206,7 +206,7 @@ impl Stream {
             Fault::Garbage => self.send(&clips.garbage[usize::try_from(number).unwrap() % 8], true, at, now),
             Fault::Sizes => {
                 let sizes = [&clips.large, &clips.good, &clips.bright];
-                if number % 30 == 0 {
+                if number.is_multiple_of(30) {
                     self.next = 0;
                 }
                 self.send_next(sizes[usize::try_from(number / 30).unwrap() % 3], at, now);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::call::{Call, CallRules, CallView, LegView};
 use super::graph::Graph;
+use super::service::Service;
 use crate::cause::{Cause, Reason};
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
 use crate::media::EngineHandle;
@@ -24,7 +25,7 @@ use crate::status::rfc3339;
 const OFFER_WAIT: Duration = Duration::from_secs(5);
 
 /// What the directory says of a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Resolution {
     /// Ring all of these; the first to answer wins.
     Dial {
@@ -32,6 +33,13 @@ pub enum Resolution {
         targets: Vec<Address>,
         /// The rule that lets it out, when one does.
         rule: Option<String>,
+        /// Why, for the log.
+        why: String,
+    },
+    /// A conference of that service takes it.
+    Enter {
+        /// Which.
+        service: Arc<Service>,
         /// Why, for the log.
         why: String,
     },
@@ -199,6 +207,11 @@ impl Exchange {
             Resolution::Dial { targets, rule, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
                 (targets, rule)
+            }
+            Resolution::Enter { why, .. } => {
+                tracing::warn!(called = caller.called, why, "conferences take no legs yet");
+                let cause = Cause::local(Reason::NotFound);
+                return ended(record, refuse(leg, cause).await, start.elapsed());
             }
             Resolution::Refuse { reason, why } => {
                 let word = reason.word();

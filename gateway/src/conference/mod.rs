@@ -13,6 +13,7 @@ pub mod order;
 pub mod plan;
 pub mod policy;
 pub mod scene;
+pub mod service;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
 pub use exchange::{Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving};

@@ -1,0 +1,106 @@
+//! What people call: meeting rooms, auditoriums, a test call. As the administrator set them up; what
+//! goes on in one is a conference.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::layout::Layout;
+use super::policy::{Door, Rules};
+use crate::alias::Alias;
+
+/// Parties of one conference at most, whatever the administrator says: more do not fit one bus.
+pub const MOST_PARTIES: usize = 1_000;
+
+/// Longest name, in characters.
+pub const LONGEST_NAME: usize = 250;
+
+/// What a service is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A virtual meeting room (S1): all see and hear all.
+    #[default]
+    Room,
+    /// A virtual auditorium (S1): guests see the hosts alone.
+    Auditorium,
+    /// Whoever calls hears and sees himself.
+    TestCall,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Room, Self::Auditorium, Self::TestCall];
+
+    /// Its word on the command line and in the management API.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Auditorium => "auditorium",
+            Self::TestCall => "test-call",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A word that is no kind of service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no kind of service; there are: room, auditorium, test-call")]
+pub struct UnknownKind(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| UnknownKind(word.to_owned()))
+    }
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What people see it called. No two services of a gateway have the same.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// What reaches it; at least one, and none that reaches another service.
+    pub aliases: Vec<Alias>,
+    /// Its PINs.
+    pub door: Door,
+    /// Limits and times. `tells_hosts` follows the door.
+    pub rules: Rules,
+    /// How hosts, and everybody in a room, are laid out.
+    pub layout: Layout,
+    /// How guests of an auditorium see the hosts.
+    pub guest_layout: Layout,
+    /// Parties that are mixed at a time; `None`: all who talk.
+    pub talkers: Option<usize>,
+    /// People may write to each other.
+    pub chat: bool,
+    /// Guests may show slides.
+    pub guests_present: bool,
+    /// Names are shown.
+    pub names: bool,
+}
+
+impl Service {
+    /// An open room of that name and alias, with every default.
+    pub fn new(name: impl Into<String>, alias: Alias) -> Self {
+        Self {
+            name: name.into(),
+            kind: Kind::Room,
+            aliases: vec![alias],
+            door: Door::OPEN,
+            rules: Rules::default(),
+            layout: Layout::default(),
+            guest_layout: Layout::default(),
+            talkers: Some(crate::media::BusConfig::default().talkers),
+            chat: true,
+            guests_present: true,
+            names: true,
+        }
+    }
+}
