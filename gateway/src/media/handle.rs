@@ -12,13 +12,14 @@ use crosspoint_codecs::compose::SceneError;
 use crosspoint_codecs::format::{MediaFormat, MediaKind};
 
 use super::audio::AudioCommand;
+use super::clip::{ClipId, Clips};
 use super::crew::Crew;
 use super::fit::Fit;
 use super::lane::{Desk, Heap};
 use super::load::{FULL, Pressure};
 use super::parts::Codecs;
 use super::port::{Inlet, Outlet, StreamId};
-use super::route::{BusId, Route, ViewId};
+use super::route::{BusId, Playback, Route, ViewId};
 use super::stats::{LaneCounters, SinkCounters, SourceCounters, StreamFigures, WorkerStats};
 use super::timeline::Timeline;
 use super::video::VideoCommand;
@@ -107,6 +108,7 @@ struct Registers {
     /// Renditions that were ever made.
     renditions: u64,
     views: HashSet<ViewId>,
+    clips: Clips,
     streams: usize,
 }
 
@@ -156,6 +158,7 @@ impl EngineHandle {
             buses: HashMap::new(),
             renditions: 0,
             views: HashSet::new(),
+            clips: Clips::default(),
             streams: config.streams,
         };
         Self(Arc::new(Shared {
@@ -369,6 +372,12 @@ impl EngineHandle {
         })
     }
 
+    /// Takes a clip for [`super::Playback::Clip`]: mono `samples` at `rate`. One that is there already is
+    /// replaced; whoever hears it hears it to its end.
+    pub fn add_clip(&self, id: ClipId, samples: Arc<[i16]>, rate: u32) -> Result<(), EngineError> {
+        self.with(|registers| registers.clips.add(id, samples, rate))
+    }
+
     /// What the engine knows of `id`.
     pub fn stats(&self, id: StreamId) -> StreamFigures {
         let registers = lock(&self.0.registers);
@@ -459,8 +468,13 @@ impl Registers {
     }
 
     /// What brings sink `id`, which wants `format`, to `route`.
-    fn routing(&self, id: StreamId, format: &MediaFormat, route: Route) -> Result<Command, EngineError> {
+    fn routing(&mut self, id: StreamId, format: &MediaFormat, route: Route) -> Result<Command, EngineError> {
         match (route, format) {
+            (Route::Play(Playback::Clip { clip, .. }), MediaFormat::Audio(to)) => {
+                let clip = self.clips.at(clip, to.codec.sample_rate())?;
+                let part = speak::routing(route, None, to, [None; 2], clip);
+                Ok(Command::Audio(AudioCommand::Route { sink: id, part }))
+            }
             (Route::Mix { bus }, MediaFormat::Audio(format)) => self.mixing(id, format, bus),
             (Route::Transcode { source }, _) => {
                 routing(id, format, route, self.sources.get(&source).map(|entry| &entry.format))
@@ -495,7 +509,7 @@ fn routing(
     Ok(match format {
         MediaFormat::Audio(to) => {
             let fit = from.map(|from| Fit::new(from, to.codec.sample_rate())).transpose()?;
-            let part = speak::routing(route, fit, to, [None; 2]);
+            let part = speak::routing(route, fit, to, [None; 2], Arc::default());
             Command::Audio(AudioCommand::Route { sink: id, part })
         }
         MediaFormat::Video(_) => Command::Video(VideoCommand::Route { sink: id, route }),

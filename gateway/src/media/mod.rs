@@ -18,6 +18,7 @@ mod activity;
 mod agc;
 mod audio;
 mod bus;
+mod clip;
 mod coder;
 mod comfort;
 mod crew;
@@ -47,6 +48,7 @@ mod view;
 mod worker;
 
 pub use activity::Activity;
+pub use clip::{ClipId, LONGEST_CLIP, MOST_CLIPS};
 pub use crew::Crew;
 pub use engine::Engine;
 pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};

@@ -1,6 +1,7 @@
 //! Sound that the engine makes itself.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use super::route::Playback;
 
@@ -23,22 +24,34 @@ pub(super) struct Player {
     /// The tone as a pointer that turns: one product a sample in place of a sine.
     pointer: (f64, f64),
     turn: (f64, f64),
+    /// At this rate.
+    clip: Arc<[i16]>,
 }
 
 impl Player {
-    pub(super) fn new(playback: Playback, rate: u32) -> Self {
+    /// For a sink of `rate`; `clip` is what a [`Playback::Clip`] plays.
+    pub(super) fn new(playback: Playback, rate: u32, clip: Arc<[i16]>) -> Self {
         let hertz = match playback {
-            Playback::Silence => 0.0,
+            Playback::Silence | Playback::Clip { .. } => 0.0,
             Playback::Ringback => RINGBACK_HERTZ,
             Playback::Tone { hertz } => f64::from(hertz),
         };
         // Above half the rate another tone would be heard.
         let hertz = if hertz * 2.0 < f64::from(rate) { hertz } else { 0.0 };
         let (sin, cos) = (TAU * hertz / f64::from(rate.max(1))).sin_cos();
-        Self { playback, rate: u64::from(rate.max(1)), at: 0, pointer: (1.0, 0.0), turn: (cos, sin) }
+        Self { playback, rate: u64::from(rate.max(1)), at: 0, pointer: (1.0, 0.0), turn: (cos, sin), clip }
     }
 
     pub(super) fn fill(&mut self, out: &mut [i16]) {
+        if matches!(self.playback, Playback::Clip { .. }) {
+            let from = usize::try_from(self.at).unwrap_or(usize::MAX).min(self.clip.len());
+            let rest = &self.clip[from..];
+            let (said, silent) = out.split_at_mut(out.len().min(rest.len()));
+            said.copy_from_slice(&rest[..said.len()]);
+            silent.fill(0);
+            self.at = self.at.saturating_add(u64::try_from(said.len()).unwrap_or(0));
+            return;
+        }
         for sample in out.iter_mut() {
             let ((x, y), (cos, sin)) = (self.pointer, self.turn);
             self.pointer = (x * cos - y * sin, x * sin + y * cos);
@@ -57,7 +70,7 @@ impl Player {
 
     fn gain(&self) -> f64 {
         match self.playback {
-            Playback::Silence => 0.0,
+            Playback::Silence | Playback::Clip { .. } => 0.0,
             Playback::Tone { .. } => 1.0,
             Playback::Ringback => {
                 let at = self.at % (RINGBACK_PERIOD * self.rate);
@@ -74,11 +87,12 @@ impl Player {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clip::ClipId;
     use super::*;
 
     fn made(playback: Playback, rate: u32, seconds: usize) -> Vec<i16> {
         let tick = usize::try_from(rate / 50).unwrap();
-        let mut player = Player::new(playback, rate);
+        let mut player = Player::new(playback, rate, (0..1_000).map(|n| n + 1).collect());
         let mut all = Vec::new();
         for _ in 0..seconds * 50 {
             let mut block = vec![1; tick];
@@ -115,6 +129,9 @@ mod tests {
         let last = &samples[samples.len() - 8_000..];
         assert!((8_200..=8_240).contains(&loudest(last)), "{}", loudest(last));
         assert_eq!(loudest(&made(Playback::Silence, 8_000, 1)), 0);
+        let clip = made(Playback::Clip { clip: ClipId(1), turn: 0 }, 8_000, 1);
+        assert!(clip[..1_000].iter().zip(1..).all(|(sample, n)| *sample == n), "each sample once");
+        assert_eq!(loudest(&clip[1_000..]), 0, "then silence");
         assert_eq!(loudest(&made(Playback::Tone { hertz: 5_000 }, 8_000, 1)), 0);
     }
 }

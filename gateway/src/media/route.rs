@@ -1,6 +1,7 @@
 //! What a sink gets from the engine. Relays are not here: they never pass the engine
 //! ([`super::port::Feed::Relay`]).
 
+use super::clip::ClipId;
 use super::port::StreamId;
 
 /// What one sink sends. A change takes effect at a tick boundary and fades; a sink's stamps run on
@@ -83,5 +84,12 @@ pub enum Playback {
     Tone {
         /// Its frequency; what the sink cannot carry (half its rate and above) is silence.
         hertz: u16,
+    },
+    /// A clip from its beginning, then silence. One that does not exist is silence.
+    Clip {
+        /// A clip of the same engine.
+        clip: ClipId,
+        /// Another turn plays the clip again; the same goes on with it.
+        turn: u32,
     },
 }

@@ -108,16 +108,17 @@ pub(super) fn sink(
     })
 }
 
-/// To `route` for a sink that wants `to`; what it hears comes through `fit`.
+/// To `route` for a sink that wants `to`; what it hears comes through `fit`, or is in `clip`.
 pub(super) fn routing(
     route: Route,
     fit: Option<Fit>,
     to: &AudioFormat,
     renditions: [Option<RenditionId>; 2],
+    clip: Arc<[i16]>,
 ) -> Box<Routing> {
     let (to, fit) = (to.codec.sample_rate(), fit.map(Box::new));
     let player = match route {
-        Route::Play(playback) => Some(Player::new(playback, to)),
+        Route::Play(playback) => Some(Player::new(playback, to, clip)),
         Route::Silence | Route::Transcode { .. } | Route::Mix { .. } | Route::Compose { .. } => None,
     };
     Box::new(Routing { route, to, fit, player, renditions })

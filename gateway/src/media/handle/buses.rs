@@ -282,7 +282,7 @@ impl Registers {
             .filter(|entry| entry.rate != 0)
             .map(|entry| Fit::of_sums(entry.rate, format.codec.sample_rate(), entry.limit))
             .transpose()?;
-        let part = speak::routing(Route::Mix { bus }, fit, format, renditions);
+        let part = speak::routing(Route::Mix { bus }, fit, format, renditions, Arc::default());
         Ok(Command::Audio(AudioCommand::Route { sink: id, part }))
     }
 
