@@ -154,6 +154,7 @@ impl Gateway {
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
+            fonts: None,
         });
         let door = SipDoor {
             legs,

@@ -154,7 +154,12 @@ impl Far {
     }
 
     pub(super) async fn told_to_hang_up(&mut self) -> Cause {
-        match self.told().await {
+        self.told_to_hang_up_within(Duration::from_secs(5)).await
+    }
+
+    pub(super) async fn told_to_hang_up_within(&mut self, time: Duration) -> Cause {
+        let told = tokio::time::timeout(time, self.commands.recv()).await;
+        match told.expect("a command").unwrap() {
             LegCommand::Hangup(cause) => cause,
             other => panic!("not a hang-up: {other:?}"),
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use super::call::{Call, CallRules, CallView, LegView};
 use super::graph::Graph;
+use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
@@ -91,6 +93,8 @@ pub struct ExchangeParts {
     pub calls: usize,
     /// Told of every finished call.
     pub recorder: Recorder,
+    /// A folder of fonts for names in pictures, beside those that are built in.
+    pub fonts: Option<PathBuf>,
 }
 
 /// The exchange of one gateway. Clones share it.
@@ -101,6 +105,7 @@ struct Inner {
     parts: ExchangeParts,
     next: AtomicU64,
     live: Mutex<BTreeMap<u64, Live>>,
+    rooms: Rooms,
     stop: watch::Sender<Option<Reason>>,
     empty: watch::Sender<usize>,
 }
@@ -113,12 +118,16 @@ struct Live {
 
 impl Exchange {
     /// An exchange without calls.
-    pub fn new(parts: ExchangeParts) -> Self {
+    pub fn new(mut parts: ExchangeParts) -> Self {
+        let stop = watch::channel(None).0;
+        let (engines, fonts) = (parts.engines.clone(), parts.fonts.take());
+        let rooms = Rooms::new(RoomsParts { engines, fonts }, stop.subscribe());
         Self(Arc::new(Inner {
             parts,
+            rooms,
             next: AtomicU64::new(1),
             live: Mutex::default(),
-            stop: watch::channel(None).0,
+            stop,
             empty: watch::channel(0).0,
         }))
     }
@@ -208,10 +217,10 @@ impl Exchange {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
                 (targets, rule)
             }
-            Resolution::Enter { why, .. } => {
-                tracing::warn!(called = caller.called, why, "conferences take no legs yet");
-                let cause = Cause::local(Reason::NotFound);
-                return ended(record, refuse(leg, cause).await, start.elapsed());
+            Resolution::Enter { service, why } => {
+                tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
+                record.answered_by = Some(service.name.clone());
+                return self.enter(&service, leg, record, view, start).await;
             }
             Resolution::Refuse { reason, why } => {
                 let word = reason.word();
@@ -276,6 +285,51 @@ impl Exchange {
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
         record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
         ended(record, outcome.cause, rang)
+    }
+
+    /// The call of one who has called a conference, to its end.
+    async fn enter(
+        self,
+        service: &Arc<Service>,
+        leg: Leg,
+        mut record: CallRecord,
+        view: watch::Sender<CallView>,
+        start: Instant,
+    ) -> (CallRecord, Cause, Duration) {
+        let mut answers = view.subscribe();
+        let over = self.0.rooms.enter(service, leg, view);
+        let moment = async {
+            let _ = answers.wait_for(|view| view.answered).await;
+            (Instant::now(), SystemTime::now())
+        };
+        tokio::pin!(over, moment);
+        let mut answered = None;
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                at = &mut moment, if answered.is_none() => answered = Some(at),
+                outcome = &mut over => break outcome,
+            }
+        };
+        let mut rang = start.elapsed();
+        let Ok(outcome) = outcome else {
+            return ended(record, Cause::local(Reason::Congestion), rang);
+        };
+        match answered.filter(|_| outcome.answered_by.is_some()) {
+            Some((at, wall)) => {
+                record.answered = Some(rfc3339(wall));
+                record.talk_seconds = at.elapsed().as_secs_f64();
+                rang = at - start;
+            }
+            None => record.answered_by = None,
+        }
+        record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
+        ended(record, outcome.cause, rang)
+    }
+
+    /// The conferences that are in progress.
+    pub fn rooms(&self) -> &Rooms {
+        &self.0.rooms
     }
 
     /// The engine with the fewest members: a call stays within one.

@@ -12,6 +12,8 @@ pub mod offer;
 pub mod order;
 pub mod plan;
 pub mod policy;
+pub mod prompts;
+pub mod room;
 pub mod scene;
 pub mod service;
 

@@ -42,6 +42,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
         rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
         calls: 1,
         recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
+        fonts: None,
     });
     exchange.accept(caller);
     far_caller.tells(LegEvent::Offered(Some(offer()))).await;

@@ -223,6 +223,11 @@ impl Policy {
         self.guests_muted
     }
 
+    /// The conference is over.
+    pub const fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     /// Guests may take back a host's mute.
     pub const fn guests_can_unmute(&self) -> bool {
         self.guests_can_unmute

@@ -1,0 +1,194 @@
+//! The rooms that are in progress: made when the first leg comes, gone with the last.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crosspoint_codecs::draw::text::Typesetter;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::{COMMANDS, Command, EVENTS, Room, RoomView};
+use crate::cause::Reason;
+use crate::conference::call::{CallView, Outcome};
+use crate::conference::fonts;
+use crate::conference::prompts;
+use crate::conference::service::Service;
+use crate::leg::Leg;
+use crate::media::EngineHandle;
+
+/// How long a room may take to say goodbye: SIP's timer F (RFC 3261 section 17.1.2.2) is 32 s, after
+/// which a leg gives up by itself.
+const GOODBYE: Duration = Duration::from_secs(35);
+
+/// What rooms are made of.
+pub struct RoomsParts {
+    /// What mixes and composes; at least one.
+    pub engines: Vec<EngineHandle>,
+    /// A folder of fonts for names, beside those that are built in.
+    pub fonts: Option<PathBuf>,
+}
+
+/// The rooms of one gateway. Clones share them.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    engines: Vec<EngineHandle>,
+    fonts: Option<PathBuf>,
+    /// Loaded when the first conference begins: fonts of the machine may take 20 MiB.
+    text: OnceLock<Arc<Mutex<Typesetter>>>,
+    /// Buses and views, over all engines.
+    numbers: Arc<AtomicU64>,
+    /// By the name of the service.
+    live: Mutex<HashMap<String, Live>>,
+    stop: watch::Receiver<Option<Reason>>,
+}
+
+struct Live {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<RoomView>,
+}
+
+impl Rooms {
+    /// No room yet. `stop` ends all of them from outside.
+    pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
+        let RoomsParts { engines, fonts } = parts;
+        for engine in &engines {
+            if let Err(fault) = prompts::install(engine) {
+                tracing::error!(%fault, "prompts cannot be played");
+            }
+        }
+        Self(Arc::new(Inner {
+            engines,
+            fonts,
+            text: OnceLock::new(),
+            numbers: Arc::default(),
+            live: Mutex::default(),
+            stop,
+        }))
+    }
+
+    /// The conference of `service` takes `leg` over. The receiver is told when the leg is over; it is
+    /// dropped without a word when the room has too much to do.
+    pub fn enter(
+        &self,
+        service: &Arc<Service>,
+        leg: Leg,
+        view: watch::Sender<CallView>,
+    ) -> oneshot::Receiver<Outcome> {
+        let (done, over) = oneshot::channel();
+        let mut live = self.live();
+        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service));
+        if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
+            room.commands.try_send(Command::Enter { leg, view, done })
+        {
+            tracing::warn!(service = service.name, "a conference does not keep up");
+        }
+        over
+    }
+
+    /// Tells the conference of a service something; false when there is none, or it does not keep up.
+    pub fn tell(&self, service: &str, command: Command) -> bool {
+        self.live().get(service).is_some_and(|room| room.commands.try_send(command).is_ok())
+    }
+
+    /// What goes on, by service.
+    pub fn views(&self) -> Vec<(String, RoomView)> {
+        let views =
+            self.live().iter().map(|(name, room)| (name.clone(), room.view.borrow().clone())).collect();
+        let mut views: Vec<(String, RoomView)> = views;
+        views.sort_by(|one, other| one.0.cmp(&other.0));
+        views
+    }
+
+    fn open(&self, service: &Arc<Service>) -> Live {
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (told, events) = mpsc::channel(EVENTS);
+        let (view, views) = watch::channel(RoomView::default());
+        let load = || Arc::new(Mutex::new(fonts::typesetter(self.0.fonts.as_deref())));
+        let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
+        let room = Room::new(service.clone(), self.engine(), numbers, text, told, view);
+        let span = tracing::info_span!("conference", service = service.name);
+        tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
+        Live { commands, view: views }
+    }
+
+    async fn run(
+        self,
+        mut room: Room,
+        mut orders: mpsc::Receiver<Command>,
+        mut events: mpsc::Receiver<(super::PartyId, crate::leg::LegEvent)>,
+    ) {
+        let name = room.service.name.clone();
+        let mut stop = self.0.stop.clone();
+        let mut goodbye: Option<Instant> = None;
+        loop {
+            // Legs come under the same lock, so none comes to a room that has just gone.
+            if room.is_empty() && orders.is_empty() {
+                let mut live = self.live();
+                if orders.is_empty() && !events.is_closed() {
+                    live.remove(&name);
+                    return;
+                }
+            }
+            let tick = room.next_tick();
+            tokio::select! {
+                Some(command) = orders.recv() => room.command(command),
+                Some((party, event)) = events.recv() => room.event(party, event),
+                () = until(tick) => room.tick(),
+                reason = stopped(&mut stop), if goodbye.is_none() => {
+                    room.halt(reason);
+                    goodbye = Some(Instant::now() + GOODBYE);
+                }
+                () = until(goodbye), if goodbye.is_some() => {
+                    self.live().remove(&name);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The engine with the fewest members: a conference stays within one.
+    fn engine(&self) -> EngineHandle {
+        let members = |engine: &EngineHandle| {
+            let stats = engine.worker_stats();
+            stats.audio.members + stats.video.members
+        };
+        // There is always one: the facade starts at least one.
+        let quietest = self.0.engines.iter().min_by_key(|engine| members(engine));
+        quietest.unwrap_or_else(|| &self.0.engines[0]).clone()
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rooms").field("live", &self.live().len()).finish_non_exhaustive()
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<Reason>>) -> Reason {
+    loop {
+        if let Some(reason) = *stop.borrow_and_update() {
+            return reason;
+        }
+        if stop.changed().await.is_err() {
+            return Reason::Shutdown;
+        }
+    }
+}
