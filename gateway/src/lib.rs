@@ -14,3 +14,4 @@ pub mod records;
 pub mod registrar;
 pub mod routing;
 pub mod status;
+pub mod uuid;

@@ -6,16 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::kernels::mix::Gain;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use self::attendee::{Attendee, Numbers, Stage};
+use self::attendee::{Attendee, Invitation, Numbers, Stage};
 use self::keypad::Command as Key;
 use self::reception::{Reception, Step};
 use self::studio::{Sight, Slate, Studio, composition};
@@ -24,14 +26,15 @@ use super::layout::Layout;
 use super::offer::offer_for;
 use super::order::{Order, SelfView};
 use super::policy::{
-    Actor, Answer, Change, Deed, Denied, Entry, Exit, Knock, Party, PartyId, Place, Policy, Role, Rules,
+    Actor, Answer, Change, Deed, Denied, Entry, Exit, Full, Knock, Party, PartyId, Place, Policy, Role, Rules,
 };
 use super::prompts::Prompt;
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
-use crate::leg::{Leg, LegCommand, LegEvent, LegId};
+use crate::leg::{Leg, LegCommand, LegEvent, LegId, Origin};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
+use crate::uuid::Uuid;
 
 mod attendee;
 mod keypad;
@@ -55,6 +58,10 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// well; each leg has a bound of its own before.
 const COMMANDS: usize = 64;
 const EVENTS: usize = 256;
+/// Messages that wait for who reads them. Overflow: he who is too slow loses the oldest.
+const SAID: usize = 256;
+/// Numbers of those who have no leg have this bit; no leg's number has.
+const CONTROL: u64 = 1 << 62;
 
 /// What a room is told.
 #[derive(Debug)]
@@ -77,8 +84,77 @@ pub enum Command {
         /// Told what came of it.
         reply: oneshot::Sender<Result<(), Denied>>,
     },
+    /// Somebody comes by the client API alone; the door has been asked before.
+    Join {
+        /// What he is called.
+        name: String,
+        /// What the door said.
+        role: Role,
+        /// Where his requests come from.
+        source: Option<SocketAddr>,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Joined, Full>>,
+    },
+    /// Somebody who came so leaves.
+    Leave(PartyId),
+    /// Calls somebody into the conference, with a leg that rings already.
+    Invite {
+        /// His leg.
+        leg: Leg,
+        /// What he comes as.
+        role: Role,
+        /// The conference goes on while he is there.
+        keeps: bool,
+        /// Told his number in the roster.
+        reply: oneshot::Sender<Uuid>,
+    },
+    /// Sends keys to somebody's leg.
+    Keys(PartyId, String),
+    /// Somebody writes: to all, or to one.
+    Say {
+        /// Who.
+        from: PartyId,
+        /// To whom, if not to all.
+        to: Option<PartyId>,
+        /// The kind of what is written: "text/plain".
+        kind: String,
+        /// What.
+        text: String,
+    },
     /// Another layout, for hosts and for guests.
     Layout(Layout, Layout),
+}
+
+/// Somebody has come by the client API.
+#[derive(Debug)]
+pub struct Joined {
+    /// Who he is here.
+    pub id: PartyId,
+    /// And in the roster.
+    pub uuid: Uuid,
+    /// Where he is.
+    pub place: Place,
+    /// What goes on.
+    pub view: watch::Receiver<RoomView>,
+    /// What is written. Who reads too slowly loses the oldest.
+    pub said: broadcast::Receiver<Said>,
+}
+
+/// Something that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// By whom.
+    pub from: PartyId,
+    /// In the roster.
+    pub uuid: Uuid,
+    /// What he is called.
+    pub name: String,
+    /// To whom, if not to all.
+    pub to: Option<PartyId>,
+    /// The kind of what is written.
+    pub kind: String,
+    /// What.
+    pub text: String,
 }
 
 /// What a room tells whoever watches.
@@ -90,21 +166,56 @@ pub struct RoomView {
     pub guests_muted: bool,
     /// A host is or was there, or is not needed.
     pub started: bool,
-    /// Everybody who is in or waits, in the order in which they came.
+    /// Everybody who is there in whatever way, in the order of their legs.
     pub parties: Vec<PartyView>,
-    /// Who is asked for a PIN.
-    pub at_the_door: usize,
-    /// The layout.
-    pub layout: Layout,
+    /// The layouts of hosts (and of everybody in a room) and of guests.
+    pub layouts: [Layout; 2],
+    /// Who is seen first, and so on.
+    pub stage: Vec<PartyId>,
 }
 
-/// One of them.
+/// Somebody.
 #[derive(Clone, Debug)]
 pub struct PartyView {
-    /// Role, place, mute and so on.
-    pub party: Party,
-    /// Its leg.
+    /// Who he is here.
+    pub id: PartyId,
+    /// And in the roster.
+    pub uuid: Uuid,
+    /// What he is called on screens.
+    pub name: String,
+    /// When he came.
+    pub since: SystemTime,
+    /// Where he is.
+    pub at: At,
+    /// Role, place, mute and so on, once he is in or waits.
+    pub party: Option<Party>,
+    /// What he comes as, if we have called him.
+    pub invited_as: Option<Role>,
+    /// His leg; without streams for one who has none.
     pub leg: LegView,
+    /// He has no leg, but the client API.
+    pub control_only: bool,
+    /// When a hand was raised and a spotlight turned on him, by the clock of the wall.
+    pub hand: Option<SystemTime>,
+    /// See `hand`.
+    pub spotlight: Option<SystemTime>,
+    /// Why he goes, once that is clear.
+    pub exit: Option<Exit>,
+}
+
+/// Where somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// His phone rings.
+    Connecting,
+    /// He is asked for a PIN.
+    Door,
+    /// He waits for a host, or to be let in.
+    Waiting,
+    /// He is in.
+    In,
+    /// He is on his way out.
+    Leaving,
 }
 
 /// A room in progress.
@@ -124,6 +235,9 @@ struct Room {
     changed: bool,
     told: mpsc::Sender<(PartyId, LegEvent)>,
     view: watch::Sender<RoomView>,
+    said: broadcast::Sender<Said>,
+    numbers: Numbers,
+    began_at: SystemTime,
 }
 
 impl Room {
@@ -138,7 +252,7 @@ impl Room {
         let layouts = [service.layout, service.guest_layout];
         Self {
             policy: Policy::new(rules(&service)),
-            studio: Studio::new(engine, service.talkers, numbers, text),
+            studio: Studio::new(engine, service.talkers, numbers.clone(), text),
             attendees: BTreeMap::new(),
             all: order(layouts[0]),
             hosts: order(layouts[1]),
@@ -149,6 +263,9 @@ impl Room {
             changed: false,
             told,
             view,
+            said: broadcast::channel(SAID).0,
+            numbers,
+            began_at: SystemTime::now(),
             service,
         }
     }
@@ -175,15 +292,95 @@ impl Room {
                 let _ = reply.send(done);
                 self.carry_out();
             }
+            Command::Join { name, role, source, reply } => self.join(name, role, source, reply),
+            Command::Leave(id) => {
+                let now = self.now();
+                self.policy.leave(now, id);
+                self.carry_out();
+            }
+            Command::Invite { leg, role, keeps, reply } => {
+                let invitation = Invitation { role, keeps };
+                let (id, party, commands) = self.follow(leg);
+                let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands);
+                attendee.invited = Some(invitation);
+                // Who asked may be gone.
+                let _ = reply.send(attendee.uuid);
+                self.attendees.insert(attendee.id, attendee);
+                self.changed = true;
+            }
+            Command::Keys(id, keys) => {
+                if let Some(attendee) = self.attendees.get_mut(&id) {
+                    keys.chars().for_each(|key| attendee.tell(LegCommand::SendDtmf(key)));
+                }
+            }
+            Command::Say { from, to, kind, text } => {
+                let here = |it: &&Attendee| matches!(it.stage, Stage::In);
+                if let Some(speaker) = self.attendees.get(&from).filter(here) {
+                    let (uuid, name) = (speaker.uuid, speaker.name().to_owned());
+                    // Nobody may read.
+                    let _ = self.said.send(Said { from, uuid, name, to, kind, text });
+                }
+            }
             Command::Layout(hosts, guests) => self.lay_out([hosts, guests]),
         }
     }
 
     /// A leg has called: it is answered at once, so that it hears us.
     fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
+        let (id, party, commands) = self.follow(leg);
+        let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands).watched(view, done);
+        if self.policy.parties().len() >= self.service.rules.parties {
+            attendee.hang_up(Cause::local(Reason::Congestion));
+        } else {
+            attendee.tell(LegCommand::Answer(offer_for(None)));
+        }
+        self.attendees.insert(attendee.id, attendee);
+    }
+
+    /// Somebody has come by the client API.
+    fn join(
+        &mut self,
+        name: String,
+        role: Role,
+        source: Option<SocketAddr>,
+        reply: oneshot::Sender<Result<Joined, Full>>,
+    ) {
+        let now = self.now();
+        let number = LegId(CONTROL | self.numbers.fetch_add(1, Ordering::Relaxed));
+        let who = crate::leg::Party {
+            protocol: "api",
+            origin: Origin::Incoming,
+            address: String::new(),
+            name,
+            called: self.service.name.clone(),
+            device: None,
+            signalling: source,
+            transport: "tls",
+            hops: 0,
+        };
+        let attendee = Attendee::new(number, who, SystemTime::now());
+        let (id, uuid) = (attendee.id, attendee.uuid);
+        self.attendees.insert(id, attendee);
+        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: true });
+        self.carry_out();
+        let joined = entered.map(|place| {
+            self.show();
+            Joined { id, uuid, place, view: self.view.subscribe(), said: self.said.subscribe() }
+        });
+        if joined.is_err() {
+            self.attendees.remove(&id);
+        }
+        if let Err(Ok(joined)) = reply.send(joined) {
+            // Who asked is gone: so is he.
+            self.policy.leave(now, joined.id);
+            self.carry_out();
+        }
+    }
+
+    /// The events of `leg` go to the room from now on.
+    fn follow(&self, leg: Leg) -> (LegId, crate::leg::Party, mpsc::Sender<LegCommand>) {
         let Leg { id, party, commands, mut events, .. } = leg;
-        let mut attendee = Attendee::new(id, party, commands, view, done);
-        let (party, told) = (attendee.id, self.told.clone());
+        let (number, told) = (PartyId(id.0), self.told.clone());
         tokio::spawn(async move {
             // A leg that vanishes without a word is a fault of ours, and over all the same.
             let mut last = LegEvent::Ended(Cause::local(Reason::Internal));
@@ -192,18 +389,13 @@ impl Room {
                     last = event;
                     break;
                 }
-                if told.send((party, event)).await.is_err() {
+                if told.send((number, event)).await.is_err() {
                     return;
                 }
             }
-            let _ = told.send((party, last)).await;
+            let _ = told.send((number, last)).await;
         });
-        if self.policy.parties().len() >= self.service.rules.parties {
-            attendee.hang_up(Cause::local(Reason::Congestion));
-        } else {
-            attendee.tell(LegCommand::Answer(offer_for(None)));
-        }
-        self.attendees.insert(party, attendee);
+        (id, party, commands)
     }
 
     fn event(&mut self, id: PartyId, event: LegEvent) {
@@ -248,8 +440,12 @@ impl Room {
 
     /// Somebody stands at the door.
     fn knock(&mut self, id: PartyId, now: Instant) {
+        if let Some(Invitation { role, keeps }) = self.attendees.get(&id).and_then(|it| it.invited) {
+            self.enter(id, now, Entry { role, invited: true, keeps });
+            return;
+        }
         match self.service.door.answer(Knock::Silent) {
-            Answer::Enter(role) => self.enter(id, now, role),
+            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: true }),
             Answer::AskPin { guests_without } => {
                 if let Some(attendee) = self.attendees.get_mut(&id) {
                     attendee.stage = Stage::AtTheDoor(Reception::new(now, guests_without));
@@ -280,7 +476,7 @@ impl Room {
             Step::Say(prompt) => attendee.say(now, prompt),
             Step::Enter(role) => {
                 attendee.saying = None;
-                self.enter(id, now, role);
+                self.enter(id, now, Entry { role, invited: false, keeps: true });
             }
             Step::Refuse { say } => attendee.say_goodbye(now, Some(say), Cause::local(Reason::Forbidden)),
         }
@@ -288,13 +484,16 @@ impl Room {
         self.sound(id);
     }
 
-    fn enter(&mut self, id: PartyId, now: Instant, role: Role) {
+    fn enter_as(&mut self, id: PartyId, now: Instant, entry: Entry) -> Result<Place, Full> {
         if self.policy.is_over() {
             // The last conference is over but for its goodbyes: this is the next one.
             self.policy = Policy::new(rules(&self.service));
         }
-        let entry = Entry { role, invited: false, keeps: true };
-        if self.policy.enter(now, id, entry).is_err()
+        self.policy.enter(now, id, entry)
+    }
+
+    fn enter(&mut self, id: PartyId, now: Instant, entry: Entry) {
+        if self.enter_as(id, now, entry).is_err()
             && let Some(attendee) = self.attendees.get_mut(&id)
         {
             attendee.say_goodbye(now, None, Cause::local(Reason::Congestion));
@@ -394,13 +593,14 @@ impl Room {
                 attendee.stage = Stage::In;
                 let alone = self.policy.parties().iter().filter(|it| it.place == Place::In).count() == 1;
                 attendee.say(now, if alone { Prompt::Alone } else { Prompt::Welcome });
-                let leg = attendee.leg;
-                self.all.join(leg);
+                if !attendee.is_control_only() {
+                    self.all.join(attendee.leg);
+                }
             }
             Place::In => {}
         }
         let leg = attendee.leg;
-        if party.place == Place::In && party.role == Role::Host {
+        if party.place == Place::In && party.role == Role::Host && !attendee.is_control_only() {
             self.hosts.join(leg);
         } else {
             self.hosts.leave(leg);
@@ -422,10 +622,16 @@ impl Room {
             Exit::Removed(_) | Exit::Over(_) => Some(Prompt::Ended),
         };
         let cause = Cause::local(if exit == Exit::Waited { Reason::NoAnswer } else { Reason::Hangup });
+        attendee.exit = Some(exit);
         attendee.say_goodbye(now, prompt, cause);
         let leg = attendee.leg;
         self.forget(leg);
         self.sound(id);
+        // Who has no leg has nothing to say goodbye to; who watches is told of his exit first.
+        if self.attendees.get(&id).is_some_and(Attendee::is_control_only) {
+            self.show();
+            self.attendees.remove(&id);
+        }
     }
 
     /// Has somebody be heard, and hear, as he should.
@@ -562,17 +768,31 @@ impl Room {
     }
 
     fn show(&self) {
-        let parties = self.policy.parties().iter().filter_map(|party| {
-            Some(PartyView { party: *party, leg: self.attendees.get(&party.id)?.leg_view() })
+        let wall = |at: Instant| self.began_at + Duration::from_nanos(at.as_nanos());
+        let parties = self.attendees.values().map(|it| {
+            let party = self.policy.party(it.id).copied();
+            PartyView {
+                id: it.id,
+                uuid: it.uuid,
+                name: it.name().to_owned(),
+                since: it.since,
+                at: it.at(),
+                party,
+                invited_as: it.invited.map(|it| it.role),
+                leg: it.leg_view(),
+                control_only: it.is_control_only(),
+                hand: party.and_then(|it| it.hand).map(wall),
+                spotlight: party.and_then(|it| it.spotlight).map(wall),
+                exit: it.exit,
+            }
         });
-        let door = self.attendees.values().filter(|it| matches!(it.stage, Stage::AtTheDoor(_)));
         self.view.send_replace(RoomView {
             locked: self.policy.locked(),
             guests_muted: self.policy.guests_muted(),
             started: self.policy.started(),
             parties: parties.collect(),
-            at_the_door: door.count(),
-            layout: self.layouts[0],
+            layouts: self.layouts,
+            stage: self.all.seated().map(|leg| PartyId(leg.0)).collect(),
         });
         self.attendees.values().for_each(Attendee::show);
     }

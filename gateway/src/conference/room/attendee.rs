@@ -1,28 +1,35 @@
 //! One party of a room: its leg, where it is, and what it is told.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::{Direction, MediaKind};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::At;
 use super::keypad::Keypad;
 use super::reception::Reception;
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, LegView, Outcome, StreamView};
-use crate::conference::policy::PartyId;
+use crate::conference::policy::{Exit, PartyId, Role};
 use crate::conference::prompts::Prompt;
 use crate::leg::{LegCommand, LegId, LegStream, Party};
 use crate::media::port::StreamId;
+use crate::uuid::Uuid;
 
 /// Somebody who has called.
 pub(super) struct Attendee {
     pub(super) id: PartyId,
+    pub(super) uuid: Uuid,
     pub(super) leg: LegId,
     pub(super) who: Party,
-    commands: mpsc::Sender<LegCommand>,
+    pub(super) since: SystemTime,
+    /// What he comes as once his phone is answered, if we have called him.
+    pub(super) invited: Option<Invitation>,
+    /// `None`: he has no leg. He sees and does everything by the client API.
+    commands: Option<mpsc::Sender<LegCommand>>,
     pub(super) streams: Vec<LegStream>,
     pub(super) stage: Stage,
     pub(super) keypad: Keypad,
@@ -32,16 +39,24 @@ pub(super) struct Attendee {
     pub(super) turn: u32,
     /// When his call is ended by us, and why.
     pub(super) leaving: Option<(Instant, Cause)>,
-    hung_up: bool,
+    pub(super) exit: Option<Exit>,
+    pub(super) hung_up: Option<Cause>,
     /// For who watches the leg's call.
-    view: watch::Sender<CallView>,
+    view: Option<watch::Sender<CallView>>,
     done: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What somebody whom we have called comes as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Invitation {
+    pub(super) role: Role,
+    pub(super) keeps: bool,
 }
 
 /// Where somebody is.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Our answer is on its way.
+    /// Our answer is on its way, or his phone rings.
     Arriving,
     /// He is asked for a PIN.
     AtTheDoor(Reception),
@@ -54,36 +69,50 @@ pub(super) enum Stage {
 }
 
 impl Attendee {
-    pub(super) fn new(
-        leg: LegId,
-        who: Party,
-        commands: mpsc::Sender<LegCommand>,
-        view: watch::Sender<CallView>,
-        done: oneshot::Sender<Outcome>,
-    ) -> Self {
+    /// `since` is when he came.
+    pub(super) fn new(leg: LegId, who: Party, since: SystemTime) -> Self {
         Self {
             id: PartyId(leg.0),
+            uuid: Uuid::random(),
             leg,
             who,
-            commands,
+            since,
+            invited: None,
+            commands: None,
             streams: Vec::new(),
             stage: Stage::Arriving,
             keypad: Keypad::default(),
             saying: None,
             turn: 0,
             leaving: None,
-            hung_up: false,
-            view,
-            done: Some(done),
+            exit: None,
+            hung_up: None,
+            view: None,
+            done: None,
         }
+    }
+
+    /// His leg is told by `commands`.
+    #[must_use]
+    pub(super) fn with_leg(self, commands: mpsc::Sender<LegCommand>) -> Self {
+        Self { commands: Some(commands), ..self }
+    }
+
+    /// `view` is told of his call as it goes, `done` when it is over.
+    #[must_use]
+    pub(super) fn watched(self, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) -> Self {
+        Self { view: Some(view), done: Some(done), ..self }
+    }
+
+    /// He is there by the client API alone (S6): no tile, no port.
+    pub(super) const fn is_control_only(&self) -> bool {
+        self.commands.is_none()
     }
 
     /// Never waited for: a leg that waits for us with a full queue of its own would wait for ever.
     pub(super) fn tell(&mut self, command: LegCommand) {
-        if self.hung_up {
-            return;
-        }
-        if let Err(TrySendError::Full(command)) = self.commands.try_send(command) {
+        let Some(commands) = self.commands.as_ref().filter(|_| self.hung_up.is_none()) else { return };
+        if let Err(TrySendError::Full(command)) = commands.try_send(command) {
             match command {
                 LegCommand::SendDtmf(_) | LegCommand::RequestKeyframe(_) => {}
                 _ => self.hang_up(Cause::local(Reason::Congestion)),
@@ -92,11 +121,13 @@ impl Attendee {
     }
 
     pub(super) fn hang_up(&mut self, cause: Cause) {
-        if !std::mem::replace(&mut self.hung_up, true)
-            && let Err(TrySendError::Full(command)) = self.commands.try_send(LegCommand::Hangup(cause))
-        {
+        if self.hung_up.replace(cause).is_some() {
+            return;
+        }
+        let Some(commands) = &self.commands else { return };
+        if let Err(TrySendError::Full(command)) = commands.try_send(LegCommand::Hangup(cause)) {
             // A leg that is gone tells so by its own last event.
-            let commands = self.commands.clone();
+            let commands = commands.clone();
             tokio::spawn(async move { commands.send(command).await });
         }
     }
@@ -107,7 +138,7 @@ impl Attendee {
             return;
         }
         self.stage = Stage::Leaving;
-        let heard = prompt.filter(|_| !self.hung_up && self.sink(MediaKind::Audio).is_some());
+        let heard = prompt.filter(|_| self.hung_up.is_none() && self.sink(MediaKind::Audio).is_some());
         if let Some(prompt) = heard {
             self.say(now, prompt);
         }
@@ -145,6 +176,17 @@ impl Attendee {
         if self.who.name.is_empty() { &self.who.address } else { &self.who.name }
     }
 
+    /// Where he is, for who watches.
+    pub(super) const fn at(&self) -> At {
+        match self.stage {
+            Stage::Arriving => At::Connecting,
+            Stage::AtTheDoor(_) => At::Door,
+            Stage::Waiting => At::Waiting,
+            Stage::In => At::In,
+            Stage::Leaving => At::Leaving,
+        }
+    }
+
     /// What feeds his streams, in a word, and why.
     fn route(&self, kind: MediaKind) -> (&'static str, &'static str) {
         match (&self.stage, kind) {
@@ -172,8 +214,10 @@ impl Attendee {
 
     /// Tells who watches.
     pub(super) fn show(&self) {
-        let leg = self.leg_view();
-        self.view.send_replace(CallView { answered: leg.answered, legs: vec![leg] });
+        if let Some(view) = &self.view {
+            let leg = self.leg_view();
+            view.send_replace(CallView { answered: leg.answered, legs: vec![leg] });
+        }
     }
 
     /// His call is over.

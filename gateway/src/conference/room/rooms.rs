@@ -97,6 +97,13 @@ impl Rooms {
         self.live().get(service).is_some_and(|room| room.commands.try_send(command).is_ok())
     }
 
+    /// The same, and begins a conference if there is none; false when it does not keep up.
+    pub fn open_and_tell(&self, service: &Arc<Service>, command: Command) -> bool {
+        let mut live = self.live();
+        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service));
+        room.commands.try_send(command).is_ok()
+    }
+
     /// What goes on, by service.
     pub fn views(&self) -> Vec<(String, RoomView)> {
         let views =

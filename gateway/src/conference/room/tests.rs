@@ -55,8 +55,8 @@ impl Scene {
     fn places(&self) -> (Vec<u64>, Vec<u64>) {
         let view = self.view();
         let of = |place| {
-            let there = view.parties.iter().filter(|it| it.party.place == place);
-            there.map(|it| it.party.id.0).collect()
+            let there = view.parties.iter().filter(|it| it.party.is_some_and(|it| it.place == place));
+            there.map(|it| it.id.0).collect()
         };
         (of(Place::In), of(Place::Waiting))
     }
@@ -95,7 +95,7 @@ async fn an_open_room_takes_everybody_and_is_gone_with_the_last() {
     let scene = scene(None, None);
     let (one, other) = (scene.call(1).await, scene.call(2).await);
     assert_eq!(scene.places(), (vec![1, 2], vec![]));
-    assert!(scene.view().parties.iter().all(|it| it.party.role == Role::Host), "S18");
+    assert!(scene.view().parties.iter().all(|it| it.party.unwrap().role == Role::Host), "S18");
     assert!(one.view.borrow().answered);
     let outcome = one.goes().await;
     assert_eq!((outcome.cause, outcome.answered_by), (Cause::remote(Reason::Hangup), Some(LegId(1))));
@@ -114,13 +114,13 @@ async fn an_open_room_takes_everybody_and_is_gone_with_the_last() {
 async fn s22_pins_by_keypad_give_roles_and_three_wrong_ones_end_the_call() {
     let scene = scene(Some("1234"), Some("5678"));
     let (host, guest) = (scene.call(1).await, scene.call(2).await);
-    assert_eq!(scene.view().at_the_door, 2);
+    assert!(scene.view().parties.iter().all(|it| it.at == At::Door));
     guest.keys("5678#").await;
     assert_eq!(scene.places(), (vec![], vec![2]), "S20: no host is there");
     host.keys("1234#").await;
-    assert_eq!(scene.places(), (vec![2, 1], vec![]));
-    let roles: Vec<_> = scene.view().parties.iter().map(|it| it.party.role).collect();
-    assert_eq!(roles, [Role::Guest, Role::Host]);
+    assert_eq!(scene.places(), (vec![1, 2], vec![]));
+    let roles: Vec<_> = scene.view().parties.iter().map(|it| it.party.unwrap().role).collect();
+    assert_eq!(roles, [Role::Host, Role::Guest]);
 
     let mut guesser = scene.call(3).await;
     guesser.keys("1111#2222#").await;
@@ -204,4 +204,86 @@ async fn a_leg_that_vanishes_is_out() {
     assert_eq!(one.over.await.unwrap().cause, Cause::local(Reason::Internal));
     settle().await;
     assert_eq!(scene.places(), (vec![2], vec![]));
+}
+
+impl Scene {
+    async fn join(&self, name: &str, role: Role) -> Joined {
+        let (reply, told) = oneshot::channel();
+        let join = Command::Join { name: name.into(), role, source: None, reply };
+        assert!(self.rooms.open_and_tell(&self.service, join));
+        told.await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s6_who_comes_by_the_client_api_takes_no_tile_and_does_as_he_may() {
+    let scene = scene(Some("1234"), None);
+    let mut host = scene.join("Alice", Role::Host).await;
+    let guest = scene.call(1).await;
+    guest.keys("#").await;
+    assert_eq!(scene.places().0.len(), 2);
+    let view = host.view.borrow_and_update().clone();
+    assert_eq!(view.stage, [PartyId(1)], "only the leg is to be seen");
+    let own = view.parties.iter().find(|it| it.id == host.id).unwrap();
+    assert!(own.control_only && own.leg.streams.is_empty() && own.name == "Alice");
+    scene.act(Actor::Party(host.id), Deed::Mute(PartyId(1), true)).await.unwrap();
+    assert!(host.view.has_changed().unwrap());
+    // What is written goes to all; who is no more there says nothing.
+    let say = |from| Command::Say { from, to: None, kind: "text/plain".into(), text: "hello".into() };
+    assert!(scene.rooms.tell(&scene.service.name, say(host.id)));
+    assert!(scene.rooms.tell(&scene.service.name, say(PartyId(77))));
+    settle().await;
+    let said = host.said.try_recv().unwrap();
+    assert_eq!((said.name.as_str(), said.text.as_str(), said.uuid), ("Alice", "hello", host.uuid));
+    assert!(host.said.try_recv().is_err());
+    // The host leaves: a minute later it is over.
+    assert!(scene.rooms.tell(&scene.service.name, Command::Leave(host.id)));
+    settle().await;
+    assert_eq!(scene.places(), (vec![1], vec![]));
+    let mut guest = guest;
+    assert_eq!(guest.far.told_to_hang_up_within(Duration::from_secs(70)).await.reason, Reason::Hangup);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s33_who_is_called_is_in_the_roster_while_it_rings_and_comes_as_he_was_invited() {
+    let scene = scene(Some("1234"), None);
+    let host = scene.join("Alice", Role::Host).await;
+    let (leg9, mut far) = leg(9);
+    let (reply, told) = oneshot::channel();
+    let invite = Command::Invite { leg: leg9, role: Role::Guest, keeps: true, reply };
+    assert!(scene.rooms.tell(&scene.service.name, invite));
+    let uuid = told.await.unwrap();
+    settle().await;
+    let at = |scene: &Scene| scene.view().parties.iter().find(|it| it.uuid == uuid).map(|it| it.at);
+    assert_eq!(at(&scene), Some(At::Connecting));
+    far.tells(LegEvent::Ringing).await;
+    far.tells(LegEvent::Answered(streams(90, Direction::SendRecv).0)).await;
+    settle().await;
+    assert_eq!(at(&scene), Some(At::In));
+    assert_eq!(scene.view().parties[0].party.unwrap().role, Role::Guest);
+    // S36.
+    assert!(scene.rooms.tell(&scene.service.name, Command::Keys(PartyId(9), "1#".into())));
+    assert!(matches!(far.told().await, LegCommand::SendDtmf('1')));
+    assert!(matches!(far.told().await, LegCommand::SendDtmf('#')));
+    // S27: invited ones wait as well while it is locked.
+    scene.act(Actor::Party(host.id), Deed::Lock(true)).await.unwrap();
+    let (leg8, second) = leg(8);
+    let (reply, told) = oneshot::channel();
+    scene
+        .rooms
+        .tell(&scene.service.name, Command::Invite { leg: leg8, role: Role::Guest, keeps: true, reply });
+    told.await.unwrap();
+    second.tells(LegEvent::Answered(streams(80, Direction::SendRecv).0)).await;
+    settle().await;
+    assert_eq!(scene.places().1, [8]);
+    // One who does not pick up is gone.
+    let (leg7, third) = leg(7);
+    let (reply, told) = oneshot::channel();
+    scene
+        .rooms
+        .tell(&scene.service.name, Command::Invite { leg: leg7, role: Role::Host, keeps: true, reply });
+    told.await.unwrap();
+    third.ends(Cause::remote(Reason::Busy)).await;
+    settle().await;
+    assert!(scene.view().parties.iter().all(|it| it.id != PartyId(7)));
 }
