@@ -164,6 +164,12 @@ pub struct RoomView {
     pub locked: bool,
     /// Guests are muted.
     pub guests_muted: bool,
+    /// They may take that back.
+    pub guests_can_unmute: bool,
+    /// There is a host PIN: hosts and guests are told apart.
+    pub tells_hosts: bool,
+    /// Names are shown.
+    pub names: bool,
     /// A host is or was there, or is not needed.
     pub started: bool,
     /// Everybody who is there in whatever way, in the order of their legs.
@@ -172,6 +178,8 @@ pub struct RoomView {
     pub layouts: [Layout; 2],
     /// Who is seen first, and so on.
     pub stage: Vec<PartyId>,
+    /// Who speaks.
+    pub speaker: Option<PartyId>,
 }
 
 /// Somebody.
@@ -789,10 +797,14 @@ impl Room {
         self.view.send_replace(RoomView {
             locked: self.policy.locked(),
             guests_muted: self.policy.guests_muted(),
+            guests_can_unmute: self.policy.guests_can_unmute(),
+            tells_hosts: self.service.door.tells_hosts(),
+            names: self.service.names,
             started: self.policy.started(),
             parties: parties.collect(),
             layouts: self.layouts,
             stage: self.all.seated().map(|leg| PartyId(leg.0)).collect(),
+            speaker: self.all.speaker(self.now()).map(|leg| PartyId(leg.0)),
         });
         self.attendees.values().for_each(Attendee::show);
     }
