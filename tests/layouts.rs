@@ -97,6 +97,23 @@ fn slates_and_other_shapes_look_as_they_did() {
 }
 
 #[test]
+fn a_party_whose_pictures_stay_away_looks_like_one_without_a_camera() {
+    let canvas = Canvas::new(1280, 720).unwrap();
+    let mut text = typesetter();
+    let parties: Vec<Party> = (0..5).map(party).collect();
+    let voices: Vec<Party> = parties.iter().map(|it| Party { source: None, ..it.clone() }).collect();
+    let mut drawn = |parties: &[Party], feeds: &[Feed<'_>]| {
+        let scene = scene(Layout::OneAndSeven, canvas, parties, &Look::default(), &mut text);
+        let pool = Pool::new(2, VideoFrame::bytes(canvas.width(), canvas.height()));
+        Composer::new(scene).unwrap().compose(feeds, &pool).unwrap()
+    };
+    let avatars = drawn(&voices, &[]);
+    assert!(drawn(&parties, &[]) == avatars, "no picture came yet");
+    let stalled = [Feed { stalled: true, ..Feed::default() }; 5];
+    assert!(drawn(&parties, &stalled) == avatars, "they came and stay away");
+}
+
+#[test]
 fn the_comparison_sees_a_name_that_is_missing_and_forgives_rounding() {
     let canvas = Canvas::new(1280, 720).unwrap();
     let parties: Vec<Party> = (0..5).map(party).collect();
@@ -133,7 +150,8 @@ fn composed(
 ) -> VideoFrame {
     let pictures: Vec<_> =
         parties.iter().enumerate().map(|(n, it)| it.source.map(|(_, size)| source(n, size))).collect();
-    let feeds: Vec<_> = pictures.iter().map(|it| Feed { picture: it.as_ref(), fresh: true }).collect();
+    let feeds: Vec<_> =
+        pictures.iter().map(|it| Feed { picture: it.as_ref(), fresh: true, stalled: false }).collect();
     let mut composer = Composer::new(scene(layout, canvas, parties, look, text)).unwrap();
     let pool = Pool::new(2, VideoFrame::bytes(canvas.width(), canvas.height()));
     let picture = composer.compose(&feeds, &pool).unwrap();

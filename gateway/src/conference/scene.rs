@@ -17,8 +17,8 @@ pub struct Party {
     pub name: String,
     /// What is shown when no font has a letter of the name: its alias.
     pub alias: String,
-    /// The number of its pictures' source and their size in pixels. `None`: sound alone, so that an
-    /// avatar stands in.
+    /// The number of its pictures' source and their size in pixels; an avatar stands in for it until
+    /// the first one comes and while it has stalled. `None`: sound alone, so that the avatar is all.
     pub source: Option<(usize, (usize, usize))>,
     /// It is the one who speaks.
     pub speaks: bool,
@@ -82,15 +82,14 @@ pub fn scene(layout: Layout, canvas: Canvas, parties: &[Party], look: &Look, tex
     for (place, party) in places.iter().zip(parties) {
         let area = place.area;
         let name = shown_name(party, text);
-        let content = match place.fit.zip(party.source) {
-            Some((fit, (source, size))) => {
-                let ground = GROUND.yuv();
-                Content::Live(Live { source, size, crop: fit.crop, inside: fit.inside, ground })
+        let avatar = pieces::avatar(text, name, area.width, area.height);
+        let ground = GROUND.yuv();
+        let content = match (place.fit.zip(party.source), avatar) {
+            (Some((fit, (source, size))), stand_in) => {
+                Content::Live(Live { source, size, crop: fit.crop, inside: fit.inside, ground, stand_in })
             }
-            None => match pieces::avatar(text, name, area.width, area.height) {
-                Some(picture) => Content::Still(picture),
-                None => Content::Plain(GROUND.yuv()),
-            },
+            (None, Some(avatar)) => Content::Still(avatar),
+            (None, None) => Content::Plain(ground),
         };
         // One party alone fills the canvas: nothing to be parted from, nobody to be told from.
         let mut overlays =

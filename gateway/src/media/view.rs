@@ -96,7 +96,8 @@ impl View {
         for ((feed, pending), slot) in feeds.iter_mut().zip(&mut part.pending).zip(&part.slots) {
             let picture = slot.and_then(|slot| sources.at(slot)).and_then(VideoSource::picture);
             *pending |= picture.is_some_and(|(_, _, fresh)| fresh);
-            *feed = Feed { picture: picture.map(|(picture, _, _)| picture), fresh: *pending };
+            let picture = picture.map(|(picture, _, _)| picture);
+            *feed = Feed { picture, fresh: *pending, stalled: false };
             news |= *pending;
         }
         if !watched || !news || now < self.next {

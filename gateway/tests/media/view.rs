@@ -27,6 +27,7 @@ fn side_by_side() -> Picture {
             crop: Area { x: 160, y: 0, width: 320, height: 360 },
             inside: area,
             ground: Colour::BLACK,
+            stand_in: None,
         };
         Tile { area, content: Content::Live(live), overlays: Vec::new() }
     };
