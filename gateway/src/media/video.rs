@@ -325,7 +325,7 @@ impl VideoLane {
         let overdue = hands.join_until(until, |work| match work {
             Some(Work::Decode { slot, ticket, decoding }) => {
                 let unused = match self.sources.at_mut(slot) {
-                    Some(source) => source.finish(ticket, decoding),
+                    Some(source) => source.finish(ticket, decoding, now),
                     None => Some(decoding),
                 };
                 self.discard(unused);

@@ -164,7 +164,7 @@ fn copy(picture: &VideoFrame) -> VideoFrame {
     .unwrap()
 }
 
-fn psnr(one: &VideoFrame, other: &VideoFrame) -> f64 {
+pub fn psnr(one: &VideoFrame, other: &VideoFrame) -> f64 {
     let squares: f64 =
         one.y().iter().zip(other.y()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 / (squares / one.y().len() as f64).max(1e-9)).log10()
