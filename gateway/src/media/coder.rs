@@ -71,6 +71,7 @@ pub(super) fn encoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<
         profile: format.profile,
         level: limits.level,
         max_nal: limits.max_nal,
+        sharp: false,
     };
     let scaled = usize::try_from(limits.max_fs).unwrap_or(0).saturating_mul(MACROBLOCK);
     Ok(Box::new(Encoding {

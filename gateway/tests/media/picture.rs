@@ -191,6 +191,7 @@ impl Scene {
             profile: H264Profile::ConstrainedBaseline,
             level: 40,
             max_nal: None,
+            sharp: false,
         };
         let pool = || Pool::new(3, VideoFrame::bytes(1920, 1088));
         self.cameras.push(Camera {
