@@ -10,5 +10,6 @@ mod listen;
 mod picture;
 mod room;
 mod silent;
+mod slides;
 mod sound;
 mod view;

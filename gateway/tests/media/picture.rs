@@ -179,11 +179,23 @@ impl Scene {
         wants: VideoFormat,
         timeline: &Timeline,
     ) -> usize {
+        self.look_at(MediaKind::Main, size, rate, wants, timeline)
+    }
+
+    /// The same for pictures of any kind.
+    pub fn look_at(
+        &mut self,
+        kind: MediaKind,
+        size: (usize, usize),
+        rate: u64,
+        wants: VideoFormat,
+        timeline: &Timeline,
+    ) -> usize {
         let id = StreamId(1_000 + self.cameras.len() as u64);
         let (rings, inlet, outlet) = rings(&self.bell);
         let sends = MediaFormat::Video(h264(40, PacketizationMode::NonInterleaved));
         self.handle.add_source(id, timeline, &sends, inlet).unwrap();
-        self.handle.add_sink(id, MediaKind::Main, &MediaFormat::Video(wants.clone()), outlet).unwrap();
+        self.handle.add_sink(id, kind, &MediaFormat::Video(wants.clone()), outlet).unwrap();
         let registry = Registry::built_in();
         let encoding = VideoEncoding {
             bitrate: 3_000_000,
