@@ -9,6 +9,7 @@ mod far;
 mod listen;
 mod picture;
 mod room;
+mod selfview;
 mod silent;
 mod slides;
 mod sound;
