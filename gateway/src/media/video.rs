@@ -458,7 +458,11 @@ impl Lane for VideoLane {
 
     fn idle(&mut self) -> bool {
         self.take_commands();
-        self.sources.len() + self.sinks.len() == 0
+        let idle = self.sources.len() + self.sinks.len() == 0;
+        if idle {
+            self.counters.encoders.store(0, Relaxed);
+        }
+        idle
     }
 
     fn clear(&self) {
