@@ -10,6 +10,7 @@ mod listen;
 mod picture;
 mod room;
 mod selfview;
+mod sharing;
 mod silent;
 mod slides;
 mod sound;

@@ -54,7 +54,7 @@ fn plain(width: usize, height: usize, luma: u8) -> VideoFrame {
 }
 
 /// Two cameras that send, and viewers with these formats who only look.
-fn room(viewers: &[VideoFormat]) -> (Scene, Vec<usize>) {
+pub fn room(viewers: &[VideoFormat]) -> (Scene, Vec<usize>) {
     let mut scene = Scene::new();
     let cameras: Vec<usize> =
         (0..2).map(|_| look(&mut scene, h264(31, PacketizationMode::NonInterleaved))).collect();
@@ -76,7 +76,7 @@ fn look(scene: &mut Scene, format: VideoFormat) -> usize {
     scene.look(SIZE, 30, format, &Timeline::new())
 }
 
-fn limited(bits: u32) -> VideoFormat {
+pub fn limited(bits: u32) -> VideoFormat {
     VideoFormat { max_bitrate: Some(bits), ..h264(31, PacketizationMode::NonInterleaved) }
 }
 
