@@ -17,7 +17,8 @@ fn compose(criterion: &mut Criterion) {
         for (layout, count) in [(Layout::Four, 4), (Layout::OneAndSeven, 8)] {
             let canvas = Canvas::new(width, height).expect("an even size");
             let pictures: Vec<VideoFrame> = (0..count).map(source).collect();
-            let feeds: Vec<_> = pictures.iter().map(|it| Feed { picture: Some(it), fresh: true }).collect();
+            let feeds: Vec<_> =
+                pictures.iter().map(|it| Feed { picture: Some(it), fresh: true, stalled: false }).collect();
             let parties: Vec<Party> = (0..count)
                 .map(|n| Party {
                     name: format!("Participant {n}"),

@@ -39,6 +39,7 @@ fn codec(criterion: &mut Criterion) {
             profile: H264Profile::ConstrainedBaseline,
             level: 31,
             max_nal: None,
+            sharp: false,
         };
         let mut encoder = Encoder::new(encoding).expect("an encoder");
         let mut out = vec![0; 1 << 20];

@@ -75,6 +75,7 @@ fn a_picture_goes_through_what_was_linked() {
         profile: H264Profile::ConstrainedBaseline,
         level: 31,
         max_nal: None,
+        sharp: false,
     };
     let format = VideoFormat {
         codec: Codec::H264,

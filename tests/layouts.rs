@@ -12,13 +12,13 @@ use std::fs;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use crosspoint_codecs::compose::{Composer, Feed};
+use crosspoint_codecs::compose::{Composer, Feed, Scene as Picture};
 use crosspoint_codecs::draw::Rgb;
 use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::frame::{Pool, VideoFrame};
 use crosspoint_codecs::kernels::scale::Scaler;
 use crosspoint_gateway::conference::layout::{Canvas, Layout};
-use crosspoint_gateway::conference::scene::{Look, Party, Slate, scene};
+use crosspoint_gateway::conference::scene::{Look, Party, Slate, Slides, scene, scene_with_slides};
 
 /// Mean difference of a channel that another rounding may make, 0 to 255.
 const MEAN: f64 = 0.4;
@@ -97,6 +97,41 @@ fn slates_and_other_shapes_look_as_they_did() {
 }
 
 #[test]
+fn slides_are_the_largest_and_whole() {
+    let mut text = typesetter();
+    let mut goldens = Goldens::open();
+    let canvas = Canvas::new(1280, 720).unwrap();
+    for (count, size) in [(1, (1920, 1080)), (2, (1024, 768)), (8, (1280, 720))] {
+        let parties: Vec<Party> = (0..count).map(party).collect();
+        let banner = (count == 8).then(|| "This call is recorded for training".to_owned());
+        let look = Look { banner, ..Look::default() };
+        let slides = Slides { source: count, size };
+        let scene = scene_with_slides(Layout::FiveAndSeven, canvas, slides, &parties, &look, &mut text);
+        let mut pictures = pictures(&parties);
+        pictures.push(Some(source(30, size)));
+        goldens.hold(&format!("slides-{count}"), &drawn(canvas, scene, &pictures));
+    }
+    goldens.close();
+}
+
+#[test]
+fn a_party_whose_pictures_stay_away_looks_like_one_without_a_camera() {
+    let canvas = Canvas::new(1280, 720).unwrap();
+    let mut text = typesetter();
+    let parties: Vec<Party> = (0..5).map(party).collect();
+    let voices: Vec<Party> = parties.iter().map(|it| Party { source: None, ..it.clone() }).collect();
+    let mut drawn = |parties: &[Party], feeds: &[Feed<'_>]| {
+        let scene = scene(Layout::OneAndSeven, canvas, parties, &Look::default(), &mut text);
+        let pool = Pool::new(2, VideoFrame::bytes(canvas.width(), canvas.height()));
+        Composer::new(scene).unwrap().compose(feeds, &pool).unwrap()
+    };
+    let avatars = drawn(&voices, &[]);
+    assert!(drawn(&parties, &[]) == avatars, "no picture came yet");
+    let stalled = [Feed { stalled: true, ..Feed::default() }; 5];
+    assert!(drawn(&parties, &stalled) == avatars, "they came and stay away");
+}
+
+#[test]
 fn the_comparison_sees_a_name_that_is_missing_and_forgives_rounding() {
     let canvas = Canvas::new(1280, 720).unwrap();
     let parties: Vec<Party> = (0..5).map(party).collect();
@@ -131,10 +166,18 @@ fn composed(
     look: &Look,
     text: &mut Typesetter,
 ) -> VideoFrame {
-    let pictures: Vec<_> =
-        parties.iter().enumerate().map(|(n, it)| it.source.map(|(_, size)| source(n, size))).collect();
-    let feeds: Vec<_> = pictures.iter().map(|it| Feed { picture: it.as_ref(), fresh: true }).collect();
-    let mut composer = Composer::new(scene(layout, canvas, parties, look, text)).unwrap();
+    drawn(canvas, scene(layout, canvas, parties, look, text), &pictures(parties))
+}
+
+/// What their sources give, by number.
+fn pictures(parties: &[Party]) -> Vec<Option<VideoFrame>> {
+    parties.iter().enumerate().map(|(n, it)| it.source.map(|(_, size)| source(n, size))).collect()
+}
+
+fn drawn(canvas: Canvas, scene: Picture, pictures: &[Option<VideoFrame>]) -> VideoFrame {
+    let feeds: Vec<_> =
+        pictures.iter().map(|it| Feed { picture: it.as_ref(), fresh: true, stalled: false }).collect();
+    let mut composer = Composer::new(scene).unwrap();
     let pool = Pool::new(2, VideoFrame::bytes(canvas.width(), canvas.height()));
     let picture = composer.compose(&feeds, &pool).unwrap();
     assert_eq!(composer.unfit(), 0);

@@ -144,6 +144,8 @@ pub struct VideoEncoding {
     pub level: u8,
     /// Largest NAL unit in bytes, when each must fit a packet (packetization mode 0).
     pub max_nal: Option<usize>,
+    /// Slides, not people: each picture is to be sharp, rather than the next one soon.
+    pub sharp: bool,
 }
 
 /// What a video encoder made of a picture.

@@ -71,8 +71,11 @@ pub struct Live {
     pub crop: Area,
     /// Where that goes on the canvas, within the tile.
     pub inside: Area,
-    /// The rest of the tile, and all of it until the first picture comes.
+    /// The rest of the tile; and all of it while there is no picture and nothing stands in for one.
     pub ground: Colour,
+    /// Stands in until the first picture comes and while the source has stalled: a finished picture
+    /// of the tile's size. Without one the last picture is seen however long the source stalls.
+    pub stand_in: Option<VideoFrame>,
 }
 
 /// Something drawn over a picture.
@@ -91,6 +94,8 @@ pub struct Feed<'a> {
     pub picture: Option<&'a VideoFrame>,
     /// It is another picture than at the last call.
     pub fresh: bool,
+    /// Nothing good came for too long: [`Live::stand_in`] is seen, and then the next fresh picture.
+    pub stalled: bool,
 }
 
 /// A scene that cannot be composed.
@@ -108,7 +113,7 @@ pub enum SceneError {
     /// Two tiles share pixels.
     #[error("two tiles of the scene overlap")]
     Overlap,
-    /// A finished picture is not of its tile's size.
+    /// A finished picture, or one that stands in, is not of its tile's size.
     #[error("a still picture has another size than its tile")]
     Still,
     /// No scaler for these sizes.

@@ -25,6 +25,7 @@ fn encoding(bitrate: u32) -> VideoEncoding {
         profile: H264Profile::ConstrainedBaseline,
         level: 31,
         max_nal: None,
+        sharp: false,
     }
 }
 
@@ -428,4 +429,94 @@ fn any_bytes_are_survived() {
     assert!(shown > 1_000, "{shown} of 4000: the mutants must reach the decoder");
     let mut decoder = Decoder::new(pool(SIZE));
     assert!(matches!(decoder.decode(&units[0]), Ok(Decoded::Picture { concealed: false, .. })));
+}
+
+/// A page of text-like strokes that turns every two seconds, with a pointer that moves.
+fn page(pool: &Pool, size: (usize, usize), n: usize) -> VideoFrame {
+    VideoFrame::new(pool, size.0, size.1, |planes| {
+        planes.y.fill(235);
+        let turned = n / 60;
+        for (line, row) in planes.y.chunks_exact_mut(size.0).enumerate().skip(40).take(size.1 - 80) {
+            if line % 20 >= 12 {
+                continue;
+            }
+            let mut state = (line / 20 * 977 + turned * 7_919) as u32 | 1;
+            let mut at = 40;
+            while at + 8 < size.0 - 40 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let upright = state >> 28;
+                if upright < 11 {
+                    let stroke = line % 20 == (state >> 20) as usize % 12 || (line + at) % 12 == 3;
+                    row[at..at + 2].fill(20);
+                    if stroke {
+                        row[at..at + 6].fill(20);
+                    }
+                }
+                at += 8;
+            }
+        }
+        let (x, y) = (100 + n * 7 % (size.0 - 200), 60 + n * 3 % (size.1 - 120));
+        for row in planes.y.chunks_exact_mut(size.0).skip(y).take(12) {
+            row[x..x + 8].fill(90);
+        }
+        planes.u.fill(128);
+        planes.v.fill(128);
+    })
+    .unwrap()
+}
+
+/// Encodes `pictures` and decodes them again: bit/s, pictures that were made, and the PSNR of what is
+/// seen at the time of each.
+fn through(
+    encoder: &mut Encoder,
+    size: (usize, usize),
+    pictures: impl ExactSizeIterator<Item = VideoFrame>,
+) -> (usize, usize, Vec<f64>) {
+    let mut decoder = Decoder::new(pool(size));
+    let (mut out, mut last) = (vec![0; 1 << 20], None);
+    let (mut bytes, mut made, count) = (0, 0, pictures.len());
+    let seen = pictures.enumerate().map(|(n, frame)| {
+        let encoded = encoder.encode(&frame, at(n), &mut out).unwrap();
+        bytes += encoded.len;
+        if encoded.len > 0 {
+            made += 1;
+            let Decoded::Picture { frame, concealed } = decoder.decode(&out[..encoded.len]).unwrap() else {
+                panic!("no picture")
+            };
+            assert!(!concealed);
+            last = Some(frame);
+        }
+        psnr(&frame, last.as_ref().unwrap())
+    });
+    let seen = seen.collect();
+    (bytes * 8 * 30 / count, made, seen)
+}
+
+#[test]
+fn slides_are_sharp_soon_after_a_page_is_turned_and_hold_their_rate() {
+    let size = (1280, 720);
+    let source = pool(size);
+    for max_nal in [None, Some(1_200)] {
+        let soon = [false, true].map(|sharp| {
+            let set = VideoEncoding { sharp, max_nal, ..encoding(300_000) };
+            let mut encoder = Encoder::new(set).unwrap();
+            let (rate, _, seen) = through(&mut encoder, size, (0..240).map(|n| page(&source, size, n)));
+            assert!(rate < 345_000, "{rate} bit/s");
+            // A third of a second after each turn.
+            (1..4).map(|turn| seen[turn * 60 + 10]).sum::<f64>() / 3.0
+        });
+        assert!(soon[1] > 32.0 && soon[1] > soon[0] + 5.0, "{soon:.1?} dB");
+    }
+    // A film on a slide is shown as the rate allows.
+    let set = VideoEncoding { sharp: true, ..encoding(600_000) };
+    let mut encoder = Encoder::new(set).unwrap();
+    let pictures = pool(SIZE);
+    let (rate, made, _) = through(&mut encoder, SIZE, (0..120).map(|n| picture(&pictures, SIZE, n)));
+    assert!(rate < 690_000 && made > 60, "{rate} bit/s, {made} of 120 pictures");
+    // What may change while it runs does, and keyframes come when they are asked for.
+    let mut out = vec![0; 1 << 20];
+    encoder.tune(VideoEncoding { bitrate: 300_000, ..set }).unwrap();
+    encoder.request_keyframe();
+    let keyframe = (120..150).map(|n| encoder.encode(&picture(&pictures, SIZE, n), at(n), &mut out).unwrap());
+    assert_eq!(keyframe.filter(|it| it.keyframe).count(), 1);
 }

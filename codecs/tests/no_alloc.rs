@@ -134,8 +134,11 @@ fn composing_does_not_allocate_once_it_is_planned() {
     let plate = Round { x: 0.0, y: 0.0, width: 80.0, height: 20.0, radius: 8.0 };
     sheet.round(plate, Rgb(0, 0, 0), 0.6);
     let sprite = Arc::new(sheet.sprite().unwrap());
+    let stand_ins = Pool::new(2, size);
     let tile = |source, area: Area, crop, inside| {
-        let live = Live { source, size: (640, 480), crop, inside, ground: Colour::BLACK };
+        let ground = Colour::BLACK;
+        let stand_in = VideoFrame::new(&stand_ins, area.width, area.height, |_| ());
+        let live = Live { source, size: (640, 480), crop, inside, ground, stand_in };
         let overlays = vec![
             Overlay::Sprite(sprite.clone(), (area.x, area.y)),
             Overlay::Fill(Area { height: 2, ..area }, Colour::WHITE),
@@ -159,8 +162,8 @@ fn composing_does_not_allocate_once_it_is_planned() {
     let allocated = counted(|| {
         for n in 0..12 {
             let feeds = [
-                Feed { picture: Some(&one), fresh: n % 2 == 0 },
-                Feed { picture: (n % 3 == 0).then_some(&two), fresh: n % 4 == 0 },
+                Feed { picture: Some(&one), fresh: n % 2 == 0, stalled: n % 5 == 0 },
+                Feed { picture: (n % 3 == 0).then_some(&two), fresh: n % 4 == 0, stalled: n % 3 == 1 },
             ];
             assert!(composer.compose(&feeds, &pool).is_some());
         }

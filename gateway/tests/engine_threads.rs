@@ -119,6 +119,7 @@ fn engines_park_keep_time_and_leave_nothing_behind() {
     assert!(u64::from(packets) + 2 * left_out > 180, "{packets} packets");
     assert!(stats.late_p50 <= stats.late_p99 && stats.late_p99 <= stats.late_max);
     assert_eq!((stats.members, engine.worker_stats().video.steps), (4, 0));
+    assert_eq!(stats.encoders, 2);
     assert!(one.bell.0.load(Ordering::Relaxed) > 90, "both are told");
     assert!(engine.stats(other.id).source.unwrap().decoded > 80);
 
@@ -126,6 +127,7 @@ fn engines_park_keep_time_and_leave_nothing_behind() {
     engine.remove(one.id).unwrap();
     engine.remove(other.id).unwrap();
     wait("the end of the steps", || engine.worker_stats().audio.members == 0);
+    wait("the end of the encoders", || engine.worker_stats().audio.encoders == 0);
     wait("the sink's end", || one.from.is_abandoned() && other.from.is_abandoned());
     let steps = engine.worker_stats().audio.steps;
     std::thread::sleep(Duration::from_millis(100));

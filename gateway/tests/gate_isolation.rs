@@ -302,6 +302,7 @@ fn clip((width, height): (usize, usize), bright: Option<u8>) -> Vec<Vec<u8>> {
         profile: H264Profile::ConstrainedBaseline,
         level: 31,
         max_nal: None,
+        sharp: false,
     };
     let mut encoder = Registry::built_in().video_encoder(&video_format(), encoding).unwrap();
     let pool = Pool::new(1, VideoFrame::bytes(width, height));

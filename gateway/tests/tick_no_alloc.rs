@@ -200,6 +200,7 @@ fn frames(format: &MediaFormat) -> (Vec<Vec<u8>>, u64) {
                 profile: H264Profile::ConstrainedBaseline,
                 level: 30,
                 max_nal: None,
+                sharp: false,
             };
             let mut encoder = registry.video_encoder(video, encoding).unwrap();
             let (width, height) = (320, 240);

@@ -45,6 +45,7 @@ fn codec(
         profile: H264Profile::ConstrainedBaseline,
         level: 31,
         max_nal: None,
+        sharp: false,
     };
     let mut encoder = Encoder::new(encoding)?;
     let mut out = vec![0; UNIT];

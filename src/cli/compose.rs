@@ -172,7 +172,7 @@ impl Source {
     }
 
     fn feed(&self) -> Feed<'_> {
-        Feed { picture: self.picture.as_ref(), fresh: self.fresh }
+        Feed { picture: self.picture.as_ref(), fresh: self.fresh, stalled: false }
     }
 }
 

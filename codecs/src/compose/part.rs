@@ -48,12 +48,11 @@ impl Part {
         let content = match content {
             Content::Plain(colour) => Planned::Plain(colour),
             Content::Still(picture) => {
-                if (picture.width(), picture.height()) != (area.width, area.height) {
-                    return Err(SceneError::Still);
-                }
+                check(area, &picture)?;
                 Planned::Still(picture)
             }
             Content::Live(live) => {
+                live.stand_in.iter().try_for_each(|it| check(area, it))?;
                 let bars = bars(area, live.inside);
                 Planned::Live { road: Road::new(area, &live)?, bars, live, shown: None }
             }
@@ -65,39 +64,42 @@ impl Part {
         self.area
     }
 
-    /// It has to be drawn, as its source has another picture.
+    /// It has to be drawn: its source has another picture, or has stalled.
     pub(super) fn is_fresh(&self, sources: &[Feed<'_>]) -> bool {
         match &self.content {
-            Planned::Live { live, .. } => {
-                sources.get(live.source).is_some_and(|feed| feed.fresh && feed.picture.is_some())
-            }
+            Planned::Live { live, shown, .. } => sources.get(live.source).is_some_and(|feed| {
+                let stood_in_for = feed.stalled && live.stand_in.is_some();
+                if stood_in_for { shown.is_some() } else { feed.fresh && feed.picture.is_some() }
+            }),
             Planned::Plain(_) | Planned::Still(_) => false,
         }
     }
 
     /// Draws it. `false`: its source's picture has another size than planned, so the last good one is
-    /// seen, or plain ground.
+    /// seen, or what stands in for it.
     pub(super) fn draw(&mut self, sources: &[Feed<'_>], planes: &mut PlanesMut<'_>) -> bool {
         let (area, width) = (self.area, self.canvas.0);
         let mut fits = true;
         match &mut self.content {
             Planned::Plain(colour) => fill_area(planes, width, area, *colour),
-            Planned::Still(picture) => {
-                copy(picture, Area::whole(area.width, area.height), planes, width, area);
-            }
+            Planned::Still(picture) => copy_whole(picture, planes, width, area),
             Planned::Live { live, bars, road, shown } => {
-                if let Some(picture) = sources.get(live.source).and_then(|feed| feed.picture) {
+                let feed = sources.get(live.source).copied().unwrap_or_default();
+                if feed.stalled && live.stand_in.is_some() {
+                    *shown = None;
+                } else if let Some(picture) = feed.picture {
                     fits = (picture.width(), picture.height()) == live.size;
                     if fits {
                         *shown = Some(picture.clone());
                     }
                 }
-                match shown {
-                    Some(picture) => {
+                match (shown, &live.stand_in) {
+                    (Some(picture), _) => {
                         bars.iter().for_each(|bar| fill_area(planes, width, *bar, live.ground));
                         road.draw(live, picture, planes, width);
                     }
-                    None => fill_area(planes, width, area, live.ground),
+                    (None, Some(picture)) => copy_whole(picture, planes, width, area),
+                    (None, None) => fill_area(planes, width, area, live.ground),
                 }
             }
         }
@@ -151,6 +153,19 @@ impl Road {
             }
         };
     }
+}
+
+/// A finished picture has the size of its tile.
+const fn check(tile: Area, picture: &VideoFrame) -> Result<(), SceneError> {
+    if picture.width() == tile.width && picture.height() == tile.height {
+        return Ok(());
+    }
+    Err(SceneError::Still)
+}
+
+/// Copies a picture of the size of `to` there.
+fn copy_whole(picture: &VideoFrame, planes: &mut PlanesMut<'_>, width: usize, to: Area) {
+    copy(picture, Area::whole(to.width, to.height), planes, width, to);
 }
 
 /// Copies the part `from` of `picture` to the part `to`, of the same size, of a picture of `width`.

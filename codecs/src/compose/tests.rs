@@ -16,7 +16,7 @@ fn picture(width: usize, height: usize, luma: impl Fn(usize, usize) -> u8) -> Vi
 
 fn live(source: usize, size: (usize, usize), area: Area) -> Tile {
     let crop = Area::whole(size.0, size.1);
-    let content = Content::Live(Live { source, size, crop, inside: area, ground: GREY });
+    let content = Content::Live(Live { source, size, crop, inside: area, ground: GREY, stand_in: None });
     Tile { area, content, overlays: Vec::new() }
 }
 
@@ -33,7 +33,7 @@ fn pool() -> Pool {
 }
 
 const fn feed(picture: &VideoFrame, fresh: bool) -> Feed<'_> {
-    Feed { picture: Some(picture), fresh }
+    Feed { picture: Some(picture), fresh, stalled: false }
 }
 
 /// The luma of an area, line by line.
@@ -110,10 +110,58 @@ fn a_tile_keeps_its_last_picture_when_its_source_has_none_or_an_unfit_one() {
     let none = composer.compose(&[], &pool).unwrap();
     assert_eq!(luma(&none, place), [60; 256], "nothing came yet: plain ground");
     composer.compose(&[feed(&good, true)], &pool).unwrap();
-    for feed in [Feed::default(), Feed { picture: None, fresh: true }, feed(&large, true)] {
+    for feed in [Feed::default(), Feed { fresh: true, ..Feed::default() }, feed(&large, true)] {
         assert_eq!(luma(&composer.compose(&[feed], &pool).unwrap(), place), [77; 256]);
     }
     assert_eq!(composer.unfit(), 1);
+}
+
+#[test]
+fn a_stand_in_is_seen_until_a_picture_comes_and_while_the_source_has_stalled() {
+    let place = area(8, 4, 16, 16);
+    let mut tile = live(0, (16, 16), place);
+    let Content::Live(it) = &mut tile.content else { unreachable!() };
+    it.stand_in = Some(picture(16, 16, |x, _| 200 + x as u8));
+    let (good, next) = (picture(16, 16, |_, _| 77), picture(16, 16, |_, _| 99));
+    let stands_in: Vec<u8> = (0..256).map(|n| 200 + n as u8 % 16).collect();
+    let stalled = |picture| Feed { picture, fresh: false, stalled: true };
+    let mut composer = Composer::new(scene(vec![tile.clone()])).unwrap();
+    let pool = pool();
+    let mut seen = |feed: Feed<'_>| luma(&composer.compose(&[feed], &pool).unwrap(), place);
+    assert_eq!(seen(Feed::default()), stands_in, "nothing came yet");
+    assert_eq!(seen(feed(&good, true)), [77; 256]);
+    assert_eq!(seen(Feed::default()), [77; 256], "a moment without a picture");
+    assert_eq!(seen(stalled(None)), stands_in);
+    assert_eq!(seen(stalled(Some(&good))), stands_in);
+    assert_eq!(seen(Feed { fresh: true, ..stalled(Some(&next)) }), stands_in, "damaged ones are not seen");
+    assert_eq!(seen(feed(&next, true)), [99; 256]);
+    // Without one the last picture stays.
+    let mut composer = Composer::new(scene(vec![live(0, (16, 16), place)])).unwrap();
+    let mut seen = |feed: Feed<'_>| luma(&composer.compose(&[feed], &pool).unwrap(), place);
+    assert_eq!(seen(feed(&good, true)), [77; 256]);
+    assert_eq!(seen(stalled(None)), [77; 256]);
+    let mut composer = Composer::new(scene(vec![live(0, (16, 16), place)])).unwrap();
+    let late = composer.compose(&[stalled(Some(&good))], &pool).unwrap();
+    assert_eq!(luma(&late, place), [77; 256], "also by who looks later");
+    // And it has to be of the tile's size.
+    let Content::Live(it) = &mut tile.content else { unreachable!() };
+    it.stand_in = Some(picture(16, 18, |_, _| 0));
+    assert_eq!(Composer::new(scene(vec![tile])).unwrap_err(), SceneError::Still);
+}
+
+#[test]
+fn a_picture_that_gave_way_is_given_back() {
+    let mut tile = live(0, (16, 16), area(0, 0, 16, 16));
+    let Content::Live(it) = &mut tile.content else { unreachable!() };
+    it.stand_in = Some(picture(16, 16, |_, _| 200));
+    let mut composer = Composer::new(scene(vec![tile])).unwrap();
+    let (pool, source) = (pool(), Pool::new(1, VideoFrame::bytes(16, 16)));
+    let good = VideoFrame::new(&source, 16, 16, |_| ()).unwrap();
+    composer.compose(&[feed(&good, true)], &pool).unwrap();
+    drop(good);
+    assert_eq!(source.available(), 0);
+    composer.compose(&[Feed { stalled: true, ..Feed::default() }], &pool).unwrap();
+    assert_eq!(source.available(), 1);
 }
 
 #[test]

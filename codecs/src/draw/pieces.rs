@@ -10,8 +10,8 @@ use super::sheet::float;
 use super::text::{CAPITAL, Mask, Typesetter};
 use super::{Round, Sheet, Sprite};
 use crate::compose::Overlay;
-use crate::frame::VideoFrame;
-use crate::kernels::fill::Area;
+use crate::frame::{Pool, VideoFrame};
+use crate::kernels::fill::{Area, fill};
 
 mod initials;
 #[cfg(test)]
@@ -144,13 +144,17 @@ pub fn frame(tile: Area, speaks: bool) -> Vec<Overlay> {
     overlays
 }
 
-/// Stands in for somebody without a camera: the initials on a disc of the person's colour, or the
+/// Stands in for somebody without a picture: the initials on a disc of the person's colour, or the
 /// outline of a person where a name has none that could be drawn. `None` when a side is below two.
+/// Only the disc is drawn: each tile of a scene has an avatar ready.
 pub fn avatar(text: &mut Typesetter, name: &str, width: usize, height: usize) -> Option<VideoFrame> {
-    let mut sheet = Sheet::new(width, height);
-    sheet.fill(GROUND);
-    let (middle, centre) = (float(width) / 2.0, float(height) / 2.0);
+    let (width, height) = (width & !1, height & !1);
     let disc = (float(width.min(height)) * 0.46).round();
+    let side = pixels(disc * 1.1 + 4.0).next_multiple_of(2);
+    let left = (width.saturating_sub(side) / 2) & !1;
+    let top = (height.saturating_sub(side) / 2) & !1;
+    let mut sheet = Sheet::new(side.min(width), side.min(height));
+    let (middle, centre) = (float(width) / 2.0 - float(left), float(height) / 2.0 - float(top));
     let around = |radius: f32, y: f32| Round {
         x: middle - radius,
         y: y - radius,
@@ -173,9 +177,16 @@ pub fn avatar(text: &mut Typesetter, name: &str, width: usize, height: usize) ->
         sheet.round(around(disc * 0.155, centre - disc * 0.1), TEXT, 0.92);
         sheet.shape(TEXT, 0.92, |column, line| shoulders.cover(column, line).min(whole.cover(column, line)));
     } else {
-        centred(&mut sheet, &mask, pixels(centre), TEXT);
+        let x = (signed(width) - signed(mask.width)) / 2 - signed(left);
+        let y = (signed(2 * pixels(centre)) - signed(mask.height)) / 2;
+        sheet.mask(&mask.cover, mask.width, (x, y), TEXT);
     }
-    sheet.picture()
+    let sprite = sheet.sprite()?;
+    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    VideoFrame::new(&pool, width, height, |mut planes| {
+        fill(&mut planes, GROUND.yuv());
+        sprite.blend(&mut planes, Area::whole(width, height), (left, top));
+    })
 }
 
 /// A whole picture that says one thing, and perhaps another below it: "Waiting for the host". `None`
@@ -211,12 +222,6 @@ pub fn slate(
         on_line(&mut sheet, &mask, centre + unit * 0.078, QUIET);
     }
     sheet.picture()
-}
-
-/// Ink in the middle of the sheet's width and around a line.
-fn centred(sheet: &mut Sheet, mask: &Mask, centre: usize, colour: Rgb) {
-    let (x, y) = (signed(sheet.width()) - signed(mask.width), signed(2 * centre) - signed(mask.height));
-    sheet.mask(&mask.cover, mask.width, (x / 2, y / 2), colour);
 }
 
 /// Ink in the middle of the sheet's width, standing on a base line.

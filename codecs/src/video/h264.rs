@@ -30,6 +30,9 @@ const LEAST_NAL: usize = 500;
 const PACE_TOLERANCE: f64 = 0.15;
 /// A picture that comes so much too early tells of another clock, not of haste.
 const JUMP: Duration = Duration::from_millis(500);
+/// Quantisers of a sharp picture. Coarser than 36, letters of 12 pixels break up: rather one picture
+/// less. The library's own finest, 26, would leave them soft however much rate there is.
+const SHARP_QP: (c_int, c_int) = (14, 36);
 /// Weight of a new interval between pictures in their average: about ten pictures of memory.
 const PACE_WEIGHT: f64 = 0.1;
 
@@ -80,7 +83,11 @@ impl Encoder {
             .max(1.0);
         let raw = RawEncoder::new()?;
         let mut params = raw.default_params()?;
-        params.iUsageType = sys::CAMERA_VIDEO_REAL_TIME;
+        params.iUsageType =
+            if encoding.sharp { sys::SCREEN_CONTENT_REAL_TIME } else { sys::CAMERA_VIDEO_REAL_TIME };
+        if encoding.sharp {
+            (params.iMinQp, params.iMaxQp) = SHARP_QP;
+        }
         params.iPicWidth = int(size.0);
         params.iPicHeight = int(size.1);
         params.iTargetBitrate = bitrate(encoding);
@@ -204,8 +211,8 @@ impl VideoEncoder for Encoder {
     fn tune(&mut self, encoding: VideoEncoding) -> Result<(), CodecError> {
         check(&encoding)?;
         let old = std::mem::replace(&mut self.encoding, encoding);
-        let same_shape =
-            (old.profile, old.level, old.max_nal) == (encoding.profile, encoding.level, encoding.max_nal);
+        let same_shape = (old.profile, old.level, old.max_nal, old.sharp)
+            == (encoding.profile, encoding.level, encoding.max_nal, encoding.sharp);
         if !same_shape {
             self.running = None;
             return Ok(());

@@ -138,6 +138,25 @@ impl Layout {
         }
     }
 
+    /// The tiles when slides of the size `slides` are in the picture: they have slot 0, and the first
+    /// of `sources` the slots after it. In every layout but one the slides are as large as the main
+    /// tile of `1:7`, three quarters of the canvas each way, for anything smaller cannot be read, with
+    /// seven others at most. In `1:0` they are all that is seen. Slides are seen whole in any shape.
+    pub fn tiles_with_slides(
+        self,
+        canvas: Canvas,
+        slides: (usize, usize),
+        sources: &[Option<(usize, usize)>],
+    ) -> Vec<Tile> {
+        let layout = if self == Self::OneMain { self } else { Self::OneAndSeven };
+        let all: Vec<_> = std::iter::once(Some(slides)).chain(sources.iter().copied()).collect();
+        let mut tiles = layout.tiles(canvas, &all);
+        if let Some(main) = tiles.first_mut() {
+            main.fit = Some(Fit::whole(slides, main.area));
+        }
+        tiles
+    }
+
     /// The tiles for `sources`, of which the first [`Self::capacity`] are seen: the n-th in slot n.
     /// A source is known by the size of its pictures in pixels, `None` where there is none.
     pub fn tiles(self, canvas: Canvas, sources: &[Option<(usize, usize)>]) -> Vec<Tile> {

@@ -8,7 +8,7 @@ use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::frame::VideoFrame;
 use crosspoint_codecs::kernels::fill::Area;
 
-use super::layout::{Canvas, Layout};
+use super::layout::{Canvas, Fit, Layout, Tile as Place};
 
 /// Somebody to be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct Party {
     pub name: String,
     /// What is shown when no font has a letter of the name: its alias.
     pub alias: String,
-    /// The number of its pictures' source and their size in pixels. `None`: sound alone, so that an
-    /// avatar stands in.
+    /// The number of its pictures' source and their size in pixels; an avatar stands in for it until
+    /// the first one comes and while it has stalled. `None`: sound alone, so that the avatar is all.
     pub source: Option<(usize, (usize, usize))>,
     /// It is the one who speaks.
     pub speaks: bool,
@@ -71,41 +71,86 @@ impl Slate {
     }
 }
 
+/// Slides that somebody shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slides {
+    /// The number of their source.
+    pub source: usize,
+    /// Size of their pictures in pixels.
+    pub size: (usize, usize),
+}
+
 /// The scene of `parties`, by slot, in a layout. Those beyond its capacity are not seen; without any
 /// it is the slate [`Slate::Alone`].
 pub fn scene(layout: Layout, canvas: Canvas, parties: &[Party], look: &Look, text: &mut Typesetter) -> Scene {
-    let (width, height) = (canvas.width(), canvas.height());
-    let sizes: Vec<_> = parties.iter().map(|it| it.source.map(|(_, size)| size)).collect();
-    let places = layout.tiles(canvas, &sizes);
-    let alone = places.len() == 1;
-    let mut tiles = Vec::new();
-    for (place, party) in places.iter().zip(parties) {
+    let mut tiles = tiles(&layout.tiles(canvas, &sizes(parties)), parties, look, text);
+    if tiles.is_empty()
+        && let Some(picture) = Slate::Alone.picture(text, canvas)
+    {
+        let area = Area::whole(canvas.width(), canvas.height());
+        tiles.push(Tile { area, content: Content::Still(picture), overlays: Vec::new() });
+    }
+    on_canvas(canvas, tiles, look, text)
+}
+
+/// The scene of slides with `parties`, by slot, beside and below them
+/// ([`Layout::tiles_with_slides`]): for whoever has one stream of pictures for both. Nothing is drawn
+/// over slides but the banner, and their last picture stays for as long as they are shown.
+pub fn scene_with_slides(
+    layout: Layout,
+    canvas: Canvas,
+    slides: Slides,
+    parties: &[Party],
+    look: &Look,
+    text: &mut Typesetter,
+) -> Scene {
+    let places = layout.tiles_with_slides(canvas, slides.size, &sizes(parties));
+    let Some((main, others)) = places.split_first() else {
+        return scene(layout, canvas, parties, look, text);
+    };
+    let mut all = Vec::new();
+    all.extend(main.fit.map(|fit| {
+        let Slides { source, size } = slides;
+        let Fit { crop, inside, .. } = fit;
+        let live = Live { source, size, crop, inside, ground: CANVAS.yuv(), stand_in: None };
+        Tile { area: main.area, content: Content::Live(live), overlays: Vec::new() }
+    }));
+    all.extend(tiles(others, parties, look, text));
+    on_canvas(canvas, all, look, text)
+}
+
+fn sizes(parties: &[Party]) -> Vec<Option<(usize, usize)>> {
+    parties.iter().map(|it| it.source.map(|(_, size)| size)).collect()
+}
+
+/// Each of `parties` in its place.
+fn tiles(places: &[Place], parties: &[Party], look: &Look, text: &mut Typesetter) -> Vec<Tile> {
+    let tile = |(place, party): (&Place, &Party)| {
         let area = place.area;
         let name = shown_name(party, text);
-        let content = match place.fit.zip(party.source) {
-            Some((fit, (source, size))) => {
-                let ground = GROUND.yuv();
-                Content::Live(Live { source, size, crop: fit.crop, inside: fit.inside, ground })
+        let avatar = pieces::avatar(text, name, area.width, area.height);
+        let ground = GROUND.yuv();
+        let content = match (place.fit.zip(party.source), avatar) {
+            (Some((fit, (source, size))), stand_in) => {
+                Content::Live(Live { source, size, crop: fit.crop, inside: fit.inside, ground, stand_in })
             }
-            None => match pieces::avatar(text, name, area.width, area.height) {
-                Some(picture) => Content::Still(picture),
-                None => Content::Plain(GROUND.yuv()),
-            },
+            (None, Some(avatar)) => Content::Still(avatar),
+            (None, None) => Content::Plain(ground),
         };
         // One party alone fills the canvas: nothing to be parted from, nobody to be told from.
+        let alone = places.len() == 1 && place.slot == 0;
         let mut overlays =
             if alone { Vec::new() } else { pieces::frame(area, party.speaks && look.marks_speaker) };
         if look.names {
             overlays.extend(pieces::caption(text, name, area));
         }
-        tiles.push(Tile { area, content, overlays });
-    }
-    if tiles.is_empty()
-        && let Some(picture) = Slate::Alone.picture(text, canvas)
-    {
-        let area = Area::whole(width, height);
-        tiles.push(Tile { area, content: Content::Still(picture), overlays: Vec::new() });
-    }
+        Tile { area, content, overlays }
+    };
+    places.iter().zip(parties).map(tile).collect()
+}
+
+fn on_canvas(canvas: Canvas, tiles: Vec<Tile>, look: &Look, text: &mut Typesetter) -> Scene {
+    let (width, height) = (canvas.width(), canvas.height());
     let banner = look.banner.as_deref().and_then(|words| pieces::banner(text, words, width, height));
     let overlays: Vec<Overlay> = banner.into_iter().collect();
     Scene { width, height, background: CANVAS.yuv(), tiles, overlays }

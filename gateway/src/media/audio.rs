@@ -385,6 +385,7 @@ impl Lane for AudioLane {
         }
         self.mix();
         self.encode(now);
+        let mut encoders: u64 = self.buses.iter().map(|(_, bus)| bus.shared_encoders()).sum();
         for (slot, sink) in self.sinks.iter_mut() {
             let bus = match sink.heard() {
                 Some(Heard::Bus { bus, .. }) => self.buses.at(bus),
@@ -393,7 +394,9 @@ impl Lane for AudioLane {
             if sink.send(bus) {
                 self.wakes.note(slot, sink.outlet());
             }
+            encoders += u64::from(sink.encodes);
         }
+        self.counters.encoders.store(encoders, Relaxed);
         self.wakes.send(|slot| self.sinks.at(slot).map(AudioSink::outlet));
         if self.changed {
             self.changed = false;
@@ -404,7 +407,11 @@ impl Lane for AudioLane {
     fn idle(&mut self) -> bool {
         self.take_commands();
         // A bus without streams has nothing to do.
-        self.sources.len() + self.sinks.len() == 0
+        let idle = self.sources.len() + self.sinks.len() == 0;
+        if idle {
+            self.counters.encoders.store(0, Relaxed);
+        }
+        idle
     }
 
     fn clear(&self) {

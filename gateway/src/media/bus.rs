@@ -316,6 +316,11 @@ impl Bus {
         self.renditions.give_back(slot, rendition);
     }
 
+    /// Encoders that ran in this tick, each for all who take the same form.
+    pub(super) fn shared_encoders(&self) -> u64 {
+        self.counters.shared.load(Relaxed)
+    }
+
     /// What the rendition in `slot` made in this tick.
     pub(super) fn packets(&self, slot: usize) -> impl Iterator<Item = &EncodedFrame> {
         self.renditions.at(slot).map_or(&[][..], |rendition| &rendition.packets).iter().flatten()

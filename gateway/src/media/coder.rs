@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crosspoint_codecs::codec::{VideoEncoder, VideoEncoding};
-use crosspoint_codecs::format::VideoFormat;
+use crosspoint_codecs::format::{MediaKind, VideoFormat};
 use crosspoint_codecs::frame::{Data, Pool, VideoFrame};
 use crosspoint_codecs::kernels::scale::Scaler;
 
@@ -63,14 +63,20 @@ pub(super) enum Coded {
     Refused,
 }
 
-pub(super) fn encoding(codecs: &dyn Codecs, format: &VideoFormat) -> Result<Box<Encoding>, EngineError> {
-    let limits = Limits::new(format);
+/// For a receiver of `kind`: slides are encoded sharp rather than smooth.
+pub(super) fn encoding(
+    codecs: &dyn Codecs,
+    kind: MediaKind,
+    format: &VideoFormat,
+) -> Result<Box<Encoding>, EngineError> {
+    let limits = Limits::new(format, kind == MediaKind::Content);
     let settings = VideoEncoding {
         bitrate: limits.max_bitrate.clamp(LEAST_BITRATE, 500_000),
         frame_rate: FRAME_RATE,
         profile: format.profile,
         level: limits.level,
         max_nal: limits.max_nal,
+        sharp: limits.sharp,
     };
     let scaled = usize::try_from(limits.max_fs).unwrap_or(0).saturating_mul(MACROBLOCK);
     Ok(Box::new(Encoding {
@@ -128,6 +134,7 @@ impl Encoding {
             bitrate: form.bitrate,
             level: form.level,
             max_nal: form.max_nal,
+            sharp: form.sharp,
             ..self.settings
         };
         let near = form.bitrate.abs_diff(self.settings.bitrate) <= self.settings.bitrate / WORTH;

@@ -41,6 +41,8 @@ pub(super) struct Limits {
     pub(super) max_nal: Option<usize>,
     pub(super) max_fs: u32,
     pub(super) max_bitrate: u32,
+    /// It takes slides.
+    pub(super) sharp: bool,
 }
 
 /// The form of a stream of pictures.
@@ -53,15 +55,18 @@ pub(super) struct Form {
     pub(super) bitrate: u32,
     /// Keyframes come as often as somebody with loss asks for them.
     pub(super) lossy: bool,
+    /// Slides: as large as can be and sharp, in fewer pictures where the rate is low.
+    pub(super) sharp: bool,
 }
 
 impl Limits {
-    pub(super) fn new(format: &VideoFormat) -> Self {
+    pub(super) fn new(format: &VideoFormat, sharp: bool) -> Self {
         Self {
             level: level(format),
             max_nal: (format.mode == PacketizationMode::SingleNal).then_some(LARGEST_NAL),
             max_fs: format.max_fs(),
             max_bitrate: format.max_bitrate(),
+            sharp,
         }
     }
 
@@ -71,17 +76,19 @@ impl Limits {
         let size = fitted(size, self.max_fs);
         let bitrate = deserved(size).min(self.max_bitrate).min(estimate.unwrap_or(u32::MAX));
         let bitrate = bitrate.max(LEAST_BITRATE.min(self.max_bitrate)).max(1);
-        Form { size, level: self.level, max_nal: self.max_nal, bitrate, lossy: false }
+        Form { size, level: self.level, max_nal: self.max_nal, bitrate, lossy: false, sharp: self.sharp }
     }
 
     /// The form in which they are made for it and others: on the highest rung at or below what it
-    /// takes, and no larger than that rate can fill.
+    /// takes, and no larger than that rate can fill. Slides that are made smaller cannot be read: they
+    /// keep their size.
     pub(super) fn shared(&self, size: (usize, usize), estimate: Option<u32>, lossy: bool) -> Form {
         let most = self.max_bitrate.min(estimate.unwrap_or(u32::MAX)).max(1);
         let rung = RUNGS.into_iter().rev().find(|rung| *rung <= most).unwrap_or(most);
         let pixels = f64::from(rung) * THINNEST / (BITS_A_PIXEL * f64::from(FRAME_RATE));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
         let filled = ((pixels / 256.0) as u32).max(LEAST_FS);
+        let filled = if self.sharp { u32::MAX } else { filled };
         let size = fitted(size, self.max_fs.min(filled));
         let bitrate = rung.min(deserved(size).next_multiple_of(1_000));
         // The weakest level that holds it: receivers of different levels share what fits both.
@@ -89,7 +96,7 @@ impl Limits {
             .map(|level| level.idc)
             .filter(|level| compare_levels(*level, self.level).is_lt())
             .unwrap_or(self.level);
-        Form { size, level, max_nal: self.max_nal, bitrate, lossy }
+        Form { size, level, max_nal: self.max_nal, bitrate, lossy, sharp: self.sharp }
     }
 }
 
@@ -223,7 +230,7 @@ mod tests {
     #[test]
     fn receivers_that_can_take_the_same_are_sent_the_same() {
         let hd = (1280, 720);
-        let of = |level, bits, estimate| Limits::new(&format(level, bits)).shared(hd, estimate, false);
+        let of = |level, bits, estimate| Limits::new(&format(level, bits), false).shared(hd, estimate, false);
         // What is beyond what the picture deserves makes no difference.
         assert_eq!(of(31, None, None), of(40, None, None));
         assert_eq!(of(31, Some(4_000_000), None), of(32, None, Some(3_000_000)));
@@ -238,8 +245,15 @@ mod tests {
     }
 
     #[test]
+    fn slides_keep_their_size_at_any_rate() {
+        let of = |sharp| Limits::new(&format(31, Some(64_000)), sharp).shared((1280, 720), None, false);
+        assert_eq!((of(true).size, of(false).size), ((1280, 720), (448, 252)));
+        assert_ne!(of(true), Form { size: (1280, 720), ..of(false) }, "never shared with pictures of people");
+    }
+
+    #[test]
     fn one_alone_is_given_just_what_it_takes() {
-        let limits = Limits::new(&format(31, Some(777_000)));
+        let limits = Limits::new(&format(31, Some(777_000)), false);
         assert_eq!(limits.alone((640, 360), None).bitrate, deserved((640, 360)));
         assert_eq!(limits.alone((1280, 720), None).bitrate, 777_000);
         assert_eq!(limits.alone((1280, 720), Some(123_456)).bitrate, 123_456);
@@ -248,7 +262,7 @@ mod tests {
 
     #[test]
     fn down_at_once_and_up_after_a_while() {
-        let limits = Limits::new(&format(31, None));
+        let limits = Limits::new(&format(31, None), false);
         let at = |estimate| limits.shared((1280, 720), Some(estimate), false);
         let moment = |millis: u64| Instant::from_millis(1_000 + millis);
         let mut climb = Climb::default();

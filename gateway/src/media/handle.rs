@@ -260,7 +260,7 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Sink(speak::sink(id, outlet, counters.clone(), part)))
             }
             MediaFormat::Video(format) => {
-                let part = coder::encoding(&*self.0.codecs, format)?;
+                let part = coder::encoding(&*self.0.codecs, kind, format)?;
                 Command::Video(VideoCommand::Sink(show::sink(id, kind, outlet, counters.clone(), part)))
             }
         };
@@ -290,7 +290,9 @@ impl EngineHandle {
                 Command::Audio(AudioCommand::Encoding { id, part })
             }
             MediaFormat::Video(format) => {
-                let part = coder::encoding(&*self.0.codecs, format)?;
+                let kind = lock(&self.0.registers).sinks.get(&id).map(|sink| sink.kind);
+                let kind = kind.ok_or(EngineError::Unknown(id))?;
+                let part = coder::encoding(&*self.0.codecs, kind, format)?;
                 Command::Video(VideoCommand::Encoding { id, part })
             }
         };

@@ -18,8 +18,8 @@ use super::port::{Arrival, Inlet, StreamId};
 use super::stats::{SourceCounters, count};
 use super::timeline::{Timeline, nanos};
 
-/// Pictures that a decoder writes into: the one that is shown, the one that is made, and one for
-/// each end that may hold one a moment longer: two sinks and two views.
+/// Pictures that a decoder writes into: the last one, the last good one, which views hold as well, the
+/// one that is made, and one for each end that may hold one a moment longer: three of them.
 const PICTURES: usize = 6;
 /// Bytes of a macroblock in I420.
 const MACROBLOCK: usize = 384;
@@ -54,6 +54,8 @@ pub(super) struct VideoSource {
     /// Somebody sees it in this step.
     pub(super) watched: bool,
     picture: Option<VideoFrame>,
+    /// The last one without damage, and when it came.
+    good: Option<(VideoFrame, Instant)>,
     /// When `picture` is seen; and whether this step made it.
     shown_at: i64,
     fresh: bool,
@@ -85,6 +87,8 @@ struct Due {
 #[derive(Default)]
 struct Outcome {
     shown: Option<Shown>,
+    /// The last one without damage.
+    good: Option<VideoFrame>,
     decoded: u64,
     late: u64,
     errors: u64,
@@ -122,6 +126,7 @@ pub(super) fn source(
         floor: Floor::new(),
         watched: false,
         picture: None,
+        good: None,
         shown_at: 0,
         fresh: false,
         damaged: true,
@@ -139,6 +144,11 @@ impl VideoSource {
     /// The last picture, when it is seen, and whether this step made it.
     pub(super) fn picture(&self) -> Option<(&VideoFrame, i64, bool)> {
         Some((self.picture.as_ref()?, self.shown_at, self.fresh))
+    }
+
+    /// The last picture without damage, and the step that brought it.
+    pub(super) fn good(&self) -> Option<(&VideoFrame, Instant)> {
+        self.good.as_ref().map(|(picture, came)| (picture, *came))
     }
 
     /// Another decoder from now on; gives back the one before, unless it is at work: then nobody waits
@@ -175,7 +185,12 @@ impl VideoSource {
 
     /// Takes back the decoder that went away with `ticket`, and what it made. Gives it back when nobody
     /// waits for it any more.
-    pub(super) fn finish(&mut self, ticket: Ticket, mut decoding: Box<Decoding>) -> Option<Box<Decoding>> {
+    pub(super) fn finish(
+        &mut self,
+        ticket: Ticket,
+        mut decoding: Box<Decoding>,
+        now: Instant,
+    ) -> Option<Box<Decoding>> {
         if self.awaited != Some(ticket) {
             return Some(decoding);
         }
@@ -186,6 +201,9 @@ impl VideoSource {
         self.counters.late.fetch_add(result.late, Relaxed);
         self.counters.errors.fetch_add(result.errors, Relaxed);
         self.damaged = result.damaged || self.damaged_since;
+        if let Some(picture) = result.good {
+            self.good = Some((picture, now));
+        }
         if let Some(Shown { picture, at, waited }) = result.shown {
             if self.fresh {
                 // The one before was never seen.
@@ -216,7 +234,7 @@ impl VideoSource {
             (self.damaged, self.damaged_since) = (true, true);
         }
         if self.damaged {
-            self.picture = None;
+            (self.picture, self.good) = (None, None);
             self.ask_from = Instant::ZERO;
         }
     }
@@ -270,6 +288,9 @@ impl Decoding {
                 Ok(Decoded::Picture { frame: picture, concealed }) => {
                     result.decoded += 1;
                     result.damaged = concealed;
+                    if !concealed {
+                        result.good = Some(picture.clone());
+                    }
                     // The one before is never seen.
                     let before = result.shown.replace(Shown { picture, at: seen, waited });
                     result.late += u64::from(before.is_some());

@@ -39,6 +39,8 @@ pub(super) struct AudioSink {
     heard: Option<Heard>,
     /// Slot of the rendition whose packets it takes, in place of an encoder of its own.
     shared: Option<usize>,
+    /// Its own encoder ran in this tick.
+    pub(super) encodes: bool,
     tune_in: u8,
     bytes: u32,
 }
@@ -103,6 +105,7 @@ pub(super) fn sink(
         edge: Edge::None,
         heard: None,
         shared: None,
+        encodes: false,
         tune_in: 0,
         bytes: 0,
     })
@@ -247,6 +250,7 @@ impl AudioSink {
     /// Takes 20 ms of sound, unless it takes what is made for many: the first part of a tick. The
     /// others are [`Self::pack`], which somebody of the crew may do, and [`Self::send`].
     pub(super) fn hear(&mut self, now: Instant, sound: &Sound<'_>) {
+        self.encodes = false;
         if self.shared.is_some() {
             return;
         }
@@ -271,6 +275,7 @@ impl AudioSink {
             self.edge = Edge::None;
         }
         self.tune();
+        self.encodes = true;
         self.encoding.append(now, block);
     }
 

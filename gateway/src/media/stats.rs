@@ -92,7 +92,7 @@ pub struct LaneStats {
     pub busy: Duration,
     /// Streams that it serves.
     pub members: u64,
-    /// Encoders that work for them; zero for sound, whose buses tell.
+    /// Encoders that worked for them in the last step. Streams that are sent the same share one.
     pub encoders: u64,
     /// Pictures whose decoding or encoding took longer than their step, which did not wait for them.
     pub overdue: u64,

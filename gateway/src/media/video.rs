@@ -325,7 +325,7 @@ impl VideoLane {
         let overdue = hands.join_until(until, |work| match work {
             Some(Work::Decode { slot, ticket, decoding }) => {
                 let unused = match self.sources.at_mut(slot) {
-                    Some(source) => source.finish(ticket, decoding),
+                    Some(source) => source.finish(ticket, decoding, now),
                     None => Some(decoding),
                 };
                 self.discard(unused);
@@ -458,7 +458,11 @@ impl Lane for VideoLane {
 
     fn idle(&mut self) -> bool {
         self.take_commands();
-        self.sources.len() + self.sinks.len() == 0
+        let idle = self.sources.len() + self.sinks.len() == 0;
+        if idle {
+            self.counters.encoders.store(0, Relaxed);
+        }
+        idle
     }
 
     fn clear(&self) {

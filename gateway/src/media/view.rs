@@ -1,5 +1,7 @@
 //! A composed picture: the sources that are in it, and the one who composes.
 
+use std::time::Duration;
+
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::compose::{Composer, Feed, MAX_TILES, Scene};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
@@ -15,6 +17,11 @@ use super::timeline::nanos;
 /// Composed pictures: the last one, which the composer copies from, the one that is made, and one
 /// for each end that may hold one a moment longer.
 const PICTURES: usize = 4;
+
+/// A source whose pictures stay away, or are damaged, is seen for so long by its last good one: longer
+/// than a handover between networks, or than four wishes for a keyframe (one a second) take to be
+/// heard; and short enough that nobody talks to a still for long. One that is gone gives way at once.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// A view.
 pub(super) struct View {
@@ -37,6 +44,10 @@ pub(super) struct Staging {
     slots: Box<[Option<usize>]>,
     /// A picture came that is not composed yet.
     pending: [bool; MAX_TILES],
+    /// When the last good one was made.
+    seen: [Option<Instant>; MAX_TILES],
+    /// Too long ago when a picture was composed last: what stands in for the source was seen.
+    stalled: [bool; MAX_TILES],
     /// Something was composed.
     begun: bool,
 }
@@ -50,6 +61,8 @@ pub(super) fn staging(scene: Scene, sources: &[StreamId]) -> Result<Box<Staging>
         slots: vec![None; sources.len()].into(),
         sources: sources.into(),
         pending: [false; MAX_TILES],
+        seen: [None; MAX_TILES],
+        stalled: [false; MAX_TILES],
         begun: false,
     }))
 }
@@ -93,11 +106,17 @@ impl View {
         let part = &mut *self.part;
         let mut feeds = [Feed::default(); MAX_TILES];
         let mut news = !part.begun;
-        for ((feed, pending), slot) in feeds.iter_mut().zip(&mut part.pending).zip(&part.slots) {
-            let picture = slot.and_then(|slot| sources.at(slot)).and_then(VideoSource::picture);
-            *pending |= picture.is_some_and(|(_, _, fresh)| fresh);
-            *feed = Feed { picture: picture.map(|(picture, _, _)| picture), fresh: *pending };
-            news |= *pending;
+        for (n, slot) in part.slots.iter().enumerate() {
+            let source = slot.and_then(|slot| sources.at(slot));
+            let good = source.and_then(VideoSource::good);
+            if let Some((_, made)) = good {
+                part.seen[n] = Some(made);
+                part.pending[n] |= made == now;
+            }
+            let late = part.seen[n].is_none_or(|made| now.saturating_since(made) >= HOLD);
+            let stalled = source.is_none() || late;
+            feeds[n] = Feed { picture: good.map(|(picture, _)| picture), fresh: part.pending[n], stalled };
+            news |= part.pending[n] || stalled != part.stalled[n];
         }
         if !watched || !news || now < self.next {
             return;
@@ -106,6 +125,9 @@ impl View {
         self.next = (self.next + PICTURE_EVERY).max(now + PICTURE_EVERY - PICTURE_EVERY / 2);
         if let Some(picture) = part.composer.compose(&feeds[..part.slots.len()], &part.pool) {
             part.pending = [false; MAX_TILES];
+            for (stalled, feed) in part.stalled.iter_mut().zip(&feeds) {
+                *stalled = feed.stalled;
+            }
             part.begun = true;
             (self.picture, self.shown_at, self.fresh) = (Some(picture), nanos(now), true);
         }

@@ -54,6 +54,9 @@ pub struct Camera {
     pub deaf: bool,
     pub lose: fn(u64) -> bool,
     lost: u16,
+    /// What comes and is lost on the way, by number; and how much was.
+    pub lose_incoming: fn(u64) -> bool,
+    pub lost_incoming: u64,
     /// Answers wishes for keyframes.
     pub obliging: bool,
     pub asked: u64,
@@ -133,10 +136,17 @@ impl Camera {
             return;
         }
         while let Ok(frame) = self.rings.from.pop() {
-            if let Decoded::Picture { frame: picture, concealed } = self.decoder.decode(&frame.data).unwrap()
-            {
-                assert!(!concealed);
-                self.seen.push((frame.media_time.0, copy(&picture)));
+            if (self.lose_incoming)(self.units.len() as u64 + self.lost_incoming) {
+                self.lost_incoming += 1;
+                continue;
+            }
+            let whole = self.lost_incoming == 0;
+            match self.decoder.decode(&frame.data) {
+                Ok(Decoded::Picture { frame: picture, concealed: false }) => {
+                    self.seen.push((frame.media_time.0, copy(&picture)));
+                }
+                Ok(Decoded::Nothing) => {}
+                damaged => assert!(!whole, "{damaged:?}"),
             }
             let data = Data::from_slice(&frame.data);
             self.units.push((now, EncodedFrame { data, ..frame }));
@@ -164,7 +174,7 @@ fn copy(picture: &VideoFrame) -> VideoFrame {
     .unwrap()
 }
 
-fn psnr(one: &VideoFrame, other: &VideoFrame) -> f64 {
+pub fn psnr(one: &VideoFrame, other: &VideoFrame) -> f64 {
     let squares: f64 =
         one.y().iter().zip(other.y()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 / (squares / one.y().len() as f64).max(1e-9)).log10()
@@ -179,11 +189,23 @@ impl Scene {
         wants: VideoFormat,
         timeline: &Timeline,
     ) -> usize {
+        self.look_at(MediaKind::Main, size, rate, wants, timeline)
+    }
+
+    /// The same for pictures of any kind.
+    pub fn look_at(
+        &mut self,
+        kind: MediaKind,
+        size: (usize, usize),
+        rate: u64,
+        wants: VideoFormat,
+        timeline: &Timeline,
+    ) -> usize {
         let id = StreamId(1_000 + self.cameras.len() as u64);
         let (rings, inlet, outlet) = rings(&self.bell);
         let sends = MediaFormat::Video(h264(40, PacketizationMode::NonInterleaved));
         self.handle.add_source(id, timeline, &sends, inlet).unwrap();
-        self.handle.add_sink(id, MediaKind::Main, &MediaFormat::Video(wants.clone()), outlet).unwrap();
+        self.handle.add_sink(id, kind, &MediaFormat::Video(wants.clone()), outlet).unwrap();
         let registry = Registry::built_in();
         let encoding = VideoEncoding {
             bitrate: 3_000_000,
@@ -191,6 +213,7 @@ impl Scene {
             profile: H264Profile::ConstrainedBaseline,
             level: 40,
             max_nal: None,
+            sharp: false,
         };
         let pool = || Pool::new(3, VideoFrame::bytes(1920, 1088));
         self.cameras.push(Camera {
@@ -208,6 +231,8 @@ impl Scene {
             deaf: false,
             lose: |_| false,
             lost: 0,
+            lose_incoming: |_| false,
+            lost_incoming: 0,
             obliging: true,
             asked: 0,
             flying: Vec::new(),

@@ -101,6 +101,8 @@ fn what_is_the_same_is_encoded_once() {
     scene.run(2 * SECOND);
     let stats = scene.handle.bus_stats(BUS).unwrap();
     assert_eq!((stats.talkers, stats.listeners, stats.encoders), (1, 36, 4), "three forms, one who talks");
+    let encoders = |scene: &Scene| scene.handle.worker_stats().audio.encoders;
+    assert_eq!(encoders(&scene), 4);
     scene.forget();
     scene.run(2 * SECOND);
     for far in &scene.far[1..] {
@@ -131,6 +133,15 @@ fn what_is_the_same_is_encoded_once() {
     }
     scene.run(SECOND);
     assert_eq!(scene.handle.bus_stats(BUS).unwrap().encoders, 5);
+    // Those of calls beside the room count for the lane alone; whoever is silent has none.
+    let talker = scene.far[0].id;
+    for (far, route) in
+        scene.far[1..4].iter().zip([Route::Transcode { source: talker }, Route::Silence, Route::Silence])
+    {
+        scene.handle.route(far.id, route).unwrap();
+    }
+    scene.run(SECOND);
+    assert_eq!((scene.handle.bus_stats(BUS).unwrap().encoders, encoders(&scene)), (5, 5 + 1));
 }
 
 #[test]

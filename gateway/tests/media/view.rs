@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use crosspoint_codecs::compose::{Content, Live, Scene as Picture, Tile};
 use crosspoint_codecs::format::{PacketizationMode, VideoFormat};
-use crosspoint_codecs::frame::VideoFrame;
+use crosspoint_codecs::frame::{Pool, VideoFrame};
 use crosspoint_codecs::kernels::fill::{Area, Colour};
 use crosspoint_gateway::media::{EngineError, Route, Timeline, ViewId};
 
 use crate::far::Scene;
-use crate::picture::h264;
+use crate::picture::{h264, psnr};
 
 const SECOND: Duration = Duration::from_secs(1);
 const VIEW: ViewId = ViewId(3);
 const SIZE: (usize, usize) = (640, 360);
+
+/// Luma of what stands in for a source: brighter than any camera here.
+const STAND_IN: u8 = 225;
 
 /// Two sources side by side.
 fn side_by_side() -> Picture {
@@ -27,6 +30,7 @@ fn side_by_side() -> Picture {
             crop: Area { x: 160, y: 0, width: 320, height: 360 },
             inside: area,
             ground: Colour::BLACK,
+            stand_in: Some(plain(width, height, STAND_IN)),
         };
         Tile { area, content: Content::Live(live), overlays: Vec::new() }
     };
@@ -39,8 +43,18 @@ fn side_by_side() -> Picture {
     }
 }
 
+fn plain(width: usize, height: usize, luma: u8) -> VideoFrame {
+    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    let picture = VideoFrame::new(&pool, width, height, |planes| {
+        planes.y.fill(luma);
+        planes.u.fill(128);
+        planes.v.fill(128);
+    });
+    picture.unwrap()
+}
+
 /// Two cameras that send, and viewers with these formats who only look.
-fn room(viewers: &[VideoFormat]) -> (Scene, Vec<usize>) {
+pub fn room(viewers: &[VideoFormat]) -> (Scene, Vec<usize>) {
     let mut scene = Scene::new();
     let cameras: Vec<usize> =
         (0..2).map(|_| look(&mut scene, h264(31, PacketizationMode::NonInterleaved))).collect();
@@ -62,7 +76,7 @@ fn look(scene: &mut Scene, format: VideoFormat) -> usize {
     scene.look(SIZE, 30, format, &Timeline::new())
 }
 
-fn limited(bits: u32) -> VideoFormat {
+pub fn limited(bits: u32) -> VideoFormat {
     VideoFormat { max_bitrate: Some(bits), ..h264(31, PacketizationMode::NonInterleaved) }
 }
 
@@ -99,6 +113,87 @@ fn a_view_shows_its_sources_side_by_side() {
     scene.forget();
     scene.run(SECOND);
     assert!(scene.cameras[viewers[0]].units.is_empty());
+}
+
+/// Whether what stands in for the left and the right source is seen in the last picture.
+fn stand_ins(scene: &Scene, viewer: usize) -> [bool; 2] {
+    let (_, last) = scene.cameras[viewer].seen.last().unwrap();
+    [true, false].map(|left| luma(last, left) > 200.0)
+}
+
+#[test]
+fn the_last_good_picture_stays_for_five_seconds_and_the_next_one_comes_back_at_once() {
+    let (mut scene, viewers) = room(&[h264(31, PacketizationMode::NonInterleaved)]);
+    scene.run(2 * SECOND);
+    assert_eq!(stand_ins(&scene, viewers[0]), [false; 2]);
+    scene.cameras[0].covered = true;
+    scene.run(4_900 * SECOND / 1_000);
+    assert_eq!(stand_ins(&scene, viewers[0]), [false; 2], "it is kept for a while");
+    scene.run(SECOND / 5);
+    assert_eq!(stand_ins(&scene, viewers[0]), [true, false]);
+    // Another scene does not bring the old picture back, nor make the others wait.
+    let sources = [scene.cameras[0].id, scene.cameras[1].id];
+    scene.handle.show(VIEW, side_by_side(), &sources).unwrap();
+    scene.forget();
+    scene.run(SECOND);
+    assert!(scene.cameras[viewers[0]].seen.iter().all(|(_, it)| luma(it, true) > 200.0));
+    assert_eq!(stand_ins(&scene, viewers[0]), [true, false]);
+    scene.cameras[0].covered = false;
+    // Its next picture is due within 33 ms, takes 8 to come and 33 at most to be composed.
+    scene.run(Duration::from_millis(90));
+    assert_eq!(stand_ins(&scene, viewers[0]), [false; 2]);
+}
+
+#[test]
+fn a_source_without_a_picture_or_one_that_goes_is_stood_in_for_at_once() {
+    let (mut scene, viewers) = room(&[h264(31, PacketizationMode::NonInterleaved)]);
+    let late = look(&mut scene, h264(31, PacketizationMode::NonInterleaved));
+    scene.cameras[late].covered = true;
+    let sources = [scene.cameras[0].id, scene.cameras[late].id];
+    scene.handle.show(VIEW, side_by_side(), &sources).unwrap();
+    scene.run(SECOND);
+    assert_eq!(stand_ins(&scene, viewers[0]), [false, true], "nothing came yet");
+    scene.cameras[late].covered = false;
+    scene.run(SECOND / 2);
+    assert_eq!(stand_ins(&scene, viewers[0]), [false; 2]);
+    scene.handle.remove(sources[0]).unwrap();
+    scene.run(SECOND / 10);
+    assert_eq!(stand_ins(&scene, viewers[0]), [true, false]);
+}
+
+#[test]
+fn a_damaged_picture_is_never_seen() {
+    let (mut scene, viewers) = room(&[h264(31, PacketizationMode::NonInterleaved)]);
+    scene.run(SECOND);
+    // Loses a picture, and gives no keyframe however often it is asked.
+    scene.cameras[0].obliging = false;
+    scene.cameras[0].lose = |number| number == 45;
+    scene.run(SECOND);
+    scene.forget();
+    let asked = scene.cameras[0].asked;
+    scene.run(3 * SECOND);
+    assert!(scene.cameras[0].asked > asked, "it is asked for a keyframe");
+    let seen = &scene.cameras[viewers[0]].seen;
+    let half = |picture: &VideoFrame| {
+        let (width, pool) = (SIZE.0 / 2, Pool::new(1, VideoFrame::bytes(SIZE.0 / 2, SIZE.1)));
+        let half = VideoFrame::new(&pool, width, SIZE.1, |planes| {
+            for (to, from) in planes.y.chunks_exact_mut(width).zip(picture.y().chunks_exact(SIZE.0)) {
+                to.copy_from_slice(&from[..width]);
+            }
+        });
+        half.unwrap()
+    };
+    let still = half(&seen[0].1);
+    for (_, picture) in seen {
+        let psnr = psnr(&still, &half(picture));
+        assert!(psnr > 30.0, "the left half moved: {psnr:.1} dB");
+    }
+    assert!(seen.len() > 80, "the right one goes on: {}", seen.len());
+    scene.run(2 * SECOND);
+    assert_eq!(stand_ins(&scene, viewers[0]), [true, false], "as if nothing came");
+    scene.cameras[0].obliging = true;
+    scene.run(SECOND + SECOND / 5);
+    assert_eq!(stand_ins(&scene, viewers[0]), [false; 2]);
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Fit {
         if lost <= limit {
             return Self { source, crop, inside: tile };
         }
+        Self::whole(source, tile)
+    }
+
+    /// All of a `source` as large as it fits into the middle of `tile`.
+    pub(super) fn whole(source: (usize, usize), tile: Area) -> Self {
+        let source = (source.0.max(1), source.1.max(1));
         let inside = Area::fit(source, tile.width, tile.height);
         let inside = Area { x: tile.x + inside.x, y: tile.y + inside.y, ..inside };
         Self { source, crop: Area::whole(source.0, source.1), inside }

@@ -143,3 +143,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn slides_have_the_main_tile_of_one_and_seven_and_are_seen_whole() {
+    let areas = |layout: Layout, others: usize| -> Vec<Area> {
+        let tiles = layout.tiles_with_slides(WIDE, (1024, 768), &vec![None; others]);
+        tiles.iter().map(|it| it.area).collect()
+    };
+    for layout in Layout::ALL.into_iter().filter(|it| *it != Layout::OneMain) {
+        for others in [0, 1, 7, 30] {
+            let parties = vec![Some((1280, 720)); others + 1];
+            let wanted = Layout::OneAndSeven.tiles(WIDE, &parties);
+            assert_eq!(areas(layout, others), wanted.iter().map(|it| it.area).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(areas(Layout::OneMain, 5), [Area::whole(1280, 720)]);
+    for size in [(1024, 768), (1920, 1080), (1920, 1078), (360, 640), (4096, 16), (1, 1)] {
+        let tiles = Layout::Adaptive.tiles_with_slides(WIDE, size, &[Some((640, 480))]);
+        let (slides, camera) = (tiles[0].fit.unwrap(), tiles[1].fit.unwrap());
+        assert_eq!(slides.crop, Area::whole(size.0, size.1), "nothing of slides is cut away");
+        assert_eq!(camera.inside, tiles[1].area, "a camera's picture fills its tile");
+    }
+}

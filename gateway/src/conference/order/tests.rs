@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::conference::layout::Layout;
 
 /// How often the tests say who is heard.
 const STEP: u64 = 200;
@@ -144,6 +145,30 @@ fn nobody_looks_at_himself_and_the_main_sees_the_last_speaker_but_him() {
     assert_eq!(seen(3), [2, 1, 4]);
     assert_eq!(seen(1), [3, 4, 2]);
     assert_eq!(order.views(&viewers, SelfView::Shown).len(), 1);
+}
+
+#[test]
+fn a_room_takes_one_picture_for_each_who_is_seen_and_one_for_all_others() {
+    for layout in Layout::ALL {
+        for members in [1, 2, 3, 8, 9, 30, 100] {
+            let mut order = order(layout.capacity(), layout.mains(), members);
+            speak(&mut order, members / 2 + 1, 0, 1_000);
+            speak(&mut order, members, 5_000, 1_000);
+            let viewers: Vec<LegId> = (1..=members).map(leg).collect();
+            let seen = order.seated().len();
+            let unseen = viewers.len() - seen;
+            let views = order.views(&viewers, SelfView::Hidden);
+            assert_eq!(views.len(), seen + usize::from(unseen > 0), "{layout} with {members}");
+            assert_eq!(views.iter().map(|it| it.viewers.len()).max(), Some(unseen.max(1)));
+            let distinct: BTreeSet<Vec<u64>> =
+                views.iter().map(|it| it.seated.iter().map(|leg| leg.0).collect()).collect();
+            assert_eq!(distinct.len(), views.len(), "{layout} with {members}: a picture is made twice");
+            // A recording looks at what those see who are not seen.
+            let with_recording: Vec<LegId> = viewers.iter().copied().chain([leg(999)]).collect();
+            assert_eq!(order.views(&with_recording, SelfView::Hidden).len(), seen + 1);
+            assert_eq!(order.views(&with_recording, SelfView::Shown).len(), 1);
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -120,6 +120,7 @@ fn keyframe() -> EncodedFrame {
         profile: format.profile,
         level: 31,
         max_nal: None,
+        sharp: false,
     };
     let mut encoder = Registry::built_in().video_encoder(&format, settings).unwrap();
     let pool = Pool::new(1, VideoFrame::bytes(1_280, 720));
