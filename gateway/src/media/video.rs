@@ -30,12 +30,13 @@ use super::see::{Decoding, VideoSource};
 use super::show::{Missing, Seen, VideoSink};
 use super::stats::LaneCounters;
 use super::timeline::nanos;
-use super::view::{Staging, View};
+use super::view::{Kit, Staging, View};
 
-/// How long a step waits for what is decoded, and for what is encoded, from its beginning. Who is not
+/// How long a step waits for what is decoded, composed and encoded, from its beginning. Who is not
 /// ready by then (a picture that is hard to decode, a machine that is full) is seen in the next step,
 /// and nobody else waits for it: a step has to end before the next one begins.
 const DECODE_WITHIN: Duration = Duration::from_millis(4);
+const COMPOSE_WITHIN: Duration = Duration::from_millis(6);
 const ENCODE_WITHIN: Duration = Duration::from_millis(8);
 
 /// What the lane is told. Everything in it was built on the caller's thread.
@@ -70,6 +71,7 @@ pub(super) struct VideoLane {
 /// A piece of the lane's work: a codec with what it is to do, and the slot to which it goes back.
 pub(super) enum Work {
     Decode { slot: usize, ticket: Ticket, decoding: Box<Decoding> },
+    Compose { slot: usize, ticket: Ticket, kit: Box<Kit> },
     Encode { group: Group, ticket: Ticket, stamp: i64, encoding: Box<Encoding> },
 }
 
@@ -77,6 +79,7 @@ impl Piece for Work {
     fn run(&mut self) {
         match self {
             Self::Decode { decoding, .. } => decoding.run(),
+            Self::Compose { kit, .. } => kit.run(),
             Self::Encode { encoding, .. } => encoding.run(),
         }
     }
@@ -330,6 +333,13 @@ impl VideoLane {
                 };
                 self.discard(unused);
             }
+            Some(Work::Compose { slot, ticket, kit }) => {
+                let unused = match self.views.at_mut(slot) {
+                    Some(view) => view.finish(ticket, kit, now),
+                    None => Some(kit),
+                };
+                self.discard(unused);
+            }
             Some(Work::Encode { group, ticket, stamp, encoding }) => {
                 self.deliver(group, ticket, stamp, encoding, now);
             }
@@ -431,6 +441,9 @@ impl Lane for VideoLane {
         for (_, source) in self.sources.iter_mut() {
             source.turn();
         }
+        for (_, view) in self.views.iter_mut() {
+            view.turn();
+        }
         // What came too late for its step is welcome in this one.
         self.join(None, now);
         self.take_commands();
@@ -445,9 +458,14 @@ impl Lane for VideoLane {
         for (_, source) in self.sources.iter_mut() {
             source.ask(now);
         }
-        for (_, view) in self.views.iter_mut() {
-            view.compose(&self.sources, now);
+        for slot in 0..self.views.end() {
+            let ticket = self.ticket.next();
+            let begun = self.views.at_mut(slot).and_then(|view| view.begin(&self.sources, now, ticket));
+            if let Some(kit) = begun {
+                self.hands.hand_out(Work::Compose { slot, ticket, kit });
+            }
         }
+        self.join(begun.map(|begun| begun + COMPOSE_WITHIN), now);
         self.gather(now);
         for at in 0..self.groups.len() {
             self.encode(self.groups[at], now);

@@ -6,6 +6,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::compose::{Composer, Feed, MAX_TILES, Scene};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
 
+use super::crew::Ticket;
 use super::form::PICTURE_EVERY;
 use super::handle::EngineError;
 use super::lane::Slots;
@@ -37,8 +38,10 @@ pub(super) struct View {
 
 /// The part of a view that depends on its scene.
 pub(super) struct Staging {
-    composer: Composer,
-    pool: Pool,
+    /// `None` while it is at work.
+    kit: Option<Box<Kit>>,
+    /// Whose work is waited for.
+    awaited: Option<Ticket>,
     /// By the numbers that the scene has for them.
     sources: Box<[StreamId]>,
     slots: Box<[Option<usize>]>,
@@ -52,12 +55,53 @@ pub(super) struct Staging {
     begun: bool,
 }
 
+/// The one who composes. It goes away with pictures and comes back with one made of them.
+pub(super) struct Kit {
+    composer: Composer,
+    pool: Pool,
+    held: [Held; MAX_TILES],
+    count: usize,
+    made: Option<VideoFrame>,
+}
+
+impl Kit {
+    /// Composes what it went away with.
+    pub(super) fn run(&mut self) {
+        let mut feeds = [Feed::default(); MAX_TILES];
+        for (feed, held) in feeds.iter_mut().zip(&self.held) {
+            let Held { picture, fresh, stalled } = held;
+            *feed = Feed { picture: picture.as_ref(), fresh: *fresh, stalled: *stalled };
+        }
+        self.made = self.composer.compose(&feeds[..self.count], &self.pool);
+        self.held = [const { Held::NOTHING }; MAX_TILES];
+    }
+}
+
+/// A [`Feed`] that owns its picture.
+struct Held {
+    picture: Option<VideoFrame>,
+    fresh: bool,
+    stalled: bool,
+}
+
+impl Held {
+    const NOTHING: Self = Self { picture: None, fresh: false, stalled: false };
+}
+
 pub(super) fn staging(scene: Scene, sources: &[StreamId]) -> Result<Box<Staging>, EngineError> {
     let pool = Pool::new(PICTURES, VideoFrame::bytes(scene.width, scene.height));
     let sources = &sources[..sources.len().min(MAX_TILES)];
-    Ok(Box::new(Staging {
+    let count = sources.len();
+    let kit = Kit {
         composer: Composer::new(scene)?,
         pool,
+        held: [const { Held::NOTHING }; MAX_TILES],
+        count,
+        made: None,
+    };
+    Ok(Box::new(Staging {
+        kit: Some(Box::new(kit)),
+        awaited: None,
         slots: vec![None; sources.len()].into(),
         sources: sources.into(),
         pending: [false; MAX_TILES],
@@ -99,37 +143,62 @@ impl View {
         Some((self.picture.as_ref()?, self.shown_at, self.fresh))
     }
 
-    /// Composes, when it is time and something is new.
-    pub(super) fn compose(&mut self, sources: &Slots<VideoSource>, now: Instant) {
+    /// Begins a step: what was new is not new any more.
+    pub(super) const fn turn(&mut self) {
         self.fresh = false;
+    }
+
+    /// When it is time and something is new: the composer with what there is, for [`Kit::run`]. It comes
+    /// back to [`Self::finish`].
+    pub(super) fn begin(
+        &mut self,
+        sources: &Slots<VideoSource>,
+        now: Instant,
+        ticket: Ticket,
+    ) -> Option<Box<Kit>> {
         let watched = std::mem::take(&mut self.watched);
         let part = &mut *self.part;
-        let mut feeds = [Feed::default(); MAX_TILES];
+        let mut stalled = part.stalled;
         let mut news = !part.begun;
         for (n, slot) in part.slots.iter().enumerate() {
             let source = slot.and_then(|slot| sources.at(slot));
-            let good = source.and_then(VideoSource::good);
-            if let Some((_, made)) = good {
+            if let Some((_, made)) = source.and_then(VideoSource::good) {
+                part.pending[n] |= part.seen[n].is_none_or(|seen| seen < made);
                 part.seen[n] = Some(made);
-                part.pending[n] |= made == now;
             }
             let late = part.seen[n].is_none_or(|made| now.saturating_since(made) >= HOLD);
-            let stalled = source.is_none() || late;
-            feeds[n] = Feed { picture: good.map(|(picture, _)| picture), fresh: part.pending[n], stalled };
-            news |= part.pending[n] || stalled != part.stalled[n];
+            stalled[n] = source.is_none() || late;
+            news |= part.pending[n] || stalled[n] != part.stalled[n];
         }
         if !watched || !news || now < self.next {
-            return;
+            return None;
+        }
+        let mut kit = part.kit.take()?;
+        for (n, slot) in part.slots.iter().enumerate() {
+            let good = slot.and_then(|slot| sources.at(slot)).and_then(VideoSource::good);
+            let picture = good.map(|(picture, _)| picture.clone());
+            kit.held[n] = Held { picture, fresh: part.pending[n], stalled: stalled[n] };
         }
         // On a grid while pictures come, from now on after a pause.
         self.next = (self.next + PICTURE_EVERY).max(now + PICTURE_EVERY - PICTURE_EVERY / 2);
-        if let Some(picture) = part.composer.compose(&feeds[..part.slots.len()], &part.pool) {
-            part.pending = [false; MAX_TILES];
-            for (stalled, feed) in part.stalled.iter_mut().zip(&feeds) {
-                *stalled = feed.stalled;
-            }
-            part.begun = true;
-            (self.picture, self.shown_at, self.fresh) = (Some(picture), nanos(now), true);
+        (part.pending, part.stalled, part.begun) = ([false; MAX_TILES], stalled, true);
+        part.awaited = Some(ticket);
+        Some(kit)
+    }
+
+    /// Takes back the composer that went away with `ticket`, and what it made. Gives it back when nobody
+    /// waits for it any more.
+    pub(super) fn finish(&mut self, ticket: Ticket, mut kit: Box<Kit>, now: Instant) -> Option<Box<Kit>> {
+        if self.part.awaited != Some(ticket) {
+            return Some(kit);
         }
+        self.part.awaited = None;
+        match kit.made.take() {
+            Some(picture) => (self.picture, self.shown_at, self.fresh) = (Some(picture), nanos(now), true),
+            // No buffer was free: the next one shows all of it.
+            None => self.part.pending = [true; MAX_TILES],
+        }
+        self.part.kit = Some(kit);
+        None
     }
 }
