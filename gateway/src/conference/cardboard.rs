@@ -64,7 +64,7 @@ impl StreamPort for Port {
 }
 
 /// Calls of cardboard are relayed only.
-pub(super) struct NoCodecs;
+pub(crate) struct NoCodecs;
 
 impl Codecs for NoCodecs {
     fn audio_decoder(&self, _: &AudioFormat) -> Result<Box<dyn AudioDecoder>, CodecError> {

@@ -3,7 +3,7 @@
 mod accord;
 mod call;
 #[cfg(test)]
-mod cardboard;
+pub(crate) mod cardboard;
 mod exchange;
 pub mod fonts;
 mod graph;

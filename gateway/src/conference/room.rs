@@ -48,6 +48,8 @@ pub use rooms::{Rooms, RoomsParts};
 
 /// After a goodbye the call stays so much longer, so that its end is heard.
 const AFTER_GOODBYE: Duration = Duration::from_millis(300);
+/// Who came by the client API is shown as leaving for so long, so that who watches him sees why.
+const LINGER: Duration = Duration::from_secs(1);
 /// How often the room looks who speaks: twice within the pause that ends a speech.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Who made a sound so recently speaks.
@@ -296,9 +298,11 @@ impl Room {
             Command::Enter { leg, view, done } => self.arrive(leg, view, done),
             Command::Act { actor, deed, reply } => {
                 let done = self.policy.act(self.now(), actor, deed);
+                self.carry_out();
+                // Who asks next sees what he did.
+                self.show();
                 // Who asked may be gone.
                 let _ = reply.send(done);
-                self.carry_out();
             }
             Command::Join { name, role, source, reply } => self.join(name, role, source, reply),
             Command::Leave(id) => {
@@ -635,11 +639,6 @@ impl Room {
         let leg = attendee.leg;
         self.forget(leg);
         self.sound(id);
-        // Who has no leg has nothing to say goodbye to; who watches is told of his exit first.
-        if self.attendees.get(&id).is_some_and(Attendee::is_control_only) {
-            self.show();
-            self.attendees.remove(&id);
-        }
     }
 
     /// Has somebody be heard, and hear, as he should.
@@ -701,6 +700,11 @@ impl Room {
             if let Some((_, cause)) = attendee.leaving.filter(|(at, _)| now >= *at) {
                 attendee.leaving = None;
                 attendee.hang_up(cause);
+                // Who has no leg does not tell of his end.
+                if attendee.is_control_only() {
+                    self.attendees.remove(&id);
+                    self.changed = true;
+                }
             }
         }
         if remind {

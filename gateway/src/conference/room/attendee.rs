@@ -142,7 +142,8 @@ impl Attendee {
         if let Some(prompt) = heard {
             self.say(now, prompt);
         }
-        let length = heard.map_or(Duration::ZERO, |prompt| prompt.length() + super::AFTER_GOODBYE);
+        let silent = if self.is_control_only() { super::LINGER } else { Duration::ZERO };
+        let length = heard.map_or(silent, |prompt| prompt.length() + super::AFTER_GOODBYE);
         self.leaving = Some((now + length, cause));
     }
 

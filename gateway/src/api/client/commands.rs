@@ -1,0 +1,254 @@
+//! What participants ask for and do.
+
+use std::collections::HashMap;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::entry::Holder;
+use super::roster::{conference as state, participant as object, seen_by};
+use super::{ClientApi, Session, done, refused};
+use crate::conference::layout::Layout;
+use crate::conference::policy::{Actor, Deed, Denied, PartyId, Role};
+use crate::conference::room::Command;
+use crate::uuid::Uuid;
+
+/// Longest message, in bytes.
+const MESSAGE: usize = 64 * 1024;
+/// Keys that are sent at a time.
+const KEYS: usize = 64;
+
+pub(super) async fn status(State(api): State<ClientApi>) -> Response {
+    if *api.0.parts.maintenance.borrow() {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "Maintenance mode");
+    }
+    done("OK")
+}
+
+pub(super) async fn participants(Holder(session): Holder) -> Response {
+    let view = session.view.borrow();
+    let all = seen_by(session.party, &view).map(|it| object(&session.service, it));
+    done(all.collect::<Vec<Value>>())
+}
+
+pub(super) async fn conference_status(Holder(session): Holder) -> Response {
+    let view = session.view.borrow();
+    done(state(&session.service, &view))
+}
+
+/// There is none.
+pub(super) async fn theme(Holder(_): Holder) -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+pub(super) async fn available_layouts(
+    Holder(_): Holder,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let words = Layout::ALL.map(Layout::word);
+    if query.get("annotate").is_some_and(|it| it == "true") {
+        return done(words.map(|word| json!({ "name": word, "tags": [] })).to_vec());
+    }
+    done(words.map(Value::from).to_vec())
+}
+
+pub(super) async fn layout_svgs(Holder(_): Holder) -> Response {
+    done(json!({}))
+}
+
+/// No participant has a picture of himself here.
+pub(super) async fn avatar(Holder(_): Holder) -> Response {
+    refused(StatusCode::NOT_FOUND, "No image available")
+}
+
+/// Media comes with WebRTC; until then a client stays in the conference without.
+pub(super) async fn calls(Holder(_): Holder) -> Response {
+    refused(StatusCode::FORBIDDEN, "Media by WebRTC is not available yet")
+}
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    #[serde(rename = "type", default = "plain")]
+    kind: String,
+    payload: String,
+}
+
+fn plain() -> String {
+    "text/plain".into()
+}
+
+pub(super) async fn message(State(api): State<ClientApi>, Holder(session): Holder, body: Bytes) -> Response {
+    say(&api, &session, None, &body)
+}
+
+pub(super) async fn direct_message(
+    State(api): State<ClientApi>,
+    Holder(session): Holder,
+    Path(path): Path<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    match find(&session, &path) {
+        Some(to) => say(&api, &session, Some(to), &body),
+        None => refused(StatusCode::NOT_FOUND, "There is no such participant"),
+    }
+}
+
+fn say(api: &ClientApi, session: &Session, to: Option<PartyId>, body: &[u8]) -> Response {
+    if !session.service.chat {
+        return refused(StatusCode::FORBIDDEN, "Chat is disabled");
+    }
+    let Ok(Message { kind, payload }) = serde_json::from_slice(body) else {
+        return refused(StatusCode::BAD_REQUEST, "A message has a type and a payload");
+    };
+    if payload.len() > MESSAGE {
+        return refused(StatusCode::BAD_REQUEST, "The message is too long");
+    }
+    let say = Command::Say { from: session.party, to, kind, text: payload };
+    done(api.0.parts.rooms.tell(&session.service.name, say))
+}
+
+/// Commands to the conference.
+pub(super) async fn conference(
+    State(api): State<ClientApi>,
+    Holder(session): Holder,
+    Path(path): Path<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    let setting = || serde_json::from_slice::<Value>(&body).ok().and_then(|it| it["setting"].as_bool());
+    let deed = match path.get("command").map_or("", String::as_str) {
+        "lock" => Deed::Lock(true),
+        "unlock" => Deed::Lock(false),
+        "start_conference" => Deed::Start,
+        "muteguests" => Deed::MuteGuests(true),
+        "unmuteguests" => Deed::MuteGuests(false),
+        "disconnect" => Deed::End,
+        "clearallbuzz" => Deed::LowerHands,
+        "clearspotlights" => Deed::ClearSpotlights,
+        "set_guests_can_unmute" => match setting() {
+            Some(can) => Deed::GuestsCanUnmute(can),
+            None => return refused(StatusCode::BAD_REQUEST, "setting must be true or false"),
+        },
+        other => return unknown(other),
+    };
+    act(&api, &session, deed).await
+}
+
+/// Commands to somebody.
+pub(super) async fn participant(
+    State(api): State<ClientApi>,
+    Holder(session): Holder,
+    Path(path): Path<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    let Some(id) = find(&session, &path) else {
+        return refused(StatusCode::NOT_FOUND, "There is no such participant");
+    };
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let deed = match path.get("command").map_or("", String::as_str) {
+        "mute" => Deed::Mute(id, true),
+        "unmute" => Deed::Mute(id, false),
+        "disconnect" => Deed::Remove(id),
+        "unlock" => Deed::Admit(id),
+        "buzz" => Deed::Hand(id, true),
+        "clearbuzz" => Deed::Hand(id, false),
+        "spotlighton" => Deed::Spotlight(id, true),
+        "spotlightoff" => Deed::Spotlight(id, false),
+        "role" => match asked["role"].as_str() {
+            Some("chair") => Deed::Role(id, Role::Host),
+            Some("guest") => Deed::Role(id, Role::Guest),
+            _ => return refused(StatusCode::BAD_REQUEST, "role must be chair or guest"),
+        },
+        "dtmf" => return keys(&api, &session, id, &asked),
+        // Of a client without media: nothing to do, and nothing wrong.
+        "preferred_aspect_ratio" | "client_mute" | "client_unmute" => return done(true),
+        other => return unknown(other),
+    };
+    act(&api, &session, deed).await
+}
+
+/// S36: hosts send keys to somebody's leg.
+fn keys(api: &ClientApi, session: &Session, to: PartyId, asked: &Value) -> Response {
+    let digits = asked["digits"].as_str().unwrap_or_default();
+    let good = !digits.is_empty()
+        && digits.len() <= KEYS
+        && digits.bytes().all(|it| b"0123456789*#ABCD".contains(&it));
+    if !good {
+        return refused(StatusCode::BAD_REQUEST, "digits must be some of 0 to 9, *, # and A to D");
+    }
+    if !is_host(session) {
+        return refused(StatusCode::FORBIDDEN, "Invalid role");
+    }
+    done(api.0.parts.rooms.tell(&session.service.name, Command::Keys(to, digits.to_owned())))
+}
+
+#[derive(Debug, Deserialize)]
+struct Transforms {
+    transforms: Transform,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Transform {
+    layout: Option<String>,
+    host_layout: Option<String>,
+    guest_layout: Option<String>,
+}
+
+pub(super) async fn transform_layout(
+    State(api): State<ClientApi>,
+    Holder(session): Holder,
+    body: Bytes,
+) -> Response {
+    if !is_host(&session) {
+        return refused(StatusCode::FORBIDDEN, "Invalid role");
+    }
+    let Ok(Transforms { transforms }) = serde_json::from_slice(&body) else {
+        return refused(StatusCode::BAD_REQUEST, "transforms must be an object");
+    };
+    let [hosts, guests] = session.view.borrow().layouts;
+    let wanted = |word: Option<String>, now: Layout| word.map_or(Ok(now), |word| word.parse::<Layout>());
+    let hosts = wanted(transforms.layout.or(transforms.host_layout), hosts);
+    match (hosts, wanted(transforms.guest_layout, guests)) {
+        (Ok(hosts), Ok(guests)) => {
+            done(api.0.parts.rooms.tell(&session.service.name, Command::Layout(hosts, guests)))
+        }
+        (Err(wrong), _) | (_, Err(wrong)) => refused(StatusCode::BAD_REQUEST, &wrong.to_string()),
+    }
+}
+
+async fn act(api: &ClientApi, session: &Session, deed: Deed) -> Response {
+    let (reply, told) = oneshot::channel();
+    let act = Command::Act { actor: Actor::Party(session.party), deed, reply };
+    if !api.0.parts.rooms.tell(&session.service.name, act) {
+        return refused(StatusCode::FORBIDDEN, "Out of resource");
+    }
+    match told.await {
+        Ok(Ok(())) => done(true),
+        Ok(Err(Denied::Role | Denied::MutedByHost)) => refused(StatusCode::FORBIDDEN, "Invalid role"),
+        Ok(Err(Denied::NoParty)) => refused(StatusCode::FORBIDDEN, "There is no such participant"),
+        Ok(Err(Denied::Over)) | Err(_) => refused(StatusCode::FORBIDDEN, "Invalid token"),
+    }
+}
+
+fn is_host(session: &Session) -> bool {
+    let view = session.view.borrow();
+    let own = view.parties.iter().find(|it| it.id == session.party).and_then(|it| it.party);
+    own.is_some_and(|it| it.role == Role::Host)
+}
+
+/// Somebody whom the session sees.
+fn find(session: &Session, path: &HashMap<String, String>) -> Option<PartyId> {
+    let uuid = Uuid::parse(path.get("uuid")?)?;
+    let view = session.view.borrow();
+    seen_by(session.party, &view).find(|it| it.uuid == uuid).map(|it| it.id)
+}
+
+fn unknown(command: &str) -> Response {
+    tracing::debug!(command, "a client wants something that is not here");
+    refused(StatusCode::NOT_FOUND, "There is no such command")
+}

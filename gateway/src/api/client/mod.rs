@@ -1,0 +1,189 @@
+//! The client API of Infinity Connect, version 2: translation only. What people may do is the policy's
+//! matter, what goes on the room's.
+//!
+//! Answers are `{"status", "result"}`. A prompt (a PIN is wanted) is 403 with `success`, a refusal 403
+//! with `failed`: clients tell them apart by that. A token is in the header `token` or in the query;
+//! `Authorization` is left to reverse proxies.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use crosspoint_codecs::clock::Instant;
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+
+use crate::conference::policy::PartyId;
+use crate::conference::room::{Command, RoomView, Rooms, Said};
+use crate::conference::service::Service;
+use crate::media::ClockFn;
+use crate::uuid::Uuid;
+
+mod commands;
+mod entry;
+mod events;
+mod roster;
+pub mod sessions;
+#[cfg(test)]
+mod tests;
+
+use sessions::Sessions;
+
+/// Largest body of a request. A description of media has some 10 kB; pictures of slides come later.
+const BODY: usize = 256 * 1024;
+
+/// Finds services by what clients put into the path.
+pub trait Services: Send + Sync {
+    /// The service that `alias` reaches.
+    fn service(&self, alias: &str) -> Option<Arc<Service>>;
+}
+
+/// What the API is made of.
+pub struct ClientApiParts {
+    /// Finds services.
+    pub services: Arc<dyn Services>,
+    /// What goes on.
+    pub rooms: Rooms,
+    /// The gateway's clock.
+    pub clock: ClockFn,
+    /// S70: `None` when clients may use the API, else what they are told instead.
+    pub disabled: Option<String>,
+    /// True while the gateway takes nobody more (S76).
+    pub maintenance: watch::Receiver<bool>,
+    /// Of the program.
+    pub version: &'static str,
+}
+
+/// The API. Clones share it.
+#[derive(Clone)]
+pub struct ClientApi(Arc<Inner>);
+
+struct Inner {
+    parts: ClientApiParts,
+    sessions: Mutex<Sessions<Session>>,
+}
+
+/// A participant by the client API.
+#[derive(Debug)]
+struct Session {
+    service: Arc<Service>,
+    party: PartyId,
+    uuid: Uuid,
+    name: String,
+    view: watch::Receiver<RoomView>,
+    said: broadcast::Receiver<Said>,
+}
+
+impl Session {
+    fn copy(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            party: self.party,
+            uuid: self.uuid,
+            name: self.name.clone(),
+            view: self.view.clone(),
+            said: self.said.resubscribe(),
+        }
+    }
+}
+
+impl ClientApi {
+    /// The API, without participants.
+    pub fn new(parts: ClientApiParts) -> Self {
+        Self(Arc::new(Inner { parts, sessions: Mutex::default() }))
+    }
+
+    /// Its routes.
+    pub fn router(&self) -> Router {
+        let conference = Router::new()
+            .route("/request_token", post(entry::request_token))
+            .route("/refresh_token", post(entry::refresh_token))
+            .route("/release_token", post(entry::release_token))
+            .route("/events", get(events::events))
+            .route("/participants", get(commands::participants))
+            .route("/conference_status", get(commands::conference_status))
+            .route("/theme/", get(commands::theme))
+            .route("/available_layouts", get(commands::available_layouts))
+            .route("/layout_svgs", get(commands::layout_svgs))
+            .route("/message", post(commands::message))
+            .route("/transform_layout", post(commands::transform_layout))
+            .route("/{command}", post(commands::conference))
+            .route("/participants/{uuid}/avatar.jpg", get(commands::avatar))
+            .route("/participants/{uuid}/message", post(commands::direct_message))
+            .route("/participants/{uuid}/{command}", post(commands::participant))
+            .route("/participants/{uuid}/calls", post(commands::calls))
+            .route("/participants/{uuid}/calls/{*rest}", post(commands::calls));
+        Router::new()
+            .route("/api/client/v2/status", get(commands::status))
+            .nest("/api/client/v2/conferences/{alias}", conference)
+            .layer(axum::extract::DefaultBodyLimit::max(BODY))
+            .layer(middleware::from_fn(across_origins))
+            .with_state(self.clone())
+    }
+
+    /// Ends the sessions that nobody has refreshed: to be called every second or so.
+    pub fn expire(&self) {
+        let gone = self.sessions().expire(self.now());
+        for session in gone {
+            tracing::info!(name = session.name, "Timer expired awaiting token refresh");
+            self.0.parts.rooms.tell(&session.service.name, Command::Leave(session.party));
+        }
+    }
+
+    fn now(&self) -> Instant {
+        (self.0.parts.clock)()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions<Session>> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ClientApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientApi").finish_non_exhaustive()
+    }
+}
+
+/// Pages of third parties use the API from their own origin; there are no cookies that this could
+/// expose.
+async fn across_origins(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = if request.method() == axum::http::Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "token, pin, content-type, authorization, x-pexip-authorization",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        let _: &HeaderName = &name;
+        headers.insert(name, axum::http::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// It was done.
+fn done(result: impl Into<Value>) -> Response {
+    axum::Json(json!({ "status": "success", "result": result.into() })).into_response()
+}
+
+/// Something is wanted first.
+fn prompt(result: Value) -> Response {
+    (StatusCode::FORBIDDEN, axum::Json(json!({ "status": "success", "result": result }))).into_response()
+}
+
+/// It was not done.
+fn refused(code: StatusCode, why: &str) -> Response {
+    (code, axum::Json(json!({ "status": "failed", "result": why }))).into_response()
+}

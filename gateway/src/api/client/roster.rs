@@ -1,0 +1,239 @@
+//! What clients are told of a conference: its state, everybody in it, and what has changed since they
+//! were told last. Pure translation of a [`RoomView`].
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::conference::policy::{PartyId, Place, Role};
+use crate::conference::room::{At, PartyView, RoomView};
+use crate::conference::service::{Kind, Service};
+use crosspoint_codecs::format::MediaKind;
+
+/// An event of the stream: its name and its data.
+pub(super) type Told = (&'static str, Value);
+
+/// What one client was told last.
+#[derive(Debug)]
+pub(super) struct Roster {
+    viewer: PartyId,
+    /// Everybody it knows of, with what it was told of him.
+    known: Vec<(PartyId, Value)>,
+    conference: Value,
+    layout: Value,
+    stage: Value,
+    /// It waited when it was told last.
+    waiting: bool,
+}
+
+impl Roster {
+    pub(super) const fn new(viewer: PartyId) -> Self {
+        Self {
+            viewer,
+            known: Vec::new(),
+            conference: Value::Null,
+            layout: Value::Null,
+            stage: Value::Null,
+            waiting: false,
+        }
+    }
+
+    /// Everything, as a stream begins.
+    pub(super) fn whole(&mut self, service: &Service, view: &RoomView) -> Vec<Told> {
+        self.known = seen_by(self.viewer, view).map(|it| (it.id, participant(service, it))).collect();
+        self.conference = conference(service, view);
+        (self.layout, self.stage) = (layout(view), stage(view));
+        self.waiting = place(self.viewer, view) == Some(Place::Waiting);
+        let mut told = vec![("participant_sync_begin", Value::Null)];
+        told.extend(self.known.iter().map(|(_, it)| ("participant_create", it.clone())));
+        told.push(("participant_sync_end", Value::Null));
+        told.push(("conference_update", self.conference.clone()));
+        told.push(("layout", self.layout.clone()));
+        told.push(("stage", self.stage.clone()));
+        told
+    }
+
+    /// What is new since.
+    pub(super) fn news(&mut self, service: &Service, view: &RoomView) -> Vec<Told> {
+        if self.waiting && place(self.viewer, view) == Some(Place::In) {
+            // It was let in: first of itself, then of all whom it did not see before.
+            let own = view.parties.iter().find(|it| it.id == self.viewer);
+            let own = own.map(|it| ("participant_update", participant(service, it)));
+            let mut told: Vec<Told> = own.into_iter().collect();
+            told.extend(self.whole(service, view));
+            return told;
+        }
+        let now: Vec<(PartyId, Value)> =
+            seen_by(self.viewer, view).map(|it| (it.id, participant(service, it))).collect();
+        let mut told = Vec::new();
+        for (id, is) in &now {
+            match self.known.iter().find(|(known, _)| known == id) {
+                None => told.push(("participant_create", is.clone())),
+                Some((_, was)) if was != is => told.push(("participant_update", is.clone())),
+                Some(_) => {}
+            }
+        }
+        for (_, gone) in self.known.iter().filter(|(id, _)| now.iter().all(|(still, _)| still != id)) {
+            told.push(("participant_delete", json!({ "uuid": gone["uuid"] })));
+        }
+        self.known = now;
+        for (name, was, is) in [
+            ("conference_update", &mut self.conference, conference(service, view)),
+            ("layout", &mut self.layout, layout(view)),
+            ("stage", &mut self.stage, stage(view)),
+        ] {
+            if *was != is {
+                was.clone_from(&is);
+                told.push((name, is));
+            }
+        }
+        told
+    }
+}
+
+/// Whom `viewer` may see in the roster: everybody who is in and whom we call; who waits is seen by those
+/// who may let him in, who is asked for a PIN by hosts; and oneself (S30, S32).
+pub(super) fn seen_by(viewer: PartyId, view: &RoomView) -> impl Iterator<Item = &PartyView> {
+    let own = view.parties.iter().find(|it| it.id == viewer).and_then(|it| it.party);
+    let is_in = own.is_some_and(|it| it.place == Place::In);
+    let is_host = is_in && own.is_some_and(|it| it.role == Role::Host);
+    let admits = is_in && (is_host || !view.tells_hosts);
+    view.parties.iter().filter(move |it| {
+        it.id == viewer
+            || match it.at {
+                At::In | At::Leaving => is_in && it.party.is_some(),
+                At::Connecting => is_in && it.invited_as.is_some(),
+                At::Waiting => admits,
+                At::Door => is_host,
+            }
+    })
+}
+
+/// The state of a conference.
+pub(super) fn conference(service: &Service, view: &RoomView) -> Value {
+    json!({
+        "locked": view.locked,
+        "guests_muted": view.guests_muted,
+        "all_muted": false,
+        "guests_can_unmute": view.guests_can_unmute,
+        "guests_can_present": service.guests_present,
+        "started": view.started,
+        "presentation_allowed": true,
+        "direct_media": false,
+        "live_captions_available": false,
+        "breakout_rooms": false,
+        "chat_enabled": service.chat,
+    })
+}
+
+/// Somebody, in full: every member that clients insist on.
+pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
+    let role = it.party.map(|party| party.role).or(it.invited_as).unwrap_or(Role::Guest);
+    let streams = &it.leg.streams;
+    let has = |kind| streams.iter().any(|stream| stream.stream.agreed.role == kind);
+    let (sound, pictures) = (has(MediaKind::Audio), has(MediaKind::Main));
+    let encrypted = !streams.is_empty() && streams.iter().all(|it| it.stream.port.stats().encrypted);
+    let who = &it.leg.party;
+    let muted = it.party.is_some_and(|party| party.muted.any());
+    let protocol = if it.control_only { "api" } else { who.protocol };
+    let outgoing = it.invited_as.is_some();
+    let mut all = json!({
+        "uuid": it.uuid.to_string(),
+        "display_name": it.name,
+        "overlay_text": it.name,
+        "uri": if who.address.is_empty() { String::new() } else { format!("{}:{}", who.protocol, who.address) },
+        "local_alias": who.called,
+        "vendor": "",
+        "external_node_uuid": "",
+        "api_url": format!("/participants/{}/", it.uuid),
+        "call_tag": "",
+        "protocol": protocol,
+        "service_type": service_type(service, it.at),
+        "role": if role == Role::Host { "chair" } else { "guest" },
+        "call_direction": if outgoing { "out" } else { "in" },
+        "start_time": unix(it.since),
+        "buzz_time": it.hand.map_or(0.0, unix),
+        "spotlight": it.spotlight.map_or(0.0, unix),
+        "last_spoken_time": 0,
+        "rx_presentation_policy": "ALLOW",
+        "receive_from_video_mix": { "mix_name": "main", "timestamp": 0 },
+        "encryption": if encrypted || it.control_only { "On" } else { "Off" },
+    });
+    // Some of it is yes or no in words, the rest true or false.
+    let words = [
+        ("is_muted", muted),
+        ("is_presenting", false),
+        ("is_video_call", pictures),
+        ("is_audio_only_call", sound && !pictures),
+        ("disconnect_supported", true),
+        ("mute_supported", sound),
+        ("transfer_supported", false),
+        ("fecc_supported", false),
+        ("presentation_supported", false),
+    ];
+    let flags = [
+        ("is_client_muted", false),
+        ("is_video_muted", false),
+        ("is_video_silent", false),
+        ("is_main_video_dropped_out", false),
+        ("is_streaming_conference", false),
+        ("is_external", false),
+        ("is_conjoined", false),
+        ("is_idp_authenticated", false),
+        ("is_transferring", false),
+        ("has_media", sound || pictures),
+        ("needs_presentation_in_mix", false),
+        ("supports_direct_chat", it.control_only),
+        ("can_receive_personal_mix", false),
+    ];
+    if let Some(members) = all.as_object_mut() {
+        members.extend(words.map(|(name, is)| (name.to_owned(), yes(is).into())));
+        members.extend(flags.map(|(name, is)| (name.to_owned(), is.into())));
+    }
+    all
+}
+
+/// What somebody takes part in, in the word of the API.
+pub(super) const fn service_type(service: &Service, at: At) -> &'static str {
+    match (at, service.kind) {
+        (At::Connecting, _) => "connecting",
+        (At::Door, _) => "ivr",
+        (At::Waiting, _) => "waiting_room",
+        (At::In | At::Leaving, Kind::Room) => "conference",
+        (At::In | At::Leaving, Kind::Auditorium) => "lecture",
+        (At::In | At::Leaving, Kind::TestCall) => "test_call",
+    }
+}
+
+fn layout(view: &RoomView) -> Value {
+    let [hosts, guests] = view.layouts.map(|it| it.word());
+    let uuid = |id: &PartyId| view.parties.iter().find(|it| it.id == *id).map(|it| it.uuid.to_string());
+    json!({
+        "view": hosts,
+        "participants": view.stage.iter().filter_map(uuid).collect::<Vec<_>>(),
+        "requested_layout": { "primary_screen": { "chair_layout": hosts, "guest_layout": guests } },
+        "overlay_text_enabled": view.names,
+        "pres_slot_coords": null,
+    })
+}
+
+fn stage(view: &RoomView) -> Value {
+    let of = |(index, id): (usize, &PartyId)| {
+        let party = view.parties.iter().find(|it| it.id == *id)?;
+        let vad = if view.speaker == Some(*id) { 100 } else { 0 };
+        Some(json!({ "participant_uuid": party.uuid.to_string(), "stage_index": index, "vad": vad }))
+    };
+    Value::Array(view.stage.iter().enumerate().filter_map(of).collect())
+}
+
+fn place(viewer: PartyId, view: &RoomView) -> Option<Place> {
+    view.parties.iter().find(|it| it.id == viewer)?.party.map(|it| it.place)
+}
+
+const fn yes(is: bool) -> &'static str {
+    if is { "YES" } else { "NO" }
+}
+
+fn unix(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,172 @@
+//! Tokens of the client API: who holds one is a participant until it expires. Pure: time and tokens
+//! come in as arguments. Tokens are kept as hashes only.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crosspoint_codecs::clock::Instant;
+use sha2::{Digest as _, Sha256};
+
+/// A token that is not refreshed for so long is none any more. Clients refresh it three times within.
+pub const LIFE: Duration = Duration::from_secs(120);
+/// After a refresh the token before is good for so long: an open event stream and requests under way
+/// carry it.
+pub const GRACE: Duration = Duration::from_secs(60);
+/// Sessions of one gateway. Overflow: nobody more is let in.
+pub const MOST: usize = 20_000;
+
+/// A secret: 256 bits. Printed as dots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The token that is made of random `bytes`.
+    pub fn of(bytes: [u8; 32]) -> Self {
+        // Tokens go unescaped into URLs.
+        Self(URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// To be given to its holder, once.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("....")
+    }
+}
+
+type Hash = [u8; 32];
+
+/// Who holds tokens.
+#[derive(Debug)]
+pub struct Sessions<S> {
+    tokens: HashMap<Hash, Entry>,
+    sessions: HashMap<u64, (S, Instant)>,
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    session: u64,
+    until: Instant,
+}
+
+impl<S> Default for Sessions<S> {
+    fn default() -> Self {
+        Self { tokens: HashMap::new(), sessions: HashMap::new(), next: 0 }
+    }
+}
+
+impl<S> Sessions<S> {
+    /// Whether another fits.
+    pub fn has_room(&self) -> bool {
+        self.sessions.len() < MOST
+    }
+
+    /// A session begins with `token`.
+    pub fn open(&mut self, now: Instant, token: &Token, session: S) {
+        self.next += 1;
+        let until = now + LIFE;
+        self.sessions.insert(self.next, (session, until));
+        self.tokens.insert(hash(token.reveal()), Entry { session: self.next, until });
+    }
+
+    /// The session of `token`.
+    pub fn find(&self, now: Instant, token: &str) -> Option<&S> {
+        let entry = self.tokens.get(&hash(token)).filter(|entry| now < entry.until)?;
+        self.sessions.get(&entry.session).map(|(session, _)| session)
+    }
+
+    /// `new` takes the place of `old`, which is good for a while longer.
+    pub fn refresh(&mut self, now: Instant, old: &str, new: &Token) -> Option<&S> {
+        let entry = self.tokens.get_mut(&hash(old)).filter(|entry| now < entry.until)?;
+        entry.until = entry.until.min(now + GRACE);
+        let session = entry.session;
+        let until = now + LIFE;
+        self.tokens.insert(hash(new.reveal()), Entry { session, until });
+        let (held, life) = self.sessions.get_mut(&session)?;
+        *life = until;
+        Some(held)
+    }
+
+    /// Ends the session of `token`.
+    pub fn close(&mut self, now: Instant, token: &str) -> Option<S> {
+        let entry = self.tokens.get(&hash(token)).copied().filter(|entry| now < entry.until)?;
+        self.tokens.retain(|_, it| it.session != entry.session);
+        self.sessions.remove(&entry.session).map(|(session, _)| session)
+    }
+
+    /// Ends those that match.
+    pub fn close_those(&mut self, matches: impl Fn(&S) -> bool) {
+        self.sessions.retain(|_, (session, _)| !matches(session));
+        self.tokens.retain(|_, it| self.sessions.contains_key(&it.session));
+    }
+
+    /// Forgets old tokens, and ends the sessions that nobody refreshes.
+    pub fn expire(&mut self, now: Instant) -> Vec<S> {
+        let late: Vec<u64> =
+            self.sessions.iter().filter(|(_, (_, life))| now >= *life).map(|(id, _)| *id).collect();
+        let gone =
+            late.iter().filter_map(|id| self.sessions.remove(id)).map(|(session, _)| session).collect();
+        self.tokens.retain(|_, it| now < it.until && self.sessions.contains_key(&it.session));
+        gone
+    }
+}
+
+fn hash(token: &str) -> Hash {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(1_000 * (500 + seconds))
+    }
+
+    #[test]
+    fn a_token_is_spelled_for_urls_and_prints_as_dots() {
+        let token = Token::of(std::array::from_fn(|n| u8::try_from(255 - n).unwrap()));
+        // RFC 4648 section 5, without padding.
+        assert_eq!(token.reveal(), "__79_Pv6-fj39vX08_Lx8O_u7ezr6uno5-bl5OPi4eA");
+        assert_eq!(format!("{token:?}"), "....");
+    }
+
+    #[test]
+    fn a_token_lives_while_it_is_refreshed_and_the_one_before_for_a_while() {
+        let (one, two) = (Token::of([1; 32]), Token::of([2; 32]));
+        let mut sessions = Sessions::default();
+        sessions.open(at(0), &one, "alice");
+        assert_eq!(sessions.find(at(119), one.reveal()), Some(&"alice"));
+        assert_eq!(sessions.find(at(120), one.reveal()), None);
+        assert_eq!(sessions.find(at(0), "other"), None);
+        assert_eq!(sessions.refresh(at(40), one.reveal(), &two), Some(&"alice"));
+        assert_eq!(sessions.find(at(99), one.reveal()), Some(&"alice"));
+        assert_eq!(sessions.find(at(100), one.reveal()), None);
+        assert_eq!(sessions.refresh(at(100), one.reveal(), &one), None, "the old one is over");
+        assert_eq!(sessions.expire(at(159)), Vec::<&str>::new());
+        assert_eq!(sessions.find(at(159), two.reveal()), Some(&"alice"));
+        assert_eq!(sessions.expire(at(160)), ["alice"]);
+        assert!(sessions.tokens.is_empty() && sessions.sessions.is_empty());
+    }
+
+    #[test]
+    fn a_session_ends_with_all_its_tokens() {
+        let (one, two) = (Token::of([1; 32]), Token::of([2; 32]));
+        let mut sessions = Sessions::default();
+        sessions.open(at(0), &one, 7);
+        sessions.refresh(at(1), one.reveal(), &two);
+        assert_eq!(sessions.close(at(2), one.reveal()), Some(7));
+        assert_eq!(sessions.find(at(2), two.reveal()), None);
+        sessions.open(at(3), &one, 8);
+        sessions.close_those(|session| *session == 8);
+        assert_eq!(sessions.find(at(3), one.reveal()), None);
+    }
+}

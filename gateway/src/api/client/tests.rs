@@ -1,0 +1,286 @@
+//! The API over a socket, with rooms of cardboard behind it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::alias::{Alias, Domains};
+use crate::conference::cardboard::NoCodecs;
+use crate::conference::policy::{Door, Pin};
+use crate::conference::room::RoomsParts;
+use crate::media::{Engine, EngineConfig};
+
+struct One(Arc<Service>);
+
+impl Services for One {
+    fn service(&self, alias: &str) -> Option<Arc<Service>> {
+        let alias = Alias::parse(alias, &Domains::default()).ok()?;
+        self.0.aliases.contains(&alias).then(|| self.0.clone())
+    }
+}
+
+struct Server {
+    api: ClientApi,
+    at: SocketAddr,
+    maintenance: watch::Sender<bool>,
+    _engine: Engine,
+    _stop: watch::Sender<Option<crate::cause::Reason>>,
+}
+
+async fn server(door: Door, disabled: Option<&str>) -> Server {
+    let mut service = Service::new("Alice's room", Alias::parse("meet.alice", &Domains::default()).unwrap());
+    service.door = door;
+    let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
+    let (stop, stopped) = watch::channel(None);
+    let (maintenance, maintained) = watch::channel(false);
+    let begun = std::time::Instant::now();
+    let api = ClientApi::new(ClientApiParts {
+        services: Arc::new(One(Arc::new(service))),
+        rooms: Rooms::new(RoomsParts { engines: vec![handle], fonts: None }, stopped),
+        clock: Arc::new(move || Instant::from_nanos(u64::try_from(begun.elapsed().as_nanos()).unwrap())),
+        disabled: disabled.map(Into::into),
+        maintenance: maintained,
+        version: "0.1.0",
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Server { api, at, maintenance, _engine: engine, _stop: stop }
+}
+
+fn pins(host: &str, guest: Option<&str>) -> Door {
+    let pin = |text: &str| Pin::parse(text).unwrap();
+    Door::new(Some(pin(host)), guest.map(pin), true).unwrap()
+}
+
+const ROOM: &str = "/api/client/v2/conferences/meet.alice";
+
+impl Server {
+    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.to_ascii_lowercase().contains("access-control-allow-origin: *"), "{head}");
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    async fn enter(&self, name: &str, pin: &str) -> (u16, Value) {
+        let pin = if pin.is_empty() { String::new() } else { format!("pin: {pin}\r\n") };
+        let body = json!({ "display_name": name, "direct_media": true, "chosen_idp": "none" }).to_string();
+        self.ask("POST", &format!("{ROOM}/request_token"), &pin, &body).await
+    }
+
+    /// Enters; the token and the participant.
+    async fn join(&self, name: &str, pin: &str) -> (String, String) {
+        let (code, answer) = self.enter(name, pin).await;
+        assert_eq!((code, &answer["status"]), (200, &json!("success")), "{answer}");
+        let text = |it: &Value| it.as_str().unwrap().to_owned();
+        (text(&answer["result"]["token"]), text(&answer["result"]["participant_uuid"]))
+    }
+
+    async fn post(&self, token: &str, path: &str, body: &str) -> (u16, Value) {
+        let (code, answer) =
+            self.ask("POST", &format!("{ROOM}/{path}"), &format!("token: {token}\r\n"), body).await;
+        (code, answer["result"].clone())
+    }
+
+    async fn get(&self, token: &str, path: &str) -> (u16, Value) {
+        let (code, answer) = self.ask("GET", &format!("{ROOM}/{path}?token={token}"), "", "").await;
+        (code, answer["result"].clone())
+    }
+
+    async fn events(&self, token: &str) -> Events {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let head = format!("GET {ROOM}/events?token={token} HTTP/1.1\r\nHost: here\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut events = Events(BufReader::new(stream));
+        while !events.line().await.is_empty() {}
+        events
+    }
+}
+
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line);
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("a line").unwrap();
+        line.trim_end().to_owned()
+    }
+
+    async fn next(&mut self) -> (String, Value) {
+        let mut name = String::new();
+        loop {
+            let line = self.line().await;
+            if let Some(event) = line.strip_prefix("event: ") {
+                name = event.to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return (name, serde_json::from_str(data).expect("data that is JSON"));
+            }
+        }
+    }
+
+    /// Passes over others until that one.
+    async fn until(&mut self, wanted: &str) -> Value {
+        loop {
+            let (name, data) = self.next().await;
+            if name == wanted {
+                return data;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn prompts_refusals_and_tokens_are_as_clients_expect_them() {
+    let server = server(pins("1234", None), None).await;
+    let (code, answer) = server.enter("Bob", "").await;
+    assert_eq!((code, &answer["status"]), (403, &json!("success")), "a prompt");
+    assert_eq!(
+        (&answer["result"]["pin"], &answer["result"]["guest_pin"]),
+        (&json!("required"), &json!("none"))
+    );
+    let (code, answer) = server.enter("Bob", "9999").await;
+    assert_eq!((code, answer), (403, json!({ "status": "failed", "result": "Invalid PIN" })));
+    let nobody = server.ask("POST", "/api/client/v2/conferences/nobody/request_token", "", "{}").await;
+    assert_eq!(
+        nobody,
+        (404, json!({ "status": "failed", "result": "Neither conference nor gateway found" }))
+    );
+    // S55, S85: with a domain, escaped or not, in either case.
+    for alias in ["meet.alice%40example.com", "MEET.alice@example.com", "sip%3Ameet.alice@example.com"] {
+        let path = format!("/api/client/v2/conferences/{alias}/request_token");
+        assert_eq!(server.ask("POST", &path, "pin: 1234\r\n", "").await.0, 200, "{alias}");
+    }
+    let (code, answer) = server.enter("Alice", "1234").await;
+    let result = &answer["result"];
+    assert_eq!((code, &result["role"], &result["expires"]), (200, &json!("HOST"), &json!("120")));
+    assert_eq!(result["current_service_type"], "conference");
+    assert!(result.get("stun").is_none() && result["direct_media"] == false);
+    // A token is renewed; the old one is good for a while.
+    let token = result["token"].as_str().unwrap();
+    let (code, renewed) = server.post(token, "refresh_token", "").await;
+    assert_eq!((code, &renewed["role"]), (200, &json!("HOST")));
+    let new = renewed["token"].as_str().unwrap();
+    assert!(new != token && server.get(token, "conference_status").await.0 == 200);
+    assert_eq!(server.post(new, "release_token", "{}").await, (200, json!(true)));
+    assert_eq!(server.get(new, "participants").await, (403, json!("Invalid token")));
+    assert_eq!(server.post(new, "release_token", "{}").await, (200, json!(true)), "twice is no fault");
+}
+
+#[tokio::test]
+async fn s70_s76_a_switch_and_maintenance_refuse_in_words() {
+    let off = server(Door::OPEN, Some("Disabled")).await;
+    assert_eq!(off.enter("Bob", "").await, (403, json!({ "status": "failed", "result": "Disabled" })));
+    let server = server(Door::OPEN, None).await;
+    assert_eq!(server.ask("GET", "/api/client/v2/status", "", "").await.0, 200);
+    server.maintenance.send_replace(true);
+    let (code, answer) = server.ask("GET", "/api/client/v2/status", "", "").await;
+    assert_eq!((code, &answer["result"]), (503, &json!("Maintenance mode")));
+    assert_eq!(server.enter("Bob", "").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_everything_in_order_and_goes_on_with_what_changes() {
+    let server = server(pins("1234", None), None).await;
+    let (alice, uuid) = server.join("Alice", "1234").await;
+    let mut events = server.events(&alice).await;
+    let mut names = Vec::new();
+    while names.last().is_none_or(|name| name != "stage") {
+        let (name, data) = events.next().await;
+        if name == "participant_create" {
+            assert_eq!((&data["uuid"], &data["role"]), (&json!(uuid), &json!("chair")));
+        }
+        names.push(name);
+    }
+    assert_eq!(
+        names,
+        [
+            "participant_sync_begin",
+            "participant_create",
+            "participant_sync_end",
+            "conference_update",
+            "layout",
+            "stage"
+        ]
+    );
+    let (bob, bobs) = server.join("Bob", "none").await;
+    let created = events.until("participant_create").await;
+    assert_eq!((&created["display_name"], &created["role"]), (&json!("Bob"), &json!("guest")));
+    // S37: what is written goes to all but the one who wrote it.
+    let mut others = server.events(&bob).await;
+    let hello = json!({ "type": "text/plain", "payload": "hello" }).to_string();
+    assert_eq!(server.post(&alice, "message", &hello).await, (200, json!(true)));
+    let message = others.until("message_received").await;
+    assert_eq!((&message["origin"], &message["payload"]), (&json!("Alice"), &json!("hello")));
+    // S38: guests do not lock.
+    assert_eq!(server.post(&bob, "lock", "").await, (403, json!("Invalid role")));
+    assert_eq!(server.post(&alice, "lock", "").await, (200, json!(true)));
+    assert_eq!(events.until("conference_update").await["locked"], true);
+    // S27 to S30: who comes now waits, the host sees him and lets him in.
+    let (code, answer) = server.enter("Carol", "none").await;
+    assert_eq!((code, &answer["result"]["current_service_type"]), (200, &json!("waiting_room")));
+    let (carol, carols) =
+        (answer["result"]["token"].as_str().unwrap(), &answer["result"]["participant_uuid"]);
+    let waiting = events.until("participant_create").await;
+    assert_eq!((&waiting["uuid"], &waiting["service_type"]), (carols, &json!("waiting_room")));
+    let mut own = server.events(carol).await;
+    assert_eq!(own.until("participant_create").await["uuid"], *carols);
+    assert_eq!(server.get(carol, "participants").await.1.as_array().unwrap().len(), 1, "herself");
+    let admit = format!("participants/{}/unlock", carols.as_str().unwrap());
+    assert_eq!(server.post(&bob, &admit, "").await.0, 404, "guests do not see who waits");
+    assert_eq!(server.post(&alice, &admit, "").await, (200, json!(true)));
+    assert_eq!(own.until("participant_update").await["service_type"], "conference");
+    let mut seen = 0;
+    loop {
+        match own.next().await.0.as_str() {
+            "participant_create" => seen += 1,
+            "participant_sync_end" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(seen, 3);
+    // S34 to S36, hands, roles.
+    let to = |command: &str| format!("participants/{bobs}/{command}");
+    assert_eq!(server.post(&alice, &to("mute"), "").await, (200, json!(true)));
+    assert_eq!(server.post(&bob, &to("buzz"), "").await, (200, json!(true)));
+    assert_eq!(server.post(&alice, &to("dtmf"), r#"{"digits":"12#"}"#).await, (200, json!(true)));
+    assert_eq!(server.post(&bob, &to("dtmf"), r#"{"digits":"1"}"#).await.0, 403);
+    assert_eq!(server.post(&alice, &to("role"), r#"{"role":"chair"}"#).await, (200, json!(true)));
+    assert_eq!(server.post(&bob, "refresh_token", "").await.1["role"], "HOST");
+    // S35: one, then all.
+    assert_eq!(server.post(&alice, &to("disconnect"), "").await, (200, json!(true)));
+    assert_eq!(others.until("disconnect").await["reason"], "Disconnected by another participant");
+    assert_eq!(server.post(&alice, "disconnect", "").await, (200, json!(true)));
+    assert_eq!(own.until("disconnect").await["reason"], "Conference terminated by another participant");
+}
+
+#[tokio::test]
+async fn media_is_refused_in_words_and_layouts_by_name() {
+    let server = server(Door::OPEN, None).await;
+    let (alice, uuid) = server.join("Alice", "").await;
+    let calls = format!("participants/{uuid}/calls");
+    assert_eq!(server.post(&alice, &calls, "{}").await.0, 403);
+    let layouts = server.get(&alice, "available_layouts").await.1;
+    assert!(layouts.as_array().unwrap().contains(&json!("1:7")));
+    let four = r#"{"transforms":{"layout":"4:0"}}"#;
+    assert_eq!(server.post(&alice, "transform_layout", four).await, (200, json!(true)));
+    let (code, why) = server.post(&alice, "transform_layout", r#"{"transforms":{"layout":"7:7"}}"#).await;
+    assert!(code == 400 && why.as_str().unwrap().contains("7:7"), "{why}");
+    assert_eq!(server.get(&alice, "theme/").await.0, 204);
+    assert_eq!(server.post(&alice, "nonsense", "").await.0, 404);
+    server.api.expire();
+}
