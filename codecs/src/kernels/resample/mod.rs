@@ -6,33 +6,29 @@
 //! down from 0.535 on; what aliases in between falls above the flat part.
 
 mod design;
+mod raise;
+mod step;
 
 use std::time::Duration;
 
-use fearless_simd::{Simd, SimdBase, SimdIntWiden, SimdNarrow, dispatch, i16x16, i32x8};
+use fearless_simd::{Simd, dispatch};
 
 use super::cpu::Cpu;
-use crate::audio::saturate;
 use crate::codec::CodecError;
-use design::design;
+use raise::Raise;
+use step::Step;
 
 /// Rates that it goes between.
 pub const RATES: [u32; 5] = [8_000, 16_000, 24_000, 32_000, 48_000];
 /// Length of the filter in samples of the lower rate. 40 give a transition of 0.11 of the lower
-/// rate at 68 dB; half of them are the delay.
+/// rate at 74 dB; half of them are the delay.
 const TAPS: usize = 40;
 /// Middle of the transition, of the lower rate.
 const CUTOFF: f64 = 0.476;
-/// Shape of the Kaiser window, for 68 dB (0.1102 (A - 8.7)).
-const KAISER_BETA: f64 = 6.53;
+/// Shape of the Kaiser window, for 74 dB (0.1102 (A - 8.7)).
+const KAISER_BETA: f64 = 7.25;
 /// Input that is filtered in one go, so that the line of samples has a fixed length: 20 ms.
 const CHUNK: usize = 960;
-/// Rows of taps are filled up with zeros to a multiple of this, for vectors without a rest.
-const LANES: usize = 16;
-/// The taps of every filter to a higher rate. That the code knows their number makes it shorter.
-const SHORTEST: usize = TAPS.next_multiple_of(LANES);
-/// Outputs that are made together, as many as a vector of sums has lanes.
-const GROUP: usize = 8;
 
 /// Changes the rate of one stream. Allocates when made, never afterwards.
 #[derive(Clone, Debug)]
@@ -42,20 +38,30 @@ pub struct Resampler {
     /// Output phases between two input samples, and the phases that each output moves on.
     up: usize,
     down: usize,
-    /// The same way in input samples and phases.
-    whole: usize,
-    part: usize,
-    /// One row of `taps` for each phase.
-    coefficients: Box<[i16]>,
+    filter: Filter,
+    /// The window of an output.
     taps: usize,
     /// Half of the filter without its zeros, in input samples.
     delay: usize,
-    shift: u32,
     cpu: Cpu,
     /// The newest input, oldest first; `held` of it are in use.
     line: Box<[i16]>,
     held: usize,
-    /// Where the next output's window begins, and its phase.
+    next: Place,
+}
+
+/// How the line is filtered.
+#[derive(Clone, Debug)]
+enum Filter {
+    /// To a multiple of the rate.
+    Raise(Raise),
+    /// To any other.
+    Step(Step),
+}
+
+/// Where an output's window begins, and its phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
     at: usize,
     phase: usize,
 }
@@ -69,24 +75,25 @@ impl Resampler {
         let common = greatest_common_divisor(from, to);
         let (up, down) = (size(to / common), size(from / common));
         let length = (TAPS * down).div_ceil(up).max(TAPS).next_multiple_of(2);
-        let taps = length.next_multiple_of(LANES);
-        let (coefficients, shift) = design(up, down, length, taps);
+        let (filter, taps) = if down == 1 {
+            (Filter::Raise(Raise::new(up)), TAPS)
+        } else {
+            let step = Step::new(up, down, length);
+            let taps = step.taps;
+            (Filter::Step(step), taps)
+        };
         let mut resampler = Self {
             from,
             to,
             up,
             down,
-            whole: down / up,
-            part: down % up,
-            coefficients,
+            filter,
             taps,
             delay: length / 2,
-            shift,
             cpu: Cpu::detect(),
             line: vec![0; taps + CHUNK].into(),
             held: 0,
-            at: 0,
-            phase: 0,
+            next: Place::default(),
         };
         resampler.reset();
         Ok(resampler)
@@ -113,8 +120,8 @@ impl Resampler {
         if self.from == self.to {
             return len;
         }
-        match (self.held + len).checked_sub(self.at + self.taps) {
-            Some(ahead) => (ahead * self.up + self.up - 1 - self.phase) / self.down + 1,
+        match (self.held + len).checked_sub(self.next.at + self.taps) {
+            Some(ahead) => (ahead * self.up + self.up - 1 - self.next.phase) / self.down + 1,
             None => 0,
         }
     }
@@ -133,10 +140,11 @@ impl Resampler {
         for chunk in pcm.chunks(CHUNK) {
             self.line[self.held..self.held + chunk.len()].copy_from_slice(chunk);
             self.held += chunk.len();
-            written += self.filter(&mut out[written..]);
-            self.line.copy_within(self.at..self.held, 0);
-            self.held -= self.at;
-            self.at = 0;
+            let cpu = self.cpu;
+            written += dispatch!(cpu.0, simd => self.filter(simd, &mut out[written..]));
+            self.line.copy_within(self.next.at..self.held, 0);
+            self.held -= self.next.at;
+            self.next.at = 0;
         }
         Ok(written)
     }
@@ -149,102 +157,24 @@ impl Resampler {
             return;
         }
         self.line.copy_from_slice(&other.line);
-        (self.held, self.at, self.phase) = (other.held, other.at, other.phase);
+        (self.held, self.next) = (other.held, other.next);
     }
 
     /// Forgets the past, as at the start of a stream.
     pub fn reset(&mut self) {
         self.line.fill(0);
         self.held = self.taps - 1;
-        self.at = 0;
-        self.phase = 0;
-    }
-
-    fn filter(&mut self, out: &mut [i16]) -> usize {
-        dispatch!(self.cpu.0, simd => self.filter_body(simd, out))
+        self.next = Place::default();
     }
 
     #[inline(always)]
-    fn filter_body<S: Simd>(&mut self, simd: S, out: &mut [i16]) -> usize {
-        match self.taps {
-            SHORTEST => self.filter_by::<S, SHORTEST>(simd, out),
-            _ => self.filter_by::<S, 0>(simd, out),
+    fn filter<S: Simd>(&mut self, simd: S, out: &mut [i16]) -> usize {
+        let line = &self.line[..self.held];
+        match &mut self.filter {
+            Filter::Raise(raise) => raise.run(simd, line, &mut self.next, out),
+            Filter::Step(step) => step.run(simd, line, &mut self.next, out),
         }
     }
-
-    /// With as many taps as the type says, or as the filter has if it says none.
-    #[inline(always)]
-    fn filter_by<S: Simd, const TAPS: usize>(&mut self, simd: S, out: &mut [i16]) -> usize {
-        let round = 1 << (self.shift - 1);
-        // No window of the next [`GROUP`] outputs begins further ahead, whatever the phase.
-        let ahead = ((GROUP - 1) * self.down).div_ceil(self.up);
-        let mut place = Place { at: self.at, phase: self.phase };
-        let (mut groups, mut written) = (out.chunks_exact_mut(GROUP), 0);
-        while place.at + ahead + self.taps <= self.held {
-            let Some(out) = groups.next() else { break };
-            let mut sums = [i32x8::splat(simd, 0); GROUP];
-            for sums in &mut sums {
-                *sums = self.products_at::<S, TAPS>(simd, &mut place);
-            }
-            let sums = (in_order(sums) + round) >> self.shift;
-            let samples = sums.saturating_narrow(sums);
-            out.copy_from_slice(&samples.as_slice()[..GROUP]);
-            written += GROUP;
-        }
-        while place.at + self.taps <= self.held {
-            let sum = self.products_at::<S, TAPS>(simd, &mut place).reduce_sum();
-            out[written] = saturate((sum + round) >> self.shift);
-            written += 1;
-        }
-        (self.at, self.phase) = (place.at, place.phase);
-        written
-    }
-
-    /// What the output at `place` is the sum of, and on to the next.
-    #[inline(always)]
-    fn products_at<S: Simd, const TAPS: usize>(&self, simd: S, place: &mut Place) -> i32x8<S> {
-        let taps = if TAPS > 0 { TAPS } else { self.taps };
-        let window = &self.line[place.at..place.at + taps];
-        let row = &self.coefficients[place.phase * taps..(place.phase + 1) * taps];
-        place.at += self.whole;
-        place.phase += self.part;
-        if place.phase >= self.up {
-            place.phase -= self.up;
-            place.at += 1;
-        }
-        products(simd, window, row)
-    }
-}
-
-/// Where an output's window begins, and its phase.
-struct Place {
-    at: usize,
-    phase: usize,
-}
-
-/// [`design`] sees to it that no sum can leave 32 bits. What is over after whole vectors is left
-/// out: rows have no rest.
-#[inline(always)]
-fn products<S: Simd>(simd: S, a: &[i16], b: &[i16]) -> i32x8<S> {
-    let mut sum = i32x8::splat(simd, 0);
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        sum += i16x16::from_slice(simd, a).pairwise_dot_product(i16x16::from_slice(simd, b));
-    }
-    sum
-}
-
-/// The sum of each of eight vectors, side by side: three rounds that add neighbours, in place of
-/// eight that reduce a vector by itself.
-#[inline(always)]
-fn in_order<S: Simd>([a, b, c, d, e, f, g, h]: [i32x8<S>; GROUP]) -> i32x8<S> {
-    let (low, high) =
-        (neighbours(neighbours(a, b), neighbours(c, d)), neighbours(neighbours(e, f), neighbours(g, h)));
-    neighbours(low, high)
-}
-
-#[inline(always)]
-fn neighbours<S: Simd>(a: i32x8<S>, b: i32x8<S>) -> i32x8<S> {
-    a.unzip_low(b) + a.unzip_high(b)
 }
 
 fn size(value: u32) -> usize {
