@@ -29,7 +29,7 @@ gate: setup-test ## the release gate: slow and real-time promises
 bench: setup ## criterion benchmarks of codecs and kernels
 	cargo bench --locked
 
-bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2 and plain C, with ratios
+bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2, ffmpeg and plain C, with ratios
 	@./tests/setup build bench
 	cargo run --release --manifest-path benches/peers/Cargo.toml
 

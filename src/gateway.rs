@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use crosspoint_codecs::kernels::cpu::{CapError, Cpu};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
@@ -66,6 +67,9 @@ pub enum StartError {
     /// Call records cannot be written.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The process works with other instructions already.
+    #[error("media.instructions: {0}, or leave the line out")]
+    Instructions(#[from] CapError),
     /// Something of the operating system.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
@@ -115,7 +119,14 @@ struct View {
 
 impl Gateway {
     /// Starts on the current tokio runtime, with threads of its own for media.
+    ///
+    /// `media.instructions` is for the whole process and for good: a second gateway must name the
+    /// same or nothing.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        // Before any kernel chooses.
+        if let Some(most) = config.media.instructions {
+            Cpu::cap(most.word())?;
+        }
         let clock = Clock::start();
         let data = config.data_folder();
         let registrar = Registrar::open(&data, registrar_settings(&config), clock)?;
@@ -261,6 +272,7 @@ impl Source for View {
             uptime_seconds: since(self.started).as_secs(),
             listening: sip.chain(http).collect(),
             data: self.data.display().to_string(),
+            instructions: Cpu::detect().name().to_owned(),
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),

@@ -1,8 +1,8 @@
 //! Crosspoint as a library: a gateway that joins call legs, started from a configuration.
 //!
-//! [`Gateway::start`] and [`Gateway::stop`] are the whole of it for a host: no global state, no
-//! signal handler, no exit, logs through `tracing`, several gateways in one process. The binary is
-//! a user of this crate like any other.
+//! [`Gateway::start`] and [`Gateway::stop`] are the whole of it for a host: no signal handler, no
+//! exit, logs through `tracing`, several gateways in one process. They share no state but one
+//! choice, which vector instructions kernels use. The binary is a user of this crate like any other.
 //!
 //! # The map
 //!

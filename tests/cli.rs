@@ -235,6 +235,25 @@ fn run_says_what_listens_answers_status_and_stops_on_a_signal() {
 }
 
 #[test]
+fn a_cap_of_instructions_is_shown_and_obeyed() {
+    let place = Place::new("capped", &format!("{LOOPBACK}instructions = \"scalar\"\n"));
+    let shown = place.prints(&["check-config"]);
+    assert!(shown.contains("\ninstructions = \"scalar\"\n"), "{shown}");
+    let running = Running::start(&place, &["run"]);
+    assert!(running.summary.contains("scalar (media.instructions)"), "{}", running.summary);
+    let management = running.address("http://");
+    let shown = place.prints(&["status", "--address", &management]);
+    assert!(shown.contains("kernels   scalar\n"), "{shown}");
+    running.stop(Signal::TERM);
+
+    std::fs::write(place.0.join("crosspoint.toml"), "[media]\ninstructions = \"mmx\"\n").unwrap();
+    assert_eq!(
+        place.fails(&["check-config"], 2),
+        "crosspoint: crosspoint.toml, line 2, media.instructions: \"mmx\" is not known: use one of avx512, avx2, sse4.2, scalar\n"
+    );
+}
+
+#[test]
 fn log_lines_are_json_when_asked() {
     let place = Place::new("json", &format!("{LOOPBACK}[log]\nformat = \"json\"\n"));
     let running = Running::start(&place, &["run", "--log", "debug"]);

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crosspoint::{Config, Gateway, StartError};
+use crosspoint_gateway::config::Instructions;
 use crosspoint_gateway::registrar::StoreError;
 
 use support::call::StandingCall;
@@ -86,6 +87,16 @@ fn several_gateways_live_in_one_process_and_a_port_in_use_names_the_option() {
         let refused =
             Gateway::start(Config::from_toml(&text, "test").unwrap()).await.unwrap_err().to_string();
         assert!(refused.contains(&taken.port().to_string()) && refused.contains("sip.listen"), "{refused}");
+        // They share one choice: what the kernels of the process run by.
+        let mut other = config(&base.join("d"));
+        other.media.instructions = Some(Instructions::Scalar);
+        match Gateway::start(other).await {
+            Ok(alike) => {
+                assert_eq!(first.status().instructions, "scalar");
+                alike.stop().await;
+            }
+            Err(error) => assert!(error.to_string().contains("media.instructions"), "{error}"),
+        }
         second.stop().await;
         first.stop().await;
         // Its ports are free at once.

@@ -24,6 +24,9 @@ pub struct Status {
     pub listening: Vec<Listener>,
     /// Its data folder.
     pub data: String,
+    /// Vector instructions that the kernels use: "avx512", "avx2", "sse4.2", "scalar".
+    #[serde(default)]
+    pub instructions: String,
     /// Devices that may register.
     pub devices: usize,
     /// Devices that are registered.

@@ -1,12 +1,13 @@
 //! `crosspoint compose`: the picture of a conference from files. The same layouts, drawings and
 //! composer as in a call, so that a layout can be looked at without one.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use crosspoint::offline::Part;
 use crosspoint_codecs::compose::{Composer, Feed};
 use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::frame::{Pool, VideoFrame};
@@ -69,10 +70,10 @@ impl Compose {
     }
 
     fn write(&self, sources: &mut [Source], rate: Rate) -> Result<u64, Failure> {
-        let mut part = Part::create(&self.output)?;
+        let (part, file) = begin(&self.output)?;
         let (width, height) = (self.size.width(), self.size.height());
         let fault = |error: io::Error| cannot_write(&self.output, &error);
-        let mut writer = Writer::new(BufWriter::new(&mut part.file), width, height, rate).map_err(fault)?;
+        let mut writer = Writer::new(BufWriter::new(file), width, height, rate).map_err(fault)?;
         let pool = Pool::on_huge_pages(3, VideoFrame::bytes(width, height));
         let mut text = fonts::typesetter(self.fonts.as_deref());
         let mut composer = self.plan(sources, &mut text)?;
@@ -107,7 +108,7 @@ impl Compose {
             return Err(Failure::Told("there is no picture in any of the files".into()));
         }
         writer.finish().map_err(fault)?;
-        part.keep(&self.output)?;
+        part.keep().map_err(fault)?;
         Ok(written)
     }
 
@@ -176,43 +177,13 @@ impl Source {
     }
 }
 
-/// The result in the making, beside its place. Gone unless it is kept.
-struct Part {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl Part {
-    fn create(output: &Path) -> Result<Self, Failure> {
-        let mut name = output.file_name().unwrap_or_default().to_owned();
-        if name.is_empty() || output.is_dir() {
-            let why = format!("{} is a folder; name a file with -o", output.display());
-            return Err(Failure::Arguments(why));
-        }
-        name.push(".part");
-        let path = output.with_file_name(name);
-        let file = File::create(&path).map_err(|error| cannot_write(output, &error))?;
-        Ok(Self { path, file, kept: false })
+/// The result in the making.
+fn begin(output: &Path) -> Result<(Part, File), Failure> {
+    if output.file_name().is_none() || output.is_dir() {
+        let why = format!("{} is a folder; name a file with -o", output.display());
+        return Err(Failure::Arguments(why));
     }
-
-    fn keep(mut self, output: &Path) -> Result<(), Failure> {
-        self.file
-            .flush()
-            .and_then(|()| self.file.sync_all())
-            .map_err(|error| cannot_write(output, &error))?;
-        fs::rename(&self.path, output).map_err(|error| cannot_write(output, &error))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+    Part::create(output).map_err(|error| cannot_write(output, &error))
 }
 
 fn unreadable(path: &Path, error: &Y4mError) -> Failure {

@@ -94,6 +94,8 @@ fn summary(setting: &Setting, gateway: &Gateway) -> String {
             config.media.address, config.media.ports, config.media.encryption
         ),
     );
+    let capped = if config.media.instructions.is_some() { "" } else { ", the best here" };
+    line("kernels", &format!("{}{capped} (media.instructions)", status.instructions));
     match of("http").as_slice() {
         [] => line("management", "off"),
         listening => {

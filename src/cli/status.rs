@@ -99,6 +99,7 @@ fn table(status: &Status) -> String {
     let listening: Vec<_> =
         status.listening.iter().map(|it| format!("{} {}:{}", it.service, it.transport, it.address)).collect();
     let _ = writeln!(out, "listens   {}", listening.join(", "));
+    let _ = writeln!(out, "kernels   {}", status.instructions);
     for (index, worker) in status.engine.iter().enumerate() {
         for (name, lane) in [("audio", &worker.audio), ("video", &worker.video)] {
             let _ = writeln!(

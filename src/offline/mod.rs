@@ -10,4 +10,5 @@ mod wav;
 
 pub use files::{MixError, Mixing, Output, Report, mix_files};
 pub use mix::{Measure, Mix, ReadError, Settings, Sound};
+pub use part::Part;
 pub use wav::{WavReader, WavShape, WavWriter};

@@ -1,4 +1,4 @@
-//! A file in the making, beside its place.
+//! A file in the making, beside its place: who looks there finds all of it or nothing.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::{io, process};
 
 /// Gone unless it is kept.
 #[derive(Debug)]
-pub(super) struct Part {
+pub struct Part {
     place: PathBuf,
     path: PathBuf,
     kept: bool,
@@ -15,7 +15,8 @@ pub(super) struct Part {
 
 impl Part {
     /// Makes a file that becomes `place`: in the same folder, so that the end is a mere renaming.
-    pub(super) fn create(place: &Path) -> io::Result<(Self, File)> {
+    /// What is written to it through a buffer has to be flushed before it is kept.
+    pub fn create(place: &Path) -> io::Result<(Self, File)> {
         let mut name = OsString::from(".");
         name.push(place.file_name().unwrap_or_default());
         // Two who write to the same place at once do not write into each other's file.
@@ -25,8 +26,11 @@ impl Part {
         Ok((Self { place: place.to_owned(), path, kept: false }, file))
     }
 
-    /// The file takes its place; one that is there is replaced.
-    pub(super) fn keep(mut self) -> io::Result<()> {
+    /// The file, of which everything must have been written by now, takes its place; one that is
+    /// there is replaced.
+    pub fn keep(mut self) -> io::Result<()> {
+        // Else its name might outlive a crash of the system that its bytes do not.
+        File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, &self.place)?;
         self.kept = true;
         Ok(())

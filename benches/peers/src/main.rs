@@ -1,5 +1,6 @@
 //! Prints medians and ratios of our kernels and of C libraries that do the same work, measured in
-//! turns within one run. Arguments choose what is run: mix, audio, pixels, srtp; none means all.
+//! turns within one run. Arguments choose what is run: mix, audio, pixels, xstack, srtp; none means
+//! all.
 #![allow(clippy::cast_precision_loss, reason = "counts and nanoseconds of benches")]
 
 mod audio;
@@ -7,10 +8,16 @@ mod mix;
 mod pixels;
 mod race;
 mod srtp;
+mod xstack;
 
 /// Its name on the command line, and what it runs.
-const FAMILIES: [(&str, fn()); 4] =
-    [("mix", mix::run), ("audio", audio::run), ("pixels", pixels::run), ("srtp", srtp::run)];
+const FAMILIES: [(&str, fn()); 5] = [
+    ("mix", mix::run),
+    ("audio", audio::run),
+    ("pixels", pixels::run),
+    ("xstack", xstack::run),
+    ("srtp", srtp::run),
+];
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();

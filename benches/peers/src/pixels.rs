@@ -10,6 +10,10 @@ use crosspoint_codecs::kernels::scale::Scaler;
 
 use crate::race::{Contender, race};
 
+/// Where the seven small pictures of 1+7 stand, each a quarter of 720p wide and high.
+pub const SMALL: [(usize, usize); 7] =
+    [(960, 0), (960, 180), (960, 360), (960, 540), (0, 540), (320, 540), (640, 540)];
+
 /// libyuv's `enum FilterMode`.
 const BILINEAR: i32 = 2;
 const BOX: i32 = 3;
@@ -54,7 +58,7 @@ pub fn run() {
     caption();
 }
 
-fn picture((width, height): (usize, usize)) -> VideoFrame {
+pub fn picture((width, height): (usize, usize)) -> VideoFrame {
     let pool = Pool::new(1, VideoFrame::bytes(width, height));
     let byte = |n: usize| u8::try_from((n * 7 + n / width * 13) % 251).unwrap_or(0);
     VideoFrame::new(&pool, width, height, |planes| {
@@ -145,12 +149,11 @@ fn quarters() {
 fn one_and_seven() {
     let size = (1280, 720);
     let frames = [(); 8].map(|()| picture(size));
-    let small = [(960, 0), (960, 180), (960, 360), (960, 540), (0, 540), (320, 540), (640, 540)];
     let pool = Pool::new(1, VideoFrame::bytes(size.0, size.1));
     let mut out = vec![0; VideoFrame::bytes(size.0, size.1)];
     let mut contenders = vec![Contender::new("libyuv box", || {
         by_libyuv(&frames[0], &mut out, size, [0, 0, 960, 540], BOX);
-        for (frame, (x, y)) in black_box(&frames[1..]).iter().zip(small) {
+        for (frame, (x, y)) in black_box(&frames[1..]).iter().zip(SMALL) {
             by_libyuv(frame, &mut out, size, [x, y, 320, 180], BOX);
         }
     })];
@@ -161,7 +164,7 @@ fn one_and_seven() {
         contenders.push(Contender::new(cpu.name(), move || {
             VideoFrame::new(pool, size.0, size.1, |mut planes| {
                 large.scale(&frames[0], &mut planes, size.0, (0, 0)).expect("a place");
-                for (frame, corner) in black_box(&frames[1..]).iter().zip(small) {
+                for (frame, corner) in black_box(&frames[1..]).iter().zip(SMALL) {
                     quarter.scale(frame, &mut planes, size.0, corner).expect("a place");
                 }
             });

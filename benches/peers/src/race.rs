@@ -38,14 +38,10 @@ impl<'a> Contender<'a> {
             self.calls *= 2;
         }
     }
-
-    fn median(&mut self) -> f64 {
-        self.nanos.sort_by(f64::total_cmp);
-        self.nanos[self.nanos.len() / 2]
-    }
 }
 
-fn cpu_nanos() -> u64 {
+/// What this thread has used.
+pub fn cpu_nanos() -> u64 {
     // SAFETY: takes nothing.
     unsafe { peer_cpu_nanos() }
 }
@@ -61,10 +57,15 @@ pub fn race(title: &str, units: f64, mut contenders: Vec<Contender<'_>>) {
         }
     }
     let yardstick = contenders[0].nanos.clone();
-    for contender in &mut contenders {
-        let mut ratios: Vec<f64> = contender.nanos.iter().zip(&yardstick).map(|(a, b)| a / b).collect();
-        ratios.sort_by(f64::total_cmp);
-        let (ratio, nanos) = (ratios[ROUNDS / 2], contender.median() / units);
+    for contender in &contenders {
+        let ratios = contender.nanos.iter().zip(&yardstick).map(|(a, b)| a / b).collect();
+        let (ratio, nanos) = (median(ratios), median(contender.nanos.clone()) / units);
         println!("{title:32} {:24} {nanos:12.1} ns {ratio:8.2}", contender.name);
     }
+}
+
+/// The middle one of an odd number.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -1,14 +1,19 @@
-//! Which vector instructions the kernels may use: found once, passed down, lowered by tests and
-//! by configuration.
+//! Which vector instructions the kernels may use: chosen once, at the start of the process, and
+//! passed down.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use fearless_simd::Level;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 use fearless_simd::Simd;
 
-/// The words of [`Cpu::capped`], best first.
+/// The words of [`Cpu::cap`] and [`Cpu::capped`], best first.
 pub const LEVELS: [&str; 4] = ["avx512", "avx2", "sse4.2", "scalar"];
+
+/// What this process works with. Set once, by [`Cpu::cap`] or by the first [`Cpu::detect`], so that
+/// no two kernels of a process ever choose differently.
+static CHOSEN: OnceLock<Level> = OnceLock::new();
 
 /// A proof that the processor has certain instructions.
 #[derive(Clone, Copy)]
@@ -19,14 +24,51 @@ pub struct Cpu(pub(crate) Level);
 #[error("no level of instructions is called \"{0}\"; there are: avx512, avx2, sse4.2, scalar")]
 pub struct UnknownLevel(pub String);
 
+/// Why [`Cpu::cap`] changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapError {
+    /// A word that is none of [`LEVELS`].
+    #[error(transparent)]
+    Unknown(#[from] UnknownLevel),
+    /// The process has chosen already, and otherwise.
+    #[error(
+        "this process works with {chosen} already and cannot change to {wanted}: cap it before anything else"
+    )]
+    Late {
+        /// What it works with.
+        chosen: &'static str,
+        /// What it would have worked with.
+        wanted: &'static str,
+    },
+}
+
 impl Cpu {
-    /// The best that this machine has.
+    /// What this process works with: the best that the machine has, or that [`Cpu::cap`] left of
+    /// it. The first call chooses for good.
     pub fn detect() -> Self {
-        Self(Level::new())
+        Self(*CHOSEN.get_or_init(Level::new))
+    }
+
+    /// Caps the whole process at `word`, as [`Cpu::capped`] understands it, and returns what
+    /// [`Cpu::detect`] gives from now on.
+    ///
+    /// Call it at the start. Kernels keep what they were made with, so a cap that comes after the
+    /// first `detect`, or after another cap, would leave two levels at work: it is refused with
+    /// [`CapError::Late`]. One that asks for what is chosen already is not late.
+    pub fn cap(word: &str) -> Result<Self, CapError> {
+        let wanted = Self::capped(word)?;
+        let chosen = Self(*CHOSEN.get_or_init(|| wanted.0));
+        if chosen.name() == wanted.name() {
+            Ok(chosen)
+        } else {
+            Err(CapError::Late { chosen: chosen.name(), wanted: wanted.name() })
+        }
     }
 
     /// The best that this machine has, but nothing above `word`, one of [`LEVELS`]. A machine
-    /// that lacks that level takes the next lower one that it has.
+    /// that lacks that level takes the next lower one that it has. Heeds no [`Cpu::cap`], nor does
+    /// it make one.
     ///
     /// `scalar` is what plain code is compiled to: SSE2 on x86-64, NEON on 64-bit ARM, where the
     /// other words cap nothing.
@@ -37,8 +79,8 @@ impl Cpu {
         Ok(Self(LEVELS[rank..].iter().find_map(|word| lowered(best, word)).unwrap_or(best)))
     }
 
-    /// All that this machine can run, best first, each once: for tests that hold them against
-    /// each other and for benches.
+    /// All that this machine can run, best first, each once, whatever the cap: for tests that hold
+    /// them against each other and for benches.
     pub fn available() -> Vec<Self> {
         let best = Level::new();
         LEVELS.iter().filter_map(|word| lowered(best, word)).map(Self).collect()

@@ -19,8 +19,9 @@ mod types;
 
 pub use parse::{ConfigError, Fault};
 pub use types::{
-    Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Latching, Listen, LogFormat,
-    LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers, Template,
+    Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Instructions, Latching,
+    Listen, LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule,
+    Strangers, Template,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the
@@ -35,7 +36,7 @@ pub const DATA_FOLDER: &str = "crosspoint-data";
 pub const HTTP_PORT: u16 = 9060;
 
 /// Options without a value by default: their section, name, and an example with what holds without.
-const UNSET: [(&str, &str, &str); 7] = [
+const UNSET: [(&str, &str, &str); 8] = [
     ("[sip]", "public_address", "\"203.0.113.7\"  # else the local address that leads to each peer"),
     ("[sip]", "certificate", "\"cert.pem\"  # else a self-signed one in the data folder"),
     ("[sip]", "key", "\"key.pem\""),
@@ -43,6 +44,7 @@ const UNSET: [(&str, &str, &str); 7] = [
     ("[media]", "public_address", "\"203.0.113.7\"  # else sip.public_address"),
     ("[media]", "socket_threads", "1  # else one for two processors"),
     ("[media]", "engine_threads", "1  # else one for two processors"),
+    ("[media]", "instructions", "\"avx2\"  # else the best that this machine has"),
 ];
 
 /// Everything that can be configured.
@@ -199,6 +201,10 @@ pub struct Media {
     /// Engines, each with a thread for sound and one for pictures. `None`: one for two processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_threads: Option<NonZeroUsize>,
+    /// The best vector instructions that codecs and kernels of ours use, for the whole process.
+    /// `None`: the best that the machine has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<Instructions>,
     /// A call whose peer sends nothing for so long ends (unless it is on hold).
     #[serde(serialize_with = "types::show_duration")]
     pub timeout: Duration,
@@ -220,6 +226,7 @@ impl Default for Media {
             ports: PortRange::DEFAULT,
             socket_threads: None,
             engine_threads: None,
+            instructions: None,
             timeout: Duration::from_secs(30),
             allow: Vec::new(),
             encryption: Encryption::BestEffort,

@@ -161,6 +161,7 @@ fn media(mut from: Section<'_, '_>) -> Media {
         ports: from.text("ports").unwrap_or(defaults.ports),
         socket_threads,
         engine_threads,
+        instructions: from.choice("instructions"),
         timeout: from.duration("timeout").unwrap_or(defaults.timeout),
         allow: from.texts("allow").unwrap_or(defaults.allow),
         encryption: from.choice("encryption").unwrap_or(defaults.encryption),
@@ -305,7 +306,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Encryption, LogFormat, Strangers};
+    use crate::config::{Encryption, Instructions, LogFormat, Strangers};
 
     fn faults(text: &str) -> Vec<String> {
         match config(text, "x.toml") {
@@ -351,6 +352,7 @@ mod tests {
         address = "192.0.2.1"
         ports = "20000-20099"
         socket_threads = 2
+        instructions = "sse4.2"
         timeout = "1m"
         allow = ["198.51.100.0/24", "2001:db8:1::/48"]
         encryption = "required"
@@ -390,6 +392,7 @@ mod tests {
         assert_eq!(config.sip.strangers, Strangers::Refused);
         assert_eq!(config.media.encryption, Encryption::Required);
         assert_eq!(config.media.ports.pairs(), 50);
+        assert_eq!(config.media.instructions, Some(Instructions::Sse42));
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.limits.calls, 10);
         assert_eq!(config.devices[0].alias.as_str(), "alice");
@@ -412,6 +415,16 @@ mod tests {
         }
         let again = config(&shown.replacen("[redacted]", "a", 3), "x.toml").unwrap();
         assert_eq!(again.to_toml(), shown);
+    }
+
+    #[test]
+    fn instructions_that_do_not_exist_name_those_that_do() {
+        assert_eq!(
+            faults("[media]\ninstructions = \"avx1024\""),
+            [
+                "x.toml, line 2, media.instructions: \"avx1024\" is not known: use one of avx512, avx2, sse4.2, scalar"
+            ]
+        );
     }
 
     #[test]

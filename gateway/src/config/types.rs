@@ -116,6 +116,21 @@ impl CodecChoice {
 }
 
 choice! {
+    /// The best vector instructions that kernels may use. The words are those of
+    /// [`LEVELS`](crosspoint_codecs::kernels::cpu::LEVELS).
+    Instructions {
+        /// AVX-512.
+        Avx512 = "avx512",
+        /// AVX2 and FMA.
+        Avx2 = "avx2",
+        /// SSE4.2.
+        Sse42 = "sse4.2",
+        /// What plain code is compiled to: SSE2 on x86-64, NEON on 64-bit ARM.
+        Scalar = "scalar",
+    }
+}
+
+choice! {
     /// Whom callers that did not authenticate as a device may call. They never get out.
     Strangers {
         /// Registered devices.
@@ -677,6 +692,12 @@ mod tests {
         for wrong in ["", "30", "s", "-1s", "1.5s", "30 s", "1d", "99999999999999999999s", "999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn every_level_of_instructions_has_its_word() {
+        let words = Instructions::WORDS.iter().map(|(word, _)| *word);
+        assert!(words.eq(crosspoint_codecs::kernels::cpu::LEVELS));
     }
 
     #[test]

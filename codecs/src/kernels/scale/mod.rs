@@ -2,10 +2,12 @@
 //! by itself. Keeping the shape is the caller's: see [`super::fill::Area::fit`].
 //!
 //! Plain loops say what comes out. What is used most has a way of its own to the same bytes:
-//! halves and quarters, ratios of few bits such as 3 to 4, and the rest by multiplying in pairs.
+//! halves, quarters and three quarters, other ratios of few bits, and the rest by multiplying in
+//! pairs.
 
 mod plain;
 mod plan;
+mod quarters;
 mod sixteenths;
 mod whole;
 mod wide;
@@ -40,6 +42,7 @@ pub struct Scaler {
 enum Way {
     Half,
     Quarter,
+    ThreeQuarters,
     Sixteenths(Sixteenths),
     Wide(Wide),
     Plain,
@@ -133,6 +136,7 @@ impl Way {
             (true, 2, 2) => Self::Half,
             (true, 4, 4) => Self::Quarter,
             _ if !cpu.shuffles() => Self::Plain,
+            _ if quarters::fit(plan) => Self::ThreeQuarters,
             _ => Sixteenths::new(plan).map_or_else(|| Self::Wide(Wide::new(plan)), Self::Sixteenths),
         }
     }
@@ -179,6 +183,7 @@ fn by_way<S: Simd>(
     match way {
         Way::Half => whole::shrink::<S, 2>(simd, from, to, place),
         Way::Quarter => whole::shrink::<S, 4>(simd, from, to, place),
+        Way::ThreeQuarters => quarters::shrink(simd, from, to, place),
         Way::Sixteenths(ours) => sixteenths::scale(simd, ours, from, to, place, room),
         Way::Wide(ours) => wide::scale(simd, (plan, ours), from, to, place, room),
         Way::Plain => plain::scale(simd, plan, from, to, place, room),

@@ -1,4 +1,5 @@
-//! Ratios whose weights are sixteenths, at most two of them a pixel: 3 to 4, 1 to 2, 1 to 4.
+//! Ratios whose weights are sixteenths, at most two of them a pixel: 1 to 2, 1 to 4, 3 to 4,
+//! and back to 3 where a picture is too narrow for the blocks of three quarters.
 //!
 //! Then 16 bits hold everything without rounding, so that the ways can change places without a
 //! change of the result: across first, by shuffles of the bytes, and each line of that is used

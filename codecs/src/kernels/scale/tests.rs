@@ -77,7 +77,7 @@ fn every_pixel_is_what_the_definition_says() {
 }
 
 /// Ratios that each way takes, with lines that are no whole number of vectors.
-const SIZES: [((usize, usize), (usize, usize)); 22] = [
+const SIZES: [((usize, usize), (usize, usize)); 26] = [
     ((61, 35), (30, 17)),
     ((61, 35), (200, 99)),
     ((130, 50), (37, 31)),
@@ -90,6 +90,10 @@ const SIZES: [((usize, usize), (usize, usize)); 22] = [
     ((411, 60), (137, 20)),
     ((150, 90), (100, 60)),
     ((128, 96), (96, 72)),
+    ((256, 16), (192, 12)),
+    ((264, 24), (198, 18)),
+    ((1280, 8), (960, 6)),
+    ((260, 12), (195, 9)),
     ((244, 84), (183, 63)),
     ((64, 36), (128, 72)),
     ((35, 21), (140, 84)),
@@ -127,7 +131,7 @@ fn every_level_makes_the_picture_of_the_plain_loops() {
         }
     }
     // Where there are shuffles, every way was gone.
-    assert!(ways.len() >= if Cpu::detect().shuffles() { 5 } else { 3 }, "{ways:?}");
+    assert!(ways.len() >= if Cpu::detect().shuffles() { 6 } else { 3 }, "{ways:?}");
 }
 
 fn noisy(width: usize, height: usize) -> VideoFrame {
