@@ -166,7 +166,7 @@ pub struct Policy {
     locked: bool,
     guests_muted: bool,
     guests_can_unmute: bool,
-    /// A host was there, or it was started by command; and whether that was by command.
+    /// A host was there or is not needed, or it was started by command; and whether it was that.
     started: bool,
     opened: bool,
     /// Somebody was in.
@@ -187,13 +187,14 @@ pub struct Full;
 impl Policy {
     /// An empty conference.
     pub const fn new(rules: Rules) -> Self {
+        let started = !rules.tells_hosts;
         Self {
             rules,
             parties: Vec::new(),
             locked: false,
             guests_muted: false,
             guests_can_unmute: false,
-            started: false,
+            started,
             opened: false,
             begun: false,
             hostless: None,
@@ -235,7 +236,7 @@ impl Policy {
 
     /// A host is or was there, or is not needed.
     pub const fn started(&self) -> bool {
-        self.started || !self.rules.tells_hosts
+        self.started
     }
 
     /// Whether `viewer` is told of those who wait, and may let them in (S25, S27).

@@ -269,3 +269,10 @@ fn a_conference_has_its_limit() {
     policy.leave(at(1), id(2));
     assert_eq!(policy.enter(at(1), id(3), HOST), Ok(Waiting));
 }
+
+#[test]
+fn where_no_host_is_needed_nobody_is_told_of_a_start() {
+    let mut policy = room(false);
+    come(&mut policy, 1, HOST);
+    assert_eq!(policy.take_changes(), [Change::Came(id(1))]);
+}
