@@ -330,17 +330,18 @@ impl Policy {
         if self.over.is_some() {
             return;
         }
-        let hosts = self.hosts();
-        if (hosts > 0 || self.opened) && !self.started {
-            self.started = true;
-            self.changes.push(Change::Conference);
-        }
-        for at in 0..self.parties.len() {
-            let party = self.parties[at];
-            if party.place == Place::Waiting && !self.holds(&party) {
-                self.let_in(now, party.id);
+        // One who is let in may be the host that others wait for.
+        loop {
+            if !self.started && (self.opened || self.hosts() > 0) {
+                self.started = true;
+                self.changes.push(Change::Conference);
             }
+            let Some(id) = self.waiting().find(|party| !self.holds(party)).map(|party| party.id) else {
+                break;
+            };
+            self.let_in(now, id);
         }
+        let hosts = self.hosts();
         let present = self.parties.iter().filter(|party| party.place == Place::In);
         let (here, keep) = present.fold((0, 0), |(all, keep), it| (all + 1, keep + usize::from(it.keeps)));
         self.begun |= here > 0;

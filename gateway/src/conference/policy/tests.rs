@@ -276,3 +276,13 @@ fn where_no_host_is_needed_nobody_is_told_of_a_start() {
     come(&mut policy, 1, HOST);
     assert_eq!(policy.take_changes(), [Change::Came(id(1))]);
 }
+
+#[test]
+fn s20_who_is_made_a_host_while_he_waits_lets_in_those_before_him() {
+    let mut policy = room(true);
+    come(&mut policy, 1, GUEST);
+    come(&mut policy, 2, GUEST);
+    policy.act(at(0), Actor::Admin, Deed::Role(id(2), Role::Host)).unwrap();
+    assert_eq!(places(&policy), [(1, In), (2, In)]);
+    assert!(policy.started());
+}
