@@ -26,7 +26,7 @@ pub enum Deed {
     Remove(PartyId),
     /// Sends everybody away.
     End,
-    /// Mutes somebody, or takes that back.
+    /// Mutes somebody, or takes that back. A host does not open the microphone of one who muted himself.
     Mute(PartyId, bool),
     /// The same with all guests, those who come as well.
     MuteGuests(bool),
@@ -82,7 +82,10 @@ impl Policy {
                 self.change(id, |party| party.muted.himself = true);
             }
             Deed::Mute(id, true) => self.change(id, |party| party.muted.by_host = true),
-            Deed::Mute(id, false) => self.change(id, |party| party.muted = Muted::default()),
+            Deed::Mute(id, false) if actor == Actor::Party(id) => {
+                self.change(id, |party| party.muted = Muted::default());
+            }
+            Deed::Mute(id, false) => self.change(id, |party| party.muted.by_host = false),
             Deed::MuteGuests(muted) => {
                 self.set(|it| &mut it.guests_muted, muted);
                 for id in self.with(|party| party.role == Role::Guest) {

@@ -286,3 +286,14 @@ fn s20_who_is_made_a_host_while_he_waits_lets_in_those_before_him() {
     assert_eq!(places(&policy), [(1, In), (2, In)]);
     assert!(policy.started());
 }
+
+#[test]
+fn s34_a_host_takes_back_his_mute_and_not_ones_own() {
+    let mut policy = room(true);
+    come(&mut policy, 1, HOST);
+    come(&mut policy, 2, GUEST);
+    act(&mut policy, 2, Deed::Mute(id(2), true)).unwrap();
+    act(&mut policy, 1, Deed::Mute(id(2), true)).unwrap();
+    act(&mut policy, 1, Deed::Mute(id(2), false)).unwrap();
+    assert_eq!(policy.party(id(2)).unwrap().muted, Muted { himself: true, by_host: false });
+}
