@@ -171,7 +171,8 @@ pub struct Policy {
     opened: bool,
     /// Somebody was in.
     begun: bool,
-    /// The last host left then.
+    /// A host was in; and the last one left then.
+    hosted: bool,
     hostless: Option<Instant>,
     /// Somebody has been the only one since then.
     lonely: Option<Instant>,
@@ -197,6 +198,7 @@ impl Policy {
             started,
             opened: false,
             begun: false,
+            hosted: false,
             hostless: None,
             lonely: None,
             over: None,
@@ -350,7 +352,8 @@ impl Policy {
             (1.., 0) => return self.finish(End::NobodyKeeps),
             _ => {}
         }
-        let alone = self.rules.tells_hosts && self.started && hosts == 0 && here > 0;
+        self.hosted |= hosts > 0;
+        let alone = self.rules.tells_hosts && self.hosted && hosts == 0 && here > 0;
         self.hostless = alone.then(|| self.hostless.unwrap_or(now));
         let lonely = here == 1 && !self.rules.last_one.is_zero();
         self.lonely = lonely.then(|| self.lonely.unwrap_or(now));

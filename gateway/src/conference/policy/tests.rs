@@ -297,3 +297,15 @@ fn s34_a_host_takes_back_his_mute_and_not_ones_own() {
     act(&mut policy, 1, Deed::Mute(id(2), false)).unwrap();
     assert_eq!(policy.party(id(2)).unwrap().muted, Muted { himself: true, by_host: false });
 }
+
+#[test]
+fn guests_whom_no_host_has_left_yet_are_not_counted_out() {
+    let mut policy = room(true);
+    come(&mut policy, 1, GUEST);
+    policy.act(at(0), Actor::Admin, Deed::Start).unwrap();
+    assert_eq!(places(&policy), [(1, In)]);
+    assert_eq!(policy.next_timeout(), None);
+    come(&mut policy, 2, HOST);
+    policy.leave(at(100), id(2));
+    assert_eq!(policy.next_timeout(), Some(at(160)));
+}
