@@ -37,7 +37,8 @@ pub struct Rules {
     pub wait: Duration,
     /// How long guests go on after the last host has left.
     pub guests_alone: Duration,
-    /// How long the last one who is left stays; zero: as long as he likes.
+    /// How long the last one who is left stays, recorders and streams not counted; zero: as long as he
+    /// likes.
     pub last_one: Duration,
 }
 
@@ -355,7 +356,7 @@ impl Policy {
         self.hosted |= hosts > 0;
         let alone = self.rules.tells_hosts && self.hosted && hosts == 0 && here > 0;
         self.hostless = alone.then(|| self.hostless.unwrap_or(now));
-        let lonely = here == 1 && !self.rules.last_one.is_zero();
+        let lonely = keep == 1 && !self.rules.last_one.is_zero();
         self.lonely = lonely.then(|| self.lonely.unwrap_or(now));
     }
 

@@ -309,3 +309,14 @@ fn guests_whom_no_host_has_left_yet_are_not_counted_out() {
     policy.leave(at(100), id(2));
     assert_eq!(policy.next_timeout(), Some(at(160)));
 }
+
+#[test]
+fn the_last_one_is_the_last_one_beside_a_recorder_too() {
+    let mut policy = Policy::new(Rules { last_one: Duration::from_secs(300), ..Rules::default() });
+    come(&mut policy, 1, HOST);
+    come(&mut policy, 2, Entry { keeps: false, ..GUEST });
+    assert_eq!(policy.next_timeout(), Some(at(300)));
+    policy.timeout(at(300));
+    let over = Exit::Over(End::LastOne);
+    assert_eq!(exits(&mut policy), [(1, over), (2, over)]);
+}
