@@ -18,6 +18,7 @@
 //!     records
 //!     conference         exchange (calls begin), call (the actor), plan and offer (pure), graph;
 //!                        layout and order (pure) and scene: what is seen of many
+//!     services           rooms and auditoriums as they are written down, and which alias reaches them
 //!     routing, registrar where calls go; who is reachable, written down before it is acknowledged
 //!     leg                the seam for protocols, and one folder for each: sip
 //!     media              the engine: playout, decode, encode; knows no protocol

@@ -13,5 +13,6 @@ pub mod net;
 pub mod records;
 pub mod registrar;
 pub mod routing;
+pub mod services;
 pub mod status;
 pub mod uuid;

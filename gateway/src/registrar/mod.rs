@@ -28,6 +28,7 @@ use crate::net::clock::Clock;
 
 mod bindings;
 mod device;
+mod schema;
 mod store;
 mod writer;
 
@@ -35,6 +36,7 @@ pub use bindings::{
     Applied, Binding, CONTACTS, Change, Contact, Contacts, DEFAULT_Q, Expiry, Refusal, Register, apply,
 };
 pub use device::{Device, Origin};
+pub(crate) use store::millis;
 pub use store::{FILE, Store, StoreError};
 use writer::{Job, Writer};
 
@@ -90,9 +92,20 @@ impl Registrar {
     /// Opens the store of a data folder, which no other gateway may use meanwhile, and starts the
     /// writer's thread. Blocks for the time of reading the store.
     pub fn open(folder: &Path, settings: Settings, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_watched(folder, settings, clock, Box::new(|_| Ok(())))
+    }
+
+    /// The same; `watch` is shown the store at once, and on the writer's thread within a second of
+    /// each time that another connection has written: others keep their tables in the same file.
+    pub fn open_watched(
+        folder: &Path,
+        settings: Settings,
+        clock: Clock,
+        watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
+    ) -> Result<Self, StoreError> {
         let store = Store::open_exclusive(folder)?;
         let shared = Arc::new(Shared::default());
-        let mut writer = Writer::new(store, Arc::clone(&shared), settings, clock);
+        let mut writer = Writer::new(store, Arc::clone(&shared), settings, clock, watch);
         writer.load()?;
         let (jobs, queue): (SyncSender<Job>, Receiver<Job>) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("registrar".into()).spawn(move || writer.run(&queue));

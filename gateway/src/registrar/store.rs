@@ -1,4 +1,4 @@
-//! Devices and bindings on disk: one SQLite file that survives `kill -9` and a power failure.
+//! Devices, bindings and services on disk: one SQLite file that survives `kill -9` and a power failure.
 //!
 //! Write-ahead logging lets `crosspoint device` write while the gateway runs. `synchronous=FULL`
 //! makes every commit reach the disk, so that what was acknowledged is there after a power failure
@@ -12,10 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use crosspoint_proto::Transport;
 use crosspoint_proto::sip::{Flow, Uri};
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::bindings::Binding;
 use super::device::{Device, Origin};
+use super::schema::{self, SCHEMA};
 use crate::alias::Alias;
 use crate::config::Redacted;
 
@@ -24,12 +25,6 @@ pub const FILE: &str = "crosspoint.db";
 
 /// Held by the gateway that runs on a data folder.
 const LOCK: &str = "crosspoint.lock";
-
-/// The form of the tables (`PRAGMA user_version`). A newer one is refused, an older one upgraded.
-const SCHEMA: i64 = 1;
-
-/// How long one process waits for the other's write.
-const BUSY: Duration = Duration::from_secs(5);
 
 /// Why the store cannot be used. Each says which file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +75,16 @@ pub enum StoreError {
     /// There is a device of that name.
     #[error("there is a device {0} already: remove it first, with crosspoint device remove {0}")]
     Exists(Alias),
+    /// A service is called by that alias.
+    #[error(
+        "{alias} is an alias of the conference \"{service}\": choose another, or take it away from that one with crosspoint conference set"
+    )]
+    OfService {
+        /// Which.
+        alias: Alias,
+        /// Its service.
+        service: String,
+    },
     /// The disk is full, or failed.
     #[error("{file} cannot be read or written: {reason}", file = file.display())]
     Io {
@@ -136,7 +141,7 @@ impl Store {
             .map_err(|error| folder_error(folder, &error))?;
         let fault = |error| fault(&file, error);
         let mut database = Connection::open(&file).map_err(fault)?;
-        prepare(&mut database, &file)?;
+        schema::prepare(&mut database, &file)?;
         Ok(Self { file, database, _lock: None })
     }
 
@@ -162,23 +167,29 @@ impl Store {
 
     /// Adds a device; it is there when this returns, also for a gateway that runs.
     pub fn add_device(&mut self, device: &Device, now: SystemTime) -> Result<(), StoreError> {
-        let added = self.database.execute(
-            "INSERT INTO devices (alias, username, realm, sha256, md5, added) VALUES (?, ?, ?, ?, ?, ?) \
-             ON CONFLICT DO NOTHING",
-            params![
-                device.alias.as_str(),
-                device.username,
-                device.realm,
-                device.sha256.expose(),
-                device.md5.expose(),
-                millis(now)
-            ],
-        );
-        match added {
-            Ok(0) => Err(StoreError::Exists(device.alias.clone())),
-            Ok(_) => Ok(()),
-            Err(error) => Err(fault(&self.file, error)),
-        }
+        let add = |database: &mut Connection| {
+            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let sql = "SELECT service FROM service_aliases WHERE alias = ?";
+            let service = transaction.query_row(sql, [device.alias.as_str()], |row| row.get(0)).optional()?;
+            if let Some(service) = service {
+                return Ok(Err(StoreError::OfService { alias: device.alias.clone(), service }));
+            }
+            let added = transaction.execute(
+                "INSERT INTO devices (alias, username, realm, sha256, md5, added) VALUES (?, ?, ?, ?, ?, ?) \
+                 ON CONFLICT DO NOTHING",
+                params![
+                    device.alias.as_str(),
+                    device.username,
+                    device.realm,
+                    device.sha256.expose(),
+                    device.md5.expose(),
+                    millis(now)
+                ],
+            )?;
+            transaction.commit()?;
+            Ok(if added == 0 { Err(StoreError::Exists(device.alias.clone())) } else { Ok(()) })
+        };
+        add(&mut self.database).unwrap_or_else(|error| Err(fault(&self.file, error)))
     }
 
     /// Removes a device and its bindings; `false` when there was none.
@@ -245,6 +256,16 @@ impl Store {
         write(&mut self.database).map_err(|error| fault(&self.file, error))
     }
 
+    /// The connection, for what others keep in the same file.
+    pub(crate) const fn database(&self) -> &Connection {
+        &self.database
+    }
+
+    /// What a fault of SQLite's means to whoever runs the gateway.
+    pub(crate) fn fault(&self, error: rusqlite::Error) -> StoreError {
+        fault(&self.file, error)
+    }
+
     /// Changes when another process has written.
     pub fn version(&self) -> Result<i64, StoreError> {
         self.database
@@ -287,44 +308,7 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
     made.map_err(|error| folder_error(folder, &error))
 }
 
-fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {
-    let fault = |error| fault(file, error);
-    database.busy_timeout(BUSY).map_err(fault)?;
-    database.pragma_update(None, "journal_mode", "WAL").map_err(fault)?;
-    database.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
-    let verdict: String =
-        database.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(fault)?;
-    if verdict != "ok" {
-        return Err(StoreError::Damaged { file: file.into(), reason: verdict });
-    }
-    // Immediate: of two processes that start at once one makes the tables and the other sees them.
-    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fault)?;
-    if found > SCHEMA {
-        return Err(StoreError::Newer { file: file.into(), found });
-    }
-    if found < SCHEMA {
-        let make = || {
-            transaction.execute_batch(
-                "CREATE TABLE devices (
-                     alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
-                     sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
-                 ) WITHOUT ROWID;
-                 CREATE TABLE bindings (
-                     alias TEXT NOT NULL, uri TEXT NOT NULL, call_id TEXT NOT NULL,
-                     cseq INTEGER NOT NULL, expires INTEGER NOT NULL, q INTEGER NOT NULL,
-                     instance TEXT, reg_id INTEGER, flow TEXT, translated INTEGER NOT NULL,
-                     user_agent TEXT NOT NULL, PRIMARY KEY (alias, uri)
-                 ) WITHOUT ROWID;",
-            )?;
-            transaction.pragma_update(None, "user_version", SCHEMA)
-        };
-        make().map_err(fault)?;
-    }
-    transaction.commit().map_err(fault)
-}
-
-fn fault(file: &Path, error: rusqlite::Error) -> StoreError {
+pub(super) fn fault(file: &Path, error: rusqlite::Error) -> StoreError {
     let file = file.to_path_buf();
     let reason = error.to_string();
     match error.sqlite_error_code() {
@@ -345,7 +329,7 @@ fn alias(stored: &str) -> Alias {
     Alias::from_canonical(stored)
 }
 
-fn millis(at: SystemTime) -> i64 {
+pub(crate) fn millis(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     settings: Settings,
     clock: Clock,
+    /// Shown the store whenever another connection has written.
+    watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
     /// `PRAGMA data_version` when devices were last read.
     version: i64,
     /// Bindings of all aliases.
@@ -47,13 +49,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, shared: Arc<Shared>, settings: Settings, clock: Clock) -> Self {
+    pub(super) fn new(
+        store: Store,
+        shared: Arc<Shared>,
+        settings: Settings,
+        clock: Clock,
+        watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
+    ) -> Self {
         let swept = clock.now();
         Self {
             store,
             shared,
             settings,
             clock,
+            watch,
             version: 0,
             count: 0,
             next_end: Instant::ZERO,
@@ -66,6 +75,7 @@ impl Writer {
     /// clock that was set back never extends one.
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         self.load_devices()?;
+        (self.watch)(&self.store)?;
         let now = self.clock.both();
         let mut all: HashMap<Alias, Vec<Binding>> = HashMap::new();
         for (alias, mut binding, left) in self.store.bindings(now.wall)? {
@@ -230,7 +240,8 @@ impl Writer {
     fn notice_devices(&mut self) {
         let result = match self.store.version() {
             Ok(version) if version == self.version => return,
-            Ok(_) => self.load_devices(),
+            // Neither waits for what is wrong with the other.
+            Ok(_) => self.load_devices().and((self.watch)(&self.store)),
             Err(error) => Err(error),
         };
         if let Err(error) = result {

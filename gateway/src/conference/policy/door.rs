@@ -111,6 +111,21 @@ impl Door {
         self.host.is_some()
     }
 
+    /// The PIN that makes a host.
+    pub const fn host_pin(&self) -> Option<&Pin> {
+        self.host.as_ref()
+    }
+
+    /// The PIN that makes a guest.
+    pub const fn guest_pin(&self) -> Option<&Pin> {
+        self.guest.as_ref()
+    }
+
+    /// Whether guests come in without a PIN where there is a host PIN alone.
+    pub const fn guests(&self) -> bool {
+        self.guests
+    }
+
     /// What is said to `knock`.
     pub fn answer(&self, knock: Knock<'_>) -> Answer {
         let Some(host) = &self.host else { return Answer::Enter(Role::Host) };

@@ -1,0 +1,137 @@
+//! Rooms, auditoriums and test calls as the administrator wrote them down, and which alias reaches
+//! which. They are in the registrar's file; a gateway that runs sees a change within a second.
+//!
+//! ```text
+//!  add(), replace(), remove() ─> file ─> Services::read ─> Services::find(alias)
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::alias::Alias;
+use crate::conference::service::{LONGEST_NAME, MOST_PARTIES, Service};
+use crate::registrar::{Store, StoreError};
+
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use store::{add, all, find, remove, replace};
+
+/// Services of one gateway at most.
+pub const SERVICES: usize = 10_000;
+
+/// Aliases of one service at most.
+pub const ALIASES: usize = 50;
+
+/// The longest time of a service's rules: a day is as good as for ever.
+pub const LONGEST_TIME: Duration = Duration::from_secs(86_400);
+
+/// Why a service is not written down. Each names the field and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What it is called.
+    #[error("name: a name has 1 to {LONGEST_NAME} characters, no space at an end and no control character")]
+    Name,
+    /// Another has it.
+    #[error(
+        "name: there is a conference \"{0}\" already: choose another name, or change that one with crosspoint conference set"
+    )]
+    NameTaken(String),
+    /// None has it.
+    #[error("name: there is no conference \"{0}\": see crosspoint conference list")]
+    Unknown(String),
+    /// Nothing would reach it.
+    #[error("alias: a conference has at least one: give one with --alias")]
+    NoAlias,
+    /// More than [`ALIASES`].
+    #[error("alias: a conference has at most {ALIASES}, and these are {0}: leave some out")]
+    TooManyAliases(usize),
+    /// Within one service.
+    #[error("alias: {0} is there twice: leave one out")]
+    Twice(Alias),
+    /// Something else is reached by it.
+    #[error("alias: {alias} reaches {by} already: choose another, or take it away from there")]
+    AliasTaken {
+        /// Which.
+        alias: Alias,
+        /// A device or a service, in words.
+        by: String,
+    },
+    /// Parties.
+    #[error("limit: a conference has 1 to {MOST_PARTIES} participants")]
+    Parties,
+    /// Talkers.
+    #[error("talkers: 1 to {MOST_PARTIES} are mixed at a time, or all")]
+    Talkers,
+    /// A time of the rules.
+    #[error("{0}: at least a second and at most a day")]
+    Time(&'static str),
+    /// More than [`SERVICES`].
+    #[error("there are {SERVICES} conferences already: remove one with crosspoint conference remove")]
+    TooMany,
+}
+
+/// Checks what a file of its own says of a service; what others have is the store's to check.
+fn check(service: &Service) -> Result<(), ServiceError> {
+    let name = &service.name;
+    let length = name.chars().count();
+    if length == 0 || length > LONGEST_NAME || name.trim() != name || name.chars().any(char::is_control) {
+        return Err(ServiceError::Name);
+    }
+    match service.aliases.len() {
+        0 => return Err(ServiceError::NoAlias),
+        count if count > ALIASES => return Err(ServiceError::TooManyAliases(count)),
+        _ => {}
+    }
+    for (at, alias) in service.aliases.iter().enumerate() {
+        if service.aliases.iter().take(at).any(|it| it == alias) {
+            return Err(ServiceError::Twice(alias.clone()));
+        }
+    }
+    if !(1..=MOST_PARTIES).contains(&service.rules.parties) {
+        return Err(ServiceError::Parties);
+    }
+    if service.talkers.is_some_and(|talkers| !(1..=MOST_PARTIES).contains(&talkers)) {
+        return Err(ServiceError::Talkers);
+    }
+    let second = Duration::from_secs(1);
+    for (field, time, least) in [
+        ("wait", service.rules.wait, second),
+        ("guests-alone", service.rules.guests_alone, second),
+        ("last-one", service.rules.last_one, Duration::ZERO),
+    ] {
+        if time < least || time > LONGEST_TIME {
+            return Err(ServiceError::Time(field));
+        }
+    }
+    Ok(())
+}
+
+/// What was last read of the file: lookups wait for nothing. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Services(Arc<ArcSwap<HashMap<Alias, Arc<Service>>>>);
+
+impl Services {
+    /// Reads all of them anew. On an error those of before stay.
+    pub fn read(&self, store: &Store) -> Result<(), StoreError> {
+        let mut aliases = HashMap::new();
+        for service in all(store)?.into_iter().map(Arc::new) {
+            aliases.extend(service.aliases.iter().map(|alias| (alias.clone(), Arc::clone(&service))));
+        }
+        self.0.store(Arc::new(aliases));
+        Ok(())
+    }
+
+    /// The service that an alias reaches.
+    pub fn find(&self, alias: &Alias) -> Option<Arc<Service>> {
+        self.0.load().get(alias).cloned()
+    }
+}
