@@ -20,8 +20,9 @@ use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
 use crosspoint_gateway::records::{CallLog, RecordsError};
-use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError};
+use crosspoint_gateway::registrar::{self, Expiry, Registrar, Store, StoreError};
 use crosspoint_gateway::routing::Routing;
+use crosspoint_gateway::services::Services;
 use crosspoint_gateway::status::{CallStatus, Listener, Ports, Registration, Signalling, Status, rfc3339};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::OwnPorts;
@@ -129,7 +130,12 @@ impl Gateway {
         }
         let clock = Clock::start();
         let data = config.data_folder();
-        let registrar = Registrar::open(&data, registrar_settings(&config), clock)?;
+        let services = Services::default();
+        let watch = Box::new({
+            let services = services.clone();
+            move |store: &Store| services.read(store)
+        });
+        let registrar = Registrar::open_watched(&data, registrar_settings(&config), clock, watch)?;
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
         let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
@@ -156,7 +162,12 @@ impl Gateway {
             random()?,
             Arc::new(AtomicU64::new(1)),
         );
-        let directory = SwitchDirectory { registrar: registrar.clone(), routing: routing.clone(), clock };
+        let directory = SwitchDirectory {
+            services: services.clone(),
+            registrar: registrar.clone(),
+            routing: routing.clone(),
+            clock,
+        };
         let metrics = Arc::new(Metrics::default());
         let exchange = Exchange::new(ExchangeParts {
             directory: Arc::new(directory),
@@ -171,6 +182,7 @@ impl Gateway {
             legs,
             exchange: exchange.clone(),
             registrar: registrar.clone(),
+            services,
             routing,
             machine: driver.commands(),
             verifier: Mutex::new(Verifier::new(

@@ -1,7 +1,6 @@
 //! `crosspoint explain`: the same decision as for a call, with its reasons. Reads the store beside a
 //! gateway that may run, and writes nothing.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -10,7 +9,8 @@ use clap::{Args, ValueEnum};
 use crosspoint_gateway::alias::Alias;
 use crosspoint_gateway::config::Protocol;
 use crosspoint_gateway::registrar::Store;
-use crosspoint_gateway::routing::{Directory as _, Presence, Request, Routing, Target};
+use crosspoint_gateway::routing::{Directory as _, Fixed, Presence, Request, Routing, Target};
+use crosspoint_gateway::services;
 
 use super::{Failure, Setting, print};
 
@@ -57,6 +57,10 @@ impl Explain {
             let _ = writeln!(text, "  {step}");
         }
         let code = match &decision.outcome {
+            Ok(Target::Service { name, .. }) => {
+                let _ = writeln!(text, "the call enters the conference \"{name}\"");
+                ExitCode::SUCCESS
+            }
             Ok(Target::Device(alias)) => {
                 let _ = writeln!(text, "the call rings device {alias}");
                 ExitCode::SUCCESS
@@ -75,18 +79,23 @@ impl Explain {
     }
 }
 
-/// All devices as the gateway would see them now.
-fn directory(setting: &Setting) -> Result<HashMap<Alias, Presence>, Failure> {
-    let mut directory: HashMap<Alias, Presence> =
-        setting.config.devices.iter().map(|entry| (entry.alias.clone(), Presence::Away)).collect();
+/// All services and devices as the gateway would see them now.
+fn directory(setting: &Setting) -> Result<Fixed, Failure> {
+    let mut directory = Fixed::default();
+    let configured = setting.config.devices.iter().map(|entry| (entry.alias.clone(), Presence::Away));
+    directory.devices.extend(configured);
     if let Some(store) = Store::open_existing(&setting.data)? {
-        directory.extend(store.devices()?.into_iter().map(|device| (device.alias, Presence::Away)));
+        directory.devices.extend(store.devices()?.into_iter().map(|device| (device.alias, Presence::Away)));
         for (alias, _, left) in store.bindings(SystemTime::now())? {
-            if let Some(presence) = directory.get_mut(&alias)
+            if let Some(presence) = directory.devices.get_mut(&alias)
                 && !left.is_zero()
             {
                 *presence = Presence::Registered;
             }
+        }
+        for service in services::all(&store)? {
+            let named = service.aliases.into_iter().map(|alias| (alias, service.name.clone()));
+            directory.services.extend(named);
         }
     }
     Ok(directory)

@@ -1,17 +1,23 @@
-//! Where calls go, for the exchange: the routing decision turned into addresses to ring.
+//! Where calls go, for the exchange: the routing decision turned into a conference to enter or
+//! addresses to ring.
 
 use std::sync::Arc;
 
+use crate::alias::Alias;
+use crate::cause::Reason;
 use crate::conference::{Directory, Resolution, Resolving};
 use crate::config::Protocol;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
 use crate::registrar::Registrar;
-use crate::routing::{Registered, Request, Routing, Target};
+use crate::routing::{self, Presence, Request, Routing, Target};
+use crate::services::Services;
 
-/// The registrar and the rules as the exchange's directory.
+/// The services, the registrar and the rules as the exchange's directory.
 #[derive(Debug)]
 pub struct SwitchDirectory {
+    /// What can be entered.
+    pub services: Services,
     /// Who is registered.
     pub registrar: Registrar,
     /// The rules.
@@ -36,10 +42,15 @@ impl SwitchDirectory {
             device: device.as_ref(),
             protocol: protocol(party.protocol),
         };
-        let registered = Registered { registrar: &self.registrar, clock: self.clock };
-        let decision = self.routing.route(&request, &registered);
+        let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
+        let decision = self.routing.route(&request, &known);
         let why = decision.why.join("; ");
         match decision.outcome {
+            Ok(Target::Service { alias, .. }) => match self.services.find(&alias) {
+                Some(service) => Resolution::Enter { service, why },
+                // Taken away between two looks.
+                None => Resolution::Refuse { reason: Reason::NotFound, why },
+            },
             Ok(Target::Device(alias)) => {
                 let targets = self
                     .registrar
@@ -61,6 +72,26 @@ impl SwitchDirectory {
             }
             Err(refused) => Resolution::Refuse { reason: refused.reason(), why },
         }
+    }
+}
+
+/// Who can be called at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) services: &'a Services,
+    pub(super) registrar: &'a Registrar,
+    pub(super) clock: Clock,
+}
+
+impl routing::Directory for Known<'_> {
+    fn device(&self, alias: &Alias) -> Option<Presence> {
+        self.registrar.device(alias)?;
+        let there = !self.registrar.bindings(alias, self.clock.now()).is_empty();
+        Some(if there { Presence::Registered } else { Presence::Away })
+    }
+
+    fn service(&self, alias: &Alias) -> Option<String> {
+        self.services.find(alias).map(|service| service.name.clone())
     }
 }
 

@@ -16,13 +16,15 @@ use crosspoint_proto::sip::auth::{Ha1, Secret, Verdict, Verifier};
 use crosspoint_proto::sip::{CallId, Command, Event, Incoming, Name, Request, RequestId, Source};
 use tokio::sync::mpsc;
 
+use self::directory::Known;
 pub use self::directory::SwitchDirectory;
 use crate::conference::Exchange;
 use crate::config::Protocol;
 use crate::leg::sip::{Proven, SipLegs};
 use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
-use crate::routing::{Refused, Registered, Routing};
+use crate::routing::{Refused, Routing};
+use crate::services::Services;
 
 /// Counts answers to REGISTER by a word.
 pub struct CountRegister(pub Box<dyn Fn(&'static str) + Send + Sync>);
@@ -42,6 +44,8 @@ pub struct SipDoor {
     pub exchange: Exchange,
     /// Who may register.
     pub registrar: Registrar,
+    /// What can be entered.
+    pub services: Services,
     /// Where calls may go.
     pub routing: Arc<Routing>,
     /// Commands to the machine.
@@ -155,8 +159,8 @@ impl SipDoor {
             device: None,
             protocol: Protocol::Sip,
         };
-        let registered = Registered { registrar: &self.registrar, clock: self.clock };
-        matches!(self.routing.route(&request, &registered).outcome, Err(Refused::Unauthenticated))
+        let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
+        matches!(self.routing.route(&request, &known).outcome, Err(Refused::Unauthenticated))
     }
 
     async fn reject(&self, call: CallId, status: u16, headers: Vec<(String, String)>) {

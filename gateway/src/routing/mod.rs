@@ -1,6 +1,7 @@
-//! Where a call goes: to a registered device, by a rule to the outside, or nowhere.
+//! Where a call goes: into a conference, to a registered device, by a rule to the outside, or
+//! nowhere.
 //!
-//! A pure function of the request, the devices and the configuration, which also says why: calls
+//! A pure function of the request, the services, the devices and the configuration, which also says why: calls
 //! use it, `crosspoint explain` prints it. Nothing external is reachable without a rule that says
 //! so (deny by default), and who claims to be a device must prove it.
 
@@ -11,8 +12,6 @@ use crosspoint_proto::sip::{Host, SipUri};
 use crate::alias::{Alias, AliasError, Domains};
 use crate::cause::Reason;
 use crate::config::{Config, Protocol, Proxy, Rule, Strangers};
-use crate::net::clock::Clock;
-use crate::registrar::Registrar;
 
 /// A call that looks for its way.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +29,13 @@ pub struct Request<'a> {
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
+    /// Into the conference of a service.
+    Service {
+        /// The alias that reaches it.
+        alias: Alias,
+        /// What it is called.
+        name: String,
+    },
     /// To every contact that the device has.
     Device(Alias),
     /// To the outside.
@@ -104,29 +110,27 @@ pub enum Presence {
 pub trait Directory {
     /// The device of an alias; `None` when there is none.
     fn device(&self, alias: &Alias) -> Option<Presence>;
+
+    /// The name of the service that an alias reaches; `None` when there is none.
+    fn service(&self, alias: &Alias) -> Option<String>;
 }
 
 /// A fixed directory.
-impl Directory for HashMap<Alias, Presence> {
+#[derive(Clone, Debug, Default)]
+pub struct Fixed {
+    /// The devices.
+    pub devices: HashMap<Alias, Presence>,
+    /// The names of services, by alias.
+    pub services: HashMap<Alias, String>,
+}
+
+impl Directory for Fixed {
     fn device(&self, alias: &Alias) -> Option<Presence> {
-        self.get(alias).copied()
+        self.devices.get(alias).copied()
     }
-}
 
-/// The registrar at this moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Registered<'a> {
-    /// The registrar.
-    pub registrar: &'a Registrar,
-    /// Says what this moment is.
-    pub clock: Clock,
-}
-
-impl Directory for Registered<'_> {
-    fn device(&self, alias: &Alias) -> Option<Presence> {
-        self.registrar.device(alias)?;
-        let there = !self.registrar.bindings(alias, self.clock.now()).is_empty();
-        Some(if there { Presence::Registered } else { Presence::Away })
+    fn service(&self, alias: &Alias) -> Option<String> {
+        self.services.get(alias).cloned()
     }
 }
 
@@ -185,8 +189,8 @@ impl Routing {
         })?;
         why.push(format!("called is {called}"));
         self.identify(request, directory, why)?;
-        if let Some(presence) = directory.device(&called) {
-            return Self::to_device(called, presence, why);
+        if let Some(known) = Self::known(&called, directory, why) {
+            return known;
         }
         why.push(format!("no device has the alias {called}"));
         for rule in &self.rules {
@@ -233,6 +237,20 @@ impl Routing {
                 Ok(())
             }
         }
+    }
+
+    /// A service first, then a device; `None`: neither has that alias.
+    fn known(
+        alias: &Alias,
+        directory: &impl Directory,
+        why: &mut Vec<String>,
+    ) -> Option<Result<Target, Refused>> {
+        if let Some(name) = directory.service(alias) {
+            why.push(format!("the conference \"{name}\" has the alias {alias}"));
+            return Some(Ok(Target::Service { alias: alias.clone(), name }));
+        }
+        let presence = directory.device(alias)?;
+        Some(Self::to_device(alias.clone(), presence, why))
     }
 
     fn to_device(alias: Alias, presence: Presence, why: &mut Vec<String>) -> Result<Target, Refused> {
@@ -315,8 +333,8 @@ impl Routing {
             why.push(format!("which is no alias: {error}"));
             Refused::NotAnAlias(error)
         })?;
-        if let Some(presence) = directory.device(&alias) {
-            return Self::to_device(alias, presence, why);
+        if let Some(known) = Self::known(&alias, directory, why) {
+            return known;
         }
         let Some(uri) = self.external_uri(now_called, rule.proxy.as_ref()) else {
             why.push("neither the alias nor the rule names a host: add a proxy to the rule".into());

@@ -43,12 +43,20 @@ fn alias(text: &str) -> Alias {
     Alias::parse(text, &Domains::default()).unwrap()
 }
 
-fn directory() -> HashMap<Alias, Presence> {
-    HashMap::from([
+fn directory() -> Fixed {
+    let devices = HashMap::from([
         (alias("alice"), Presence::Registered),
         (alias("bob"), Presence::Registered),
         (alias("carol"), Presence::Away),
-    ])
+        (alias("hall"), Presence::Registered),
+    ]);
+    let service = |alias_, name: &str| (alias(alias_), name.to_owned());
+    let services = HashMap::from([
+        service("meet.alice", "Alice's room"),
+        // A device of the configuration file has it as well: the service counts.
+        service("hall", "Hall"),
+    ]);
+    Fixed { devices, services }
 }
 
 fn decide(config: &str, called: &str, caller: &str, device: Option<&str>) -> Decision {
@@ -224,4 +232,39 @@ fn the_reasons_tell_the_whole_story() {
         "it goes to sip:0015551234@trunk.example.net:5061 by the proxy trunk.example.net:5061",
     ];
     assert_eq!(decision.why, expected);
+}
+
+fn entered(called: &str, name: &str) -> Result<Target, Refused> {
+    Ok(Target::Service { alias: alias(called), name: name.into() })
+}
+
+#[test]
+fn s1_s55_s85_services_are_found_before_devices_by_every_spelling() {
+    for called in [
+        "meet.alice",
+        "Meet.Alice@example.com",
+        "sip:meet%2Ealice@EXAMPLE.COM:5061;transport=tls",
+        "pexip:meet.alice@192.0.2.1",
+    ] {
+        assert_eq!(outcome(called, None), entered("meet.alice", "Alice's room"), "{called}");
+    }
+    assert_eq!(outcome("meet.alice@other.org", None), Err(Refused::Denied), "another's room");
+    assert_eq!(outcome("hall", Some("alice")), entered("hall", "Hall"));
+    let decision = decide(RULES, "hall", "alice", Some("alice"));
+    assert_eq!(decision.why.last().unwrap(), "the conference \"Hall\" has the alias hall");
+    // A rule may lead there as well.
+    let config = "[[rules]]\nname = \"hall\"\npriority = 1\nmatch = '0'\nreplace = \"hall\"\nonly_if_registered = false\n";
+    assert_eq!(decide(config, "0", "x@y.org", None).outcome, entered("hall", "Hall"));
+}
+
+#[test]
+fn who_may_not_call_learns_of_no_service() {
+    let refused = |called| decide("[sip]\nstrangers = \"refused\"\n", called, "x@y.org", None);
+    let nobody = refused("nobody");
+    assert_eq!(nobody.outcome, Err(Refused::Unauthenticated));
+    for called in ["meet.alice", "hall", "bob"] {
+        assert_eq!(refused(called), nobody, "{called}");
+    }
+    // Who says that he is a device proves it, whatever he calls.
+    assert_eq!(decide(RULES, "meet.alice", "alice", None).outcome, Err(Refused::Unauthenticated));
 }
