@@ -178,6 +178,82 @@ fn devices_are_added_listed_and_removed_and_their_passwords_kept_as_hashes() {
 }
 
 #[test]
+fn conferences_are_added_shown_changed_and_removed_and_pins_are_dots() {
+    let place = Place::new("conference", "[[devices]]\nalias = \"carol\"\npassword = \"x\"\n");
+    assert!(place.prints(&["conference", "list"]).contains("crosspoint conference add"));
+    place.prints(&["device", "add", "alice"]);
+    let mut add = place
+        .command(&[
+            "conference",
+            "add",
+            "Lecture",
+            "--alias",
+            "Lecture@Example.com",
+            "--alias",
+            "500",
+            "--kind",
+            "auditorium",
+            "--host-pin",
+            "-",
+            "--guest-pin",
+            "7777",
+            "--guest-layout",
+            "4:0",
+            "--talkers",
+            "all",
+            "--limit",
+            "50",
+            "--no-chat",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    add.stdin.take().unwrap().write_all(b"864209#\n").unwrap();
+    let told = String::from_utf8(add.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(told, "added auditorium \"Lecture\" to data\n");
+    let listed = place.prints(&["conference", "list"]);
+    assert_eq!(listed, "Lecture  auditorium  host .... guest ....  lecture, 500\n");
+    let shown = place.prints(&["conference", "show", "Lecture"]);
+    for (field, value) in
+        [("guest layout", "4:0"), ("layout", "1:7"), ("talkers", "all"), ("limit", "50"), ("chat", "no")]
+    {
+        assert!(shown.contains(&format!("{field:20}  {value}\n")), "{shown}");
+    }
+    assert!(!shown.contains("864209") && !shown.contains("7777"), "{shown}");
+    // Errors name the field.
+    for (arguments, says, code) in [
+        (["Two", "--alias", "500"].as_slice(), "alias: 500 reaches the conference \"Lecture\"", 1),
+        (&["Two", "--alias", "alice"], "alias: alice reaches the device alice", 1),
+        (&["Two", "--alias", "carol"], "alias: carol reaches the device carol of the configuration file", 1),
+        (&["Two"], "--alias", 1),
+        (&["Lecture", "--alias", "2"], "name: there is a conference \"Lecture\" already", 1),
+        (&["Two", "--alias", "2", "--host-pin", "12"], "host-pin: a PIN has 4 to 20 digits", 2),
+        (&["Two", "--alias", "2", "--guest-pin", "1234"], "guest-pin: a guest PIN needs a host PIN", 2),
+        (&["Two", "--alias", "2", "--limit", "0"], "limit: ", 1),
+        (&["Two", "--alias", "2", "--talkers", "few"], "talkers: ", 2),
+        (&["Two", "--alias", "2", "--layout", "3:3"], "--layout", 2),
+    ] {
+        let told = place.fails(&[["conference", "add"].as_slice(), arguments].concat(), code);
+        assert!(told.contains(says), "{arguments:?}: {told}");
+    }
+    let told = place.fails(&["device", "add", "500"], 1);
+    assert!(told.contains("500 is an alias of the conference \"Lecture\""), "{told}");
+    // What is not named stays; what reaches it, and who is told so.
+    place.prints(&["conference", "set", "Lecture", "--rename", "Hall", "--guest-pin", "none", "--chat"]);
+    let shown = place.prints(&["conference", "show", "Hall"]);
+    assert!(shown.contains("host ....\n") && shown.contains("limit                 50\n"), "{shown}");
+    let explained = place.prints(&["explain", "sip:LECTURE@example.com", "--from", "x@elsewhere.org"]);
+    assert!(explained.ends_with("the call enters the conference \"Hall\"\n"), "{explained}");
+    assert!(
+        place.fails(&["conference", "set", "Lecture", "--chat"], 1).contains("no conference \"Lecture\"")
+    );
+    place.prints(&["conference", "remove", "Hall"]);
+    assert!(place.fails(&["conference", "remove", "Hall"], 1).contains("conference list"));
+    place.prints(&["device", "add", "500"]);
+}
+
+#[test]
 fn explain_says_where_and_why_and_makes_nothing() {
     let config = "[[devices]]\nalias = \"alice\"\npassword = \"x\"\n[[rules]]\nname = \"out\"\npriority = 1\n\
                   match = '\\+49(\\d+)'\nreplace = \"0$1\"\nproxy = \"192.0.2.9\"\nonly_if_registered = false\n";

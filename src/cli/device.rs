@@ -136,10 +136,19 @@ fn made_up_password() -> Result<Redacted, Failure> {
 }
 
 fn asked_password() -> Result<Redacted, Failure> {
+    let password = asked("password")?;
+    if password.is_empty() {
+        return Err(Failure::Told("the password is empty: type one, or leave --password out".into()));
+    }
+    Ok(Redacted::new(password))
+}
+
+/// Asks for something secret on a terminal, or reads a line of standard input.
+pub(super) fn asked(what: &str) -> io::Result<String> {
     let stdin = io::stdin();
     let mut line = String::new();
     if stdin.is_terminal() {
-        eprint!("password: ");
+        eprint!("{what}: ");
         io::stderr().flush()?;
         let echo = Echo::off()?;
         stdin.lock().read_line(&mut line)?;
@@ -148,11 +157,8 @@ fn asked_password() -> Result<Redacted, Failure> {
     } else {
         stdin.lock().read_line(&mut line)?;
     }
-    let password = line.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        return Err(Failure::Told("the password is empty: type one, or leave --password out".into()));
-    }
-    Ok(Redacted::new(password))
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Ok(line)
 }
 
 /// A terminal that does not show what is typed, until this is dropped.

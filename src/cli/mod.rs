@@ -8,9 +8,11 @@ use clap::{Parser, Subcommand};
 use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
 use crosspoint_gateway::registrar::StoreError;
+use crosspoint_gateway::services::ServiceError;
 
 mod bench;
 mod compose;
+mod conference;
 mod demo;
 mod device;
 mod explain;
@@ -49,6 +51,9 @@ enum Command {
     /// The devices that may register.
     #[command(subcommand)]
     Device(device::Device),
+    /// The meeting rooms, auditoriums and test calls that people call.
+    #[command(subcommand)]
+    Conference(conference::Conference),
     /// What the running gateway is doing: registrations, calls, routes and their reasons, loss.
     Status(status::Show),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
@@ -73,6 +78,8 @@ pub(crate) enum Failure {
     ConfigFile { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("\"{text}\" is no alias: {error}")]
     Alias { text: String, error: AliasError },
     #[error("{0}")]
@@ -118,6 +125,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
             print(&text)
         }
         Command::Device(device) => device.execute(&setting),
+        Command::Conference(conference) => conference.execute(&setting),
         Command::Status(show) => show.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
         Command::Bench(bench) => bench.execute(),

@@ -1,0 +1,271 @@
+//! `crosspoint conference`: works on the store directly, beside a gateway that runs.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use crosspoint_gateway::alias::Alias;
+use crosspoint_gateway::conference::layout::Layout;
+use crosspoint_gateway::conference::policy::{Door, Pin};
+use crosspoint_gateway::conference::service::{Kind, Service};
+use crosspoint_gateway::registrar::Store;
+use crosspoint_gateway::services::{self, ServiceError};
+
+use super::device::asked;
+use super::{Failure, Setting, print};
+
+/// What to do with the conferences.
+#[derive(Debug, Subcommand)]
+pub(super) enum Conference {
+    /// Add a room, an auditorium or a test call. One without a host PIN is open to everybody.
+    Add {
+        /// What people see it called.
+        name: String,
+        #[command(flatten)]
+        fields: Box<Fields>,
+    },
+    /// List the conferences, their aliases and PINs (as dots).
+    List,
+    /// Show every field of one; PINs as dots.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Change fields of one; those that are not named stay.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its new name.
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+        #[command(flatten)]
+        fields: Box<Fields>,
+    },
+    /// Remove one. Its aliases are free; a conference that goes on is not ended.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The fields of a conference. A pair of flags is there so that `set` can go both ways.
+#[derive(Debug, Args)]
+pub(super) struct Fields {
+    /// What reaches it: meet.alice, 500, room@example.com. Give it once for each; `set` replaces all.
+    #[arg(long = "alias", value_name = "ALIAS")]
+    aliases: Vec<String>,
+    /// room, auditorium or test-call.
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// Who enters it is a host: 4 to 20 digits; "-" asks for it or reads a line of standard input, so
+    /// that it does not stand in the list of processes; "none" takes it away.
+    #[arg(long, value_name = "PIN")]
+    host_pin: Option<String>,
+    /// Who enters it is a guest; as --host-pin.
+    #[arg(long, value_name = "PIN")]
+    guest_pin: Option<String>,
+    /// With a host PIN alone, guests come in without one.
+    #[arg(long, conflicts_with = "no_guests")]
+    guests: bool,
+    /// Nobody comes in without a PIN.
+    #[arg(long)]
+    no_guests: bool,
+    /// How hosts, and everybody in a room, are laid out: 1:7, 4:0, ac.
+    #[arg(long)]
+    layout: Option<Layout>,
+    /// How guests of an auditorium see the hosts.
+    #[arg(long, value_name = "LAYOUT")]
+    guest_layout: Option<Layout>,
+    /// How many are mixed at a time: a number, or all.
+    #[arg(long, value_name = "N|all")]
+    talkers: Option<String>,
+    /// Participants at most, those who wait among them.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// How long somebody waits at most for a host or to be let in.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    /// How long guests go on after the last host has left.
+    #[arg(long, value_name = "SECONDS")]
+    guests_alone: Option<u64>,
+    /// How long the last one stays; 0: as long as he likes.
+    #[arg(long, value_name = "SECONDS")]
+    last_one: Option<u64>,
+    /// An invited host comes into a locked conference without a host PIN at once.
+    #[arg(long, conflicts_with = "no_invited_hosts_pass")]
+    invited_hosts_pass: bool,
+    /// He waits like everybody.
+    #[arg(long)]
+    no_invited_hosts_pass: bool,
+    /// People may write to each other.
+    #[arg(long, conflicts_with = "no_chat")]
+    chat: bool,
+    /// They may not.
+    #[arg(long)]
+    no_chat: bool,
+    /// Guests may show slides.
+    #[arg(long, conflicts_with = "no_guests_present")]
+    guests_present: bool,
+    /// They may not.
+    #[arg(long)]
+    no_guests_present: bool,
+    /// Names are shown in the picture.
+    #[arg(long, conflicts_with = "no_names")]
+    names: bool,
+    /// They are not.
+    #[arg(long)]
+    no_names: bool,
+}
+
+impl Conference {
+    pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Add { name, fields } => add(setting, name, &fields),
+            Self::List => list(setting),
+            Self::Show { name } => print(&described(&existing(setting, &name)?.1)),
+            Self::Set { name, rename, fields } => set(setting, &name, rename, &fields),
+            Self::Remove { name } => remove(setting, &name),
+        }
+    }
+}
+
+fn add(setting: &Setting, name: String, fields: &Fields) -> Result<ExitCode, Failure> {
+    let Some(first) = fields.aliases.first() else { return Err(ServiceError::NoAlias.into()) };
+    let mut service = Service::new(name, setting.alias(first)?);
+    fields.apply(setting, &mut service)?;
+    services::add(&Store::open(&setting.data)?, &service, SystemTime::now())?;
+    print(&format!("added {} \"{}\" to {}\n", service.kind, service.name, setting.data.display()))
+}
+
+fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -> Result<ExitCode, Failure> {
+    let (store, mut service) = existing(setting, name)?;
+    service.name = rename.unwrap_or(service.name);
+    fields.apply(setting, &mut service)?;
+    services::replace(&store, name, &service)?;
+    print(&format!("changed \"{name}\" in {}\n", setting.data.display()))
+}
+
+fn remove(setting: &Setting, name: &str) -> Result<ExitCode, Failure> {
+    let (store, _) = existing(setting, name)?;
+    services::remove(&store, name)?;
+    print(&format!("removed \"{name}\" from {}\n", setting.data.display()))
+}
+
+fn list(setting: &Setting) -> Result<ExitCode, Failure> {
+    let all = match Store::open_existing(&setting.data)? {
+        Some(store) => services::all(&store)?,
+        None => Vec::new(),
+    };
+    if all.is_empty() {
+        return print("no conferences; add one with: crosspoint conference add NAME --alias ALIAS\n");
+    }
+    let width = all.iter().map(|it| it.name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for service in &all {
+        let (name, kind, aliases) = (&service.name, service.kind.word(), aliases(service));
+        let _ = writeln!(text, "{name:width$}  {kind:10}  {}  {aliases}", pins(&service.door));
+    }
+    print(&text)
+}
+
+fn existing(setting: &Setting, name: &str) -> Result<(Store, Service), Failure> {
+    let unknown = || ServiceError::Unknown(name.to_owned());
+    let store = Store::open_existing(&setting.data)?.ok_or_else(unknown)?;
+    let service = services::find(&store, name)?.ok_or_else(unknown)?;
+    Ok((store, service))
+}
+
+fn described(service: &Service) -> String {
+    let (rules, seconds) = (&service.rules, |time: Duration| format!("{} s", time.as_secs()));
+    let word = |yes| String::from(if yes { "yes" } else { "no" });
+    let lines = [
+        ("name", service.name.clone()),
+        ("kind", service.kind.to_string()),
+        ("aliases", aliases(service)),
+        ("pins", pins(&service.door)),
+        ("guests without a PIN", word(service.door.guests())),
+        ("layout", service.layout.to_string()),
+        ("guest layout", service.guest_layout.to_string()),
+        ("talkers", service.talkers.map_or_else(|| "all".into(), |count| count.to_string())),
+        ("limit", rules.parties.to_string()),
+        ("wait", seconds(rules.wait)),
+        ("guests alone", seconds(rules.guests_alone)),
+        ("last one", seconds(rules.last_one)),
+        ("invited hosts pass", word(rules.invited_hosts_pass)),
+        ("chat", word(service.chat)),
+        ("guests present", word(service.guests_present)),
+        ("names", word(service.names)),
+    ];
+    lines.iter().map(|(field, value)| format!("{field:20}  {value}\n")).collect()
+}
+
+fn aliases(service: &Service) -> String {
+    service.aliases.iter().map(Alias::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// As many dots whatever the PIN, so that its length is not told.
+fn pins(door: &Door) -> String {
+    match (door.host_pin(), door.guest_pin()) {
+        (None, _) => "open".into(),
+        (Some(_), None) => "host ....".into(),
+        (Some(_), Some(_)) => "host .... guest ....".into(),
+    }
+}
+
+impl Fields {
+    fn apply(&self, setting: &Setting, service: &mut Service) -> Result<(), Failure> {
+        if !self.aliases.is_empty() {
+            service.aliases =
+                self.aliases.iter().map(|text| setting.alias(text)).collect::<Result<_, _>>()?;
+        }
+        let configured = |alias: &&Alias| setting.config.devices.iter().any(|it| it.alias == **alias);
+        if let Some(alias) = service.aliases.iter().find(configured) {
+            let by = format!("the device {alias} of the configuration file");
+            return Err(ServiceError::AliasTaken { alias: alias.clone(), by }.into());
+        }
+        service.kind = self.kind.unwrap_or(service.kind);
+        let host = pin("host-pin", self.host_pin.as_deref(), service.door.host_pin())?;
+        let guest = pin("guest-pin", self.guest_pin.as_deref(), service.door.guest_pin())?;
+        let guests = either(self.guests, self.no_guests, service.door.guests());
+        service.door = Door::new(host, guest, guests)
+            .map_err(|error| Failure::Arguments(format!("guest-pin: {error}")))?;
+        service.layout = self.layout.unwrap_or(service.layout);
+        service.guest_layout = self.guest_layout.unwrap_or(service.guest_layout);
+        service.chat = either(self.chat, self.no_chat, service.chat);
+        service.guests_present = either(self.guests_present, self.no_guests_present, service.guests_present);
+        service.names = either(self.names, self.no_names, service.names);
+        match self.talkers.as_deref() {
+            None => {}
+            Some("all") => service.talkers = None,
+            Some(count) => {
+                let wrong = |_| Failure::Arguments("talkers: a number, or all".into());
+                service.talkers = Some(count.parse().map_err(wrong)?);
+            }
+        }
+        let rules = &mut service.rules;
+        rules.tells_hosts = service.door.tells_hosts();
+        rules.parties = self.limit.unwrap_or(rules.parties);
+        rules.invited_hosts_pass =
+            either(self.invited_hosts_pass, self.no_invited_hosts_pass, rules.invited_hosts_pass);
+        rules.wait = self.wait.map_or(rules.wait, Duration::from_secs);
+        rules.guests_alone = self.guests_alone.map_or(rules.guests_alone, Duration::from_secs);
+        rules.last_one = self.last_one.map_or(rules.last_one, Duration::from_secs);
+        Ok(())
+    }
+}
+
+const fn either(yes: bool, no: bool, before: bool) -> bool {
+    yes || before && !no
+}
+
+/// What the argument makes of the PIN that was there before.
+fn pin(field: &str, argument: Option<&str>, before: Option<&Pin>) -> Result<Option<Pin>, Failure> {
+    let text = match argument {
+        None => return Ok(before.cloned()),
+        Some("none") => return Ok(None),
+        Some("-") => asked(field)?,
+        Some(text) => text.to_owned(),
+    };
+    Pin::parse(&text).map(Some).map_err(|error| Failure::Arguments(format!("{field}: {error}")))
+}
