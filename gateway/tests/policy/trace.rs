@@ -239,7 +239,7 @@ impl Conference {
         self.invariants(&before, locked, step)
     }
 
-    fn compare(&mut self, changes: &[Change], mark: usize) -> Result<(), String> {
+    fn compare(&self, changes: &[Change], mark: usize) -> Result<(), String> {
         let guests = self.policy.parties().iter().map(|it| Guest {
             id: it.id,
             role: it.role,
