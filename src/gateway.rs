@@ -20,7 +20,7 @@ use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
 use crosspoint_gateway::records::{CallLog, RecordsError};
-use crosspoint_gateway::registrar::{self, Expiry, Registrar, Store, StoreError};
+use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError};
 use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::services::Services;
 use crosspoint_gateway::status::{CallStatus, Listener, Ports, Registration, Signalling, Status, rfc3339};
@@ -131,10 +131,7 @@ impl Gateway {
         let clock = Clock::start();
         let data = config.data_folder();
         let services = Services::default();
-        let watch = Box::new({
-            let services = services.clone();
-            move |store: &Store| services.read(store)
-        });
+        let watch = Box::new(services.clone());
         let registrar = Registrar::open_watched(&data, registrar_settings(&config), clock, watch)?;
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;

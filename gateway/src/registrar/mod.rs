@@ -57,6 +57,19 @@ pub struct Settings {
     pub devices: Vec<DeviceEntry>,
 }
 
+/// Who keeps tables of his own in the store.
+pub trait Watch: Send {
+    /// The store has been opened, or another connection has written to it. What it says is logged.
+    fn look(&self, store: &Store) -> Result<(), StoreError>;
+}
+
+/// Nobody does.
+impl Watch for () {
+    fn look(&self, _: &Store) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 /// A handle; clones are the same registrar. It stops when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Registrar {
@@ -92,16 +105,16 @@ impl Registrar {
     /// Opens the store of a data folder, which no other gateway may use meanwhile, and starts the
     /// writer's thread. Blocks for the time of reading the store.
     pub fn open(folder: &Path, settings: Settings, clock: Clock) -> Result<Self, StoreError> {
-        Self::open_watched(folder, settings, clock, Box::new(|_| Ok(())))
+        Self::open_watched(folder, settings, clock, Box::new(()))
     }
 
-    /// The same; `watch` is shown the store at once, and on the writer's thread within a second of
-    /// each time that another connection has written: others keep their tables in the same file.
+    /// The same; `watch` looks at the store at once, and on the writer's thread within a second of
+    /// each time that another connection has written.
     pub fn open_watched(
         folder: &Path,
         settings: Settings,
         clock: Clock,
-        watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
+        watch: Box<dyn Watch>,
     ) -> Result<Self, StoreError> {
         let store = Store::open_exclusive(folder)?;
         let shared = Arc::new(Shared::default());

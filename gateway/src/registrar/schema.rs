@@ -93,7 +93,7 @@ fn back_up(database: &Connection, file: &Path, form: usize) -> Result<(), StoreE
         reason: format!("the store cannot be copied before it is upgraded: {error}"),
     };
     let make = || match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => File::options().create_new(true).write(true).mode(0o600).open(&fresh),
     };
     let made = make().map_err(|error| failed(&error))?;

@@ -36,8 +36,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     settings: Settings,
     clock: Clock,
-    /// Shown the store whenever another connection has written.
-    watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
+    /// Looks at the store whenever another connection has written.
+    watch: Box<dyn Watch>,
     /// `PRAGMA data_version` when devices were last read.
     version: i64,
     /// Bindings of all aliases.
@@ -54,7 +54,7 @@ impl Writer {
         shared: Arc<Shared>,
         settings: Settings,
         clock: Clock,
-        watch: Box<dyn Fn(&Store) -> Result<(), StoreError> + Send>,
+        watch: Box<dyn Watch>,
     ) -> Self {
         let swept = clock.now();
         Self {
@@ -75,7 +75,7 @@ impl Writer {
     /// clock that was set back never extends one.
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         self.load_devices()?;
-        (self.watch)(&self.store)?;
+        self.watch.look(&self.store)?;
         let now = self.clock.both();
         let mut all: HashMap<Alias, Vec<Binding>> = HashMap::new();
         for (alias, mut binding, left) in self.store.bindings(now.wall)? {
@@ -240,8 +240,11 @@ impl Writer {
     fn notice_devices(&mut self) {
         let result = match self.store.version() {
             Ok(version) if version == self.version => return,
-            // Neither waits for what is wrong with the other.
-            Ok(_) => self.load_devices().and((self.watch)(&self.store)),
+            Ok(_) => {
+                // Neither suffers from what is wrong with the other.
+                let (devices, others) = (self.load_devices(), self.watch.look(&self.store));
+                devices.and(others)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = result {

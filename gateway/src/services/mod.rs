@@ -2,7 +2,7 @@
 //! which. They are in the registrar's file; a gateway that runs sees a change within a second.
 //!
 //! ```text
-//!  add(), replace(), remove() ─> file ─> Services::read ─> Services::find(alias)
+//!  add(), replace(), remove() ─> file ─> Services::look ─> Services::find(alias)
 //! ```
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::alias::Alias;
 use crate::conference::service::{LONGEST_NAME, MOST_PARTIES, Service};
-use crate::registrar::{Store, StoreError};
+use crate::registrar::{Store, StoreError, Watch};
 
 mod store;
 #[cfg(test)]
@@ -120,18 +120,20 @@ fn check(service: &Service) -> Result<(), ServiceError> {
 pub struct Services(Arc<ArcSwap<HashMap<Alias, Arc<Service>>>>);
 
 impl Services {
+    /// The service that an alias reaches.
+    pub fn find(&self, alias: &Alias) -> Option<Arc<Service>> {
+        self.0.load().get(alias).cloned()
+    }
+}
+
+impl Watch for Services {
     /// Reads all of them anew. On an error those of before stay.
-    pub fn read(&self, store: &Store) -> Result<(), StoreError> {
+    fn look(&self, store: &Store) -> Result<(), StoreError> {
         let mut aliases = HashMap::new();
         for service in all(store)?.into_iter().map(Arc::new) {
             aliases.extend(service.aliases.iter().map(|alias| (alias.clone(), Arc::clone(&service))));
         }
         self.0.store(Arc::new(aliases));
         Ok(())
-    }
-
-    /// The service that an alias reaches.
-    pub fn find(&self, alias: &Alias) -> Option<Arc<Service>> {
-        self.0.load().get(alias).cloned()
     }
 }

@@ -150,7 +150,7 @@ fn services_have_a_limit_and_all_of_them_are_found() {
     store.database().execute_batch(&fill).unwrap();
     assert!(matches!(add(&store, &room("more", &["more"]), NOW), Err(ServiceError::TooMany)));
     let services = Services::default();
-    services.read(&store).unwrap();
+    services.look(&store).unwrap();
     assert_eq!(services.find(&alias("alias room 9999")).unwrap().name, "room 9999");
     assert!(services.find(&alias("more")).is_none());
 }
