@@ -691,6 +691,7 @@ impl Room {
             let Some(attendee) = self.attendees.get_mut(&id) else { continue };
             if attendee.saying.is_some_and(|(_, until)| now >= until) {
                 attendee.saying = None;
+                self.changed = true;
                 self.sound(id);
             } else if remind && matches!(attendee.stage, Stage::Waiting) {
                 attendee.say(now, if self.policy.locked() { Prompt::Locked } else { Prompt::Waiting });

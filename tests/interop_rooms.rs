@@ -1,0 +1,176 @@
+//! Real softphones in a room: who hears whom, PINs by keypad, the lock, pictures of all.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
+mod support;
+
+use std::f64::consts::TAU;
+use std::path::Path;
+use std::time::Duration;
+
+use support::baresip::{Account, Baresip};
+use support::gateway::Gateway;
+use support::{program, wait_for};
+
+const PCMA: &str = "PCMA/8000/1";
+
+fn add_room(gateway: &Gateway, options: &[&str]) {
+    let mut arguments = vec!["conference", "add", "Alice's room", "--alias", "meet.alice"];
+    arguments.extend(options);
+    let output = gateway.cli(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn dial_room(gateway: &Gateway, phone: &mut Baresip) {
+    phone.dial(&format!("sip:meet.alice@127.0.0.1:{}", gateway.sip));
+    phone.event("CALL_ESTABLISHED");
+}
+
+/// Level of one frequency in dB of full scale (Goertzel, Hann window).
+fn level(samples: &[i16], rate: u32, hertz: f64) -> f64 {
+    let length = samples.len() as f64;
+    let sum = samples.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, sample)| {
+        let window = 0.5 - 0.5 * (TAU * n as f64 / length).cos();
+        let turn = TAU * hertz * n as f64 / f64::from(rate);
+        let value = window * f64::from(*sample);
+        (re + value * turn.cos(), im - value * turn.sin())
+    });
+    20.0 * (4.0 * sum.0.hypot(sum.1) / length / 32_768.0).max(1e-9).log10()
+}
+
+/// Words of everybody's route of that role, as the status has them.
+fn routes(gateway: &Gateway, role: &str) -> Vec<String> {
+    let status = gateway.status();
+    let calls = status["calls"].as_array().unwrap();
+    let streams = calls.iter().filter_map(|call| call["legs"][0]["streams"].as_array()).flatten();
+    let of_role = streams.filter(|stream| stream["role"] == role);
+    of_role.map(|stream| stream["route"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn s1_everybody_in_a_room_hears_all_others_and_not_himself() {
+    const CODECS: [&str; 4] = ["opus/48000/2", "G722/16000/1", "PCMU/8000/1", PCMA];
+    let names = ["ann", "ben", "cat", "dan", "eve", "fay"];
+    let tones = [440, 620, 830, 1_060, 1_310, 1_580];
+    let gateway = Gateway::start(&names, "");
+    add_room(&gateway, &["--talkers", "all"]);
+    let mut phones: Vec<_> = names
+        .iter()
+        .zip(tones)
+        .enumerate()
+        .map(|(n, (name, tone))| Baresip::start(Account::new(name, CODECS[n % 4], tone), gateway.sip))
+        .collect();
+    phones.iter_mut().for_each(|phone| dial_room(&gateway, phone));
+    wait_for("six in the mix", || (routes(&gateway, "audio") == ["mix"; 6]).then_some(()));
+    std::thread::sleep(Duration::from_secs(6));
+    phones.iter_mut().for_each(Baresip::hang_up);
+    phones.iter().for_each(|phone| drop(phone.event("CALL_CLOSED")));
+    for (own, phone) in phones.iter().enumerate() {
+        let heard = phone.heard();
+        let second = heard.rate as usize;
+        // The last seconds but for the very end, when others hang up.
+        let end = heard.samples.len() - second / 2;
+        let body = &heard.samples[end - 3 * second..end];
+        let levels: Vec<f64> = tones.iter().map(|tone| level(body, heard.rate, f64::from(*tone))).collect();
+        for (other, found) in levels.iter().enumerate().filter(|(other, _)| *other != own) {
+            assert!(*found > -45.0, "{} does not hear {}: {levels:.0?}", names[own], names[other]);
+        }
+        assert!(levels[own] < -60.0, "{} hears himself: {levels:.0?}", names[own]);
+    }
+}
+
+#[test]
+fn s22_to_s29_pins_by_keypad_the_lock_and_the_end() {
+    let names = ["host", "guest", "late", "wrong"];
+    let gateway = Gateway::start(&names, "");
+    add_room(&gateway, &["--host-pin", "2468"]);
+    let start = |n: usize| Baresip::start(Account::new(names[n], PCMA, 440 + 200 * n as u32), gateway.sip);
+    let [mut host, mut guest, mut late, mut wrong] = [0, 1, 2, 3].map(start);
+    let keys = |phone: &mut Baresip, keys: &str| {
+        for key in keys.chars() {
+            phone.command("sndcode", &key.to_string());
+            std::thread::sleep(Duration::from_millis(350));
+        }
+    };
+    // S20: the guest waits for the host.
+    dial_room(&gateway, &mut guest);
+    keys(&mut guest, "#");
+    dial_room(&gateway, &mut host);
+    wait_for("both at prompts", || (routes(&gateway, "audio") == ["play"; 2]).then_some(()));
+    keys(&mut host, "2468#");
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    // S27: it is locked by keypad, and a guest who comes waits.
+    keys(&mut host, "*7");
+    dial_room(&gateway, &mut late);
+    keys(&mut late, "#");
+    std::thread::sleep(Duration::from_secs(5));
+    let words = routes(&gateway, "audio");
+    assert_eq!(words.iter().filter(|word| *word == "mix").count(), 2, "{words:?}");
+    // S28: unlocked, he is in.
+    keys(&mut host, "*7");
+    wait_for("three in the mix", || (routes(&gateway, "audio") == ["mix"; 3]).then_some(()));
+    // S22: three wrong PINs end a call, and no other.
+    dial_room(&gateway, &mut wrong);
+    keys(&mut wrong, "1111#2222#3333#");
+    wrong.event("CALL_CLOSED");
+    assert_eq!(routes(&gateway, "audio"), ["mix"; 3]);
+    // ## of the host ends it for all.
+    keys(&mut host, "##");
+    for phone in [&host, &guest, &late] {
+        phone.event("CALL_CLOSED");
+    }
+    let heard = guest.heard();
+    let second = heard.rate as usize;
+    let loudest = heard.samples.windows(second).step_by(second).map(|part| level(part, heard.rate, 440.0));
+    let loudest = loudest.fold(f64::NEG_INFINITY, f64::max);
+    assert!(loudest > -45.0, "the guest heard the host's tone at {loudest:.0} dB");
+}
+
+/// The mean colour of a part of a picture, in parts of its width and height.
+fn colour(png: &Path, part: &str) -> [u8; 3] {
+    let filter = format!("crop={part},scale=1:1:flags=area");
+    let output = program("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(png)
+        .args(["-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .unwrap();
+    output.stdout.try_into().unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn three_with_pictures_see_the_two_others() {
+    let names = ["red", "green", "blue"];
+    let gateway = Gateway::start(&names, "");
+    add_room(&gateway, &[]);
+    let account = |n: usize| Account {
+        video: "all",
+        // One of them talks: his picture is the large one.
+        ..Account::new(names[n], "PCMU/8000/1", if n == 0 { 500 } else { 0 })
+    };
+    let mut phones = [0, 1, 2].map(|n| Baresip::start(account(n), gateway.sip));
+    for (phone, name) in phones.iter_mut().zip(names) {
+        dial_room(&gateway, phone);
+        phone.command("avfilter", &format!("drawbox=x=0:y=0:w=iw:h=ih:color={name}:t=fill"));
+    }
+    wait_for("three pictures", || (routes(&gateway, "main") == ["compose"; 3]).then_some(()));
+    std::thread::sleep(Duration::from_secs(5));
+    let close = |seen: [u8; 3], wanted: [u8; 3]| seen.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 70);
+    let colours = [[255, 0, 0], [0, 128, 0], [0, 0, 255]];
+    for own in 0..3 {
+        let png = phones[own].snapshot("seen.png");
+        // 1:7 of two: the large one, and the other beside it or below.
+        let main = colour(&png, "iw/8:ih/8:iw/4:ih/3");
+        assert!(!close(main, colours[own]), "{} sees himself: {main:?}", names[own]);
+        let shown = colours.iter().position(|wanted| close(main, *wanted));
+        assert!(shown.is_some(), "{} sees nobody large: {main:?}", names[own]);
+        if own != 0 {
+            assert_eq!(shown, Some(0), "{} does not see who talks", names[own]);
+        }
+    }
+}
