@@ -441,14 +441,16 @@ fn more_telling(a: Cause, b: Cause) -> Cause {
     if rank(b.reason) < rank(a.reason) { b } else { a }
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits for `deadline`, or for ever.
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<Option<Reason>>) -> Reason {
+/// Waits until everything is to stop; why.
+pub(super) async fn stopped(stop: &mut watch::Receiver<Option<Reason>>) -> Reason {
     loop {
         if let Some(reason) = *stop.borrow_and_update() {
             return reason;

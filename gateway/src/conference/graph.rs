@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crosspoint_codecs::format::{MediaFormat, MediaKind};
+use crosspoint_codecs::format::MediaKind;
 
+use super::engaged::Engaged;
 use super::plan::{Member, Planned, Route, plan};
 use crate::leg::{LegId, LegStream};
 use crate::media::port::{Feed, StreamId};
@@ -17,14 +18,6 @@ pub struct Graph {
     engaged: HashMap<StreamId, Engaged>,
     timelines: HashMap<LegId, Timeline>,
     history: Vec<(LegId, MediaKind, &'static str)>,
-}
-
-/// A stream that the engine has rings with, and in which formats it knows it.
-#[derive(Debug)]
-struct Engaged {
-    port: LegStream,
-    source: Option<MediaFormat>,
-    sink: Option<MediaFormat>,
 }
 
 impl Graph {
@@ -52,14 +45,9 @@ impl Graph {
             .map(|stream| stream.port.id())
             .filter(|id| planned.iter().any(|line| needs_engine(line, *id)))
             .collect();
-        self.engaged.retain(|id, engaged| {
-            let stays = wanted.contains(id);
-            if !stays {
-                let _ = self.engine.remove(*id);
-                let _ = engaged.port.port.disengage();
-            }
-            stays
-        });
+        for (_, gone) in self.engaged.extract_if(|id, _| !wanted.contains(id)) {
+            gone.end(&self.engine);
+        }
         for stream in streams.iter().filter(|stream| wanted.contains(&stream.port.id())) {
             let leg = legs.get(&stream.port.id()).copied().unwrap_or(LegId(0));
             if let Err(fault) = self.engage(leg, stream) {
@@ -140,41 +128,22 @@ impl Graph {
     /// Gives the engine the stream's rings in the formats that are agreed now.
     fn engage(&mut self, leg: LegId, stream: &LegStream) -> Result<(), String> {
         let id = stream.port.id();
-        let agreed = &stream.agreed;
-        let source = agreed.direction.receives().then(|| agreed.receive.clone());
-        let sink = agreed.direction.sends().then(|| agreed.send.clone());
-        if self.engaged.get(&id).is_some_and(|engaged| engaged.source == source && engaged.sink == sink) {
+        if self.engaged.get(&id).is_some_and(|engaged| engaged.is_still(stream)) {
             return Ok(());
         }
-        if self.engaged.remove(&id).is_some() {
-            let _ = self.engine.remove(id);
+        if let Some(before) = self.engaged.remove(&id) {
+            before.end(&self.engine);
         }
-        let timeline = self.timelines.entry(leg).or_default().clone();
-        let (inlet, outlet) = stream.port.engage().map_err(|fault| fault.to_string())?;
-        let added = (|| {
-            if let Some(format) = &source {
-                self.engine.add_source(id, &timeline, format, inlet)?;
-            }
-            if let Some(format) = &sink {
-                self.engine.add_sink(id, agreed.role, format, outlet)?;
-            }
-            Ok::<_, crate::media::EngineError>(())
-        })();
-        if let Err(fault) = added {
-            let _ = self.engine.remove(id);
-            let _ = stream.port.disengage();
-            return Err(fault.to_string());
-        }
-        self.engaged.insert(id, Engaged { port: stream.clone(), source, sink });
+        let timeline = self.timelines.entry(leg).or_default();
+        self.engaged.insert(id, Engaged::new(&self.engine, timeline, stream)?);
         Ok(())
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        for (id, engaged) in self.engaged.drain() {
-            let _ = self.engine.remove(id);
-            let _ = engaged.port.port.disengage();
+        for (_, engaged) in self.engaged.drain() {
+            engaged.end(&self.engine);
         }
     }
 }

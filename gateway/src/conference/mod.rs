@@ -4,6 +4,7 @@ mod accord;
 mod call;
 #[cfg(test)]
 pub(crate) mod cardboard;
+mod engaged;
 mod exchange;
 pub mod fonts;
 mod graph;

@@ -21,12 +21,12 @@ use self::attendee::{Attendee, Invitation, Numbers, Stage};
 use self::keypad::Command as Key;
 use self::reception::{Reception, Step};
 use self::studio::{Sight, Slate, Studio, composition};
-use super::call::{CallView, LegView, Outcome};
+use super::call::{CallView, Outcome};
 use super::layout::Layout;
 use super::offer::offer_for;
 use super::order::{Order, SelfView};
 use super::policy::{
-    Actor, Answer, Change, Deed, Denied, Entry, Exit, Full, Knock, Party, PartyId, Place, Policy, Role, Rules,
+    Actor, Answer, Change, Deed, Entry, Exit, Full, Knock, PartyId, Place, Policy, Role, Rules,
 };
 use super::prompts::Prompt;
 use super::service::{Kind, Service};
@@ -34,17 +34,18 @@ use crate::cause::{Cause, Reason};
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, Origin};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
-use crate::uuid::Uuid;
 
 mod attendee;
 mod keypad;
 mod reception;
 mod rooms;
+mod seam;
 mod studio;
 #[cfg(test)]
 mod tests;
 
 pub use rooms::{Rooms, RoomsParts};
+pub use seam::{At, Command, Joined, PartyView, RoomView, Said};
 
 /// After a goodbye the call stays so much longer, so that its end is heard.
 const AFTER_GOODBYE: Duration = Duration::from_millis(300);
@@ -64,169 +65,6 @@ const EVENTS: usize = 256;
 const SAID: usize = 256;
 /// Numbers of those who have no leg have this bit; no leg's number has.
 const CONTROL: u64 = 1 << 62;
-
-/// What a room is told.
-#[derive(Debug)]
-pub enum Command {
-    /// A leg that has called.
-    Enter {
-        /// It.
-        leg: Leg,
-        /// Told of its call as it goes.
-        view: watch::Sender<CallView>,
-        /// Told when it is over.
-        done: oneshot::Sender<Outcome>,
-    },
-    /// Somebody does something.
-    Act {
-        /// Who.
-        actor: Actor,
-        /// What.
-        deed: Deed,
-        /// Told what came of it.
-        reply: oneshot::Sender<Result<(), Denied>>,
-    },
-    /// Somebody comes by the client API alone; the door has been asked before.
-    Join {
-        /// What he is called.
-        name: String,
-        /// What the door said.
-        role: Role,
-        /// Where his requests come from.
-        source: Option<SocketAddr>,
-        /// Told what came of it.
-        reply: oneshot::Sender<Result<Joined, Full>>,
-    },
-    /// Somebody who came so leaves.
-    Leave(PartyId),
-    /// Calls somebody into the conference, with a leg that rings already.
-    Invite {
-        /// His leg.
-        leg: Leg,
-        /// What he comes as.
-        role: Role,
-        /// The conference goes on while he is there.
-        keeps: bool,
-        /// Told his number in the roster.
-        reply: oneshot::Sender<Uuid>,
-    },
-    /// Sends keys to somebody's leg.
-    Keys(PartyId, String),
-    /// Somebody writes: to all, or to one.
-    Say {
-        /// Who.
-        from: PartyId,
-        /// To whom, if not to all.
-        to: Option<PartyId>,
-        /// The kind of what is written: "text/plain".
-        kind: String,
-        /// What.
-        text: String,
-    },
-    /// Another layout, for hosts and for guests.
-    Layout(Layout, Layout),
-}
-
-/// Somebody has come by the client API.
-#[derive(Debug)]
-pub struct Joined {
-    /// Who he is here.
-    pub id: PartyId,
-    /// And in the roster.
-    pub uuid: Uuid,
-    /// Where he is.
-    pub place: Place,
-    /// What goes on.
-    pub view: watch::Receiver<RoomView>,
-    /// What is written. Who reads too slowly loses the oldest.
-    pub said: broadcast::Receiver<Said>,
-}
-
-/// Something that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// By whom.
-    pub from: PartyId,
-    /// In the roster.
-    pub uuid: Uuid,
-    /// What he is called.
-    pub name: String,
-    /// To whom, if not to all.
-    pub to: Option<PartyId>,
-    /// The kind of what is written.
-    pub kind: String,
-    /// What.
-    pub text: String,
-}
-
-/// What a room tells whoever watches.
-#[derive(Clone, Debug, Default)]
-pub struct RoomView {
-    /// Newcomers wait.
-    pub locked: bool,
-    /// Guests are muted.
-    pub guests_muted: bool,
-    /// They may take that back.
-    pub guests_can_unmute: bool,
-    /// There is a host PIN: hosts and guests are told apart.
-    pub tells_hosts: bool,
-    /// Names are shown.
-    pub names: bool,
-    /// A host is or was there, or is not needed.
-    pub started: bool,
-    /// Everybody who is there in whatever way, in the order of their legs.
-    pub parties: Vec<PartyView>,
-    /// The layouts of hosts (and of everybody in a room) and of guests.
-    pub layouts: [Layout; 2],
-    /// Who is seen first, and so on.
-    pub stage: Vec<PartyId>,
-    /// Who speaks.
-    pub speaker: Option<PartyId>,
-}
-
-/// Somebody.
-#[derive(Clone, Debug)]
-pub struct PartyView {
-    /// Who he is here.
-    pub id: PartyId,
-    /// And in the roster.
-    pub uuid: Uuid,
-    /// What he is called on screens.
-    pub name: String,
-    /// When he came.
-    pub since: SystemTime,
-    /// Where he is.
-    pub at: At,
-    /// Role, place, mute and so on, once he is in or waits.
-    pub party: Option<Party>,
-    /// What he comes as, if we have called him.
-    pub invited_as: Option<Role>,
-    /// His leg; without streams for one who has none.
-    pub leg: LegView,
-    /// He has no leg, but the client API.
-    pub control_only: bool,
-    /// When a hand was raised and a spotlight turned on him, by the clock of the wall.
-    pub hand: Option<SystemTime>,
-    /// See `hand`.
-    pub spotlight: Option<SystemTime>,
-    /// Why he goes, once that is clear.
-    pub exit: Option<Exit>,
-}
-
-/// Where somebody is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// His phone rings.
-    Connecting,
-    /// He is asked for a PIN.
-    Door,
-    /// He waits for a host, or to be let in.
-    Waiting,
-    /// He is in.
-    In,
-    /// He is on his way out.
-    Leaving,
-}
 
 /// A room in progress.
 struct Room {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use crosspoint_codecs::draw::text::Typesetter;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::{COMMANDS, Command, EVENTS, Room, RoomView};
 use crate::cause::Reason;
-use crate::conference::call::{CallView, Outcome};
+use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
 use crate::conference::prompts;
 use crate::conference::service::Service;
@@ -179,23 +179,5 @@ impl Rooms {
 impl fmt::Debug for Rooms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rooms").field("live", &self.live().len()).finish_non_exhaustive()
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn stopped(stop: &mut watch::Receiver<Option<Reason>>) -> Reason {
-    loop {
-        if let Some(reason) = *stop.borrow_and_update() {
-            return reason;
-        }
-        if stop.changed().await.is_err() {
-            return Reason::Shutdown;
-        }
     }
 }

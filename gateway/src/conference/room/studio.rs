@@ -8,11 +8,12 @@ use crosspoint_codecs::compose::{Content, Scene, Tile};
 use crosspoint_codecs::draw::palette::CANVAS;
 use crosspoint_codecs::draw::pieces;
 use crosspoint_codecs::draw::text::Typesetter;
-use crosspoint_codecs::format::{MediaFormat, MediaKind};
+use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::kernels::fill::Area;
 use crosspoint_codecs::kernels::mix::Gain;
 
 use super::attendee::{Attendee, Numbers, Stage};
+use crate::conference::engaged::Engaged;
 use crate::conference::layout::{Canvas, Layout};
 use crate::conference::policy::PartyId;
 use crate::conference::scene::{Look, Party, scene};
@@ -80,12 +81,6 @@ pub(super) struct Studio {
     views: Vec<(ViewId, Sight)>,
 }
 
-struct Engaged {
-    stream: LegStream,
-    source: Option<MediaFormat>,
-    sink: Option<MediaFormat>,
-}
-
 impl Studio {
     pub(super) fn new(
         engine: EngineHandle,
@@ -133,42 +128,23 @@ impl Studio {
 
     fn engage_stream(&mut self, party: PartyId, stream: &LegStream) -> Result<(), String> {
         let id = stream.port.id();
-        let agreed = &stream.agreed;
-        let source = agreed.direction.receives().then(|| agreed.receive.clone());
-        let sink = agreed.direction.sends().then(|| agreed.send.clone());
-        if self.engaged.get(&id).is_some_and(|it| it.source == source && it.sink == sink) {
+        if self.engaged.get(&id).is_some_and(|engaged| engaged.is_still(stream)) {
             return Ok(());
         }
         self.disengage_stream(id);
-        if source.is_none() && sink.is_none() {
-            return stream.port.feed(Feed::Silence).map_err(|fault| fault.to_string());
+        let direction = stream.agreed.direction;
+        if direction.receives() || direction.sends() {
+            let timeline = self.timelines.entry(party).or_default();
+            self.engaged.insert(id, Engaged::new(&self.engine, timeline, stream)?);
         }
-        let timeline = self.timelines.entry(party).or_default().clone();
-        let (inlet, outlet) = stream.port.engage().map_err(|fault| fault.to_string())?;
-        let added = (|| {
-            if let Some(format) = &source {
-                self.engine.add_source(id, &timeline, format, inlet)?;
-            }
-            if let Some(format) = &sink {
-                self.engine.add_sink(id, agreed.role, format, outlet)?;
-            }
-            Ok::<_, EngineError>(())
-        })();
-        if let Err(fault) = added {
-            let _ = self.engine.remove(id);
-            let _ = stream.port.disengage();
-            return Err(fault.to_string());
-        }
-        let feed = if sink.is_some() { Feed::Engine } else { Feed::Silence };
-        self.engaged.insert(id, Engaged { stream: stream.clone(), source, sink });
+        let feed = if direction.sends() { Feed::Engine } else { Feed::Silence };
         stream.port.feed(feed).map_err(|fault| fault.to_string())
     }
 
     fn disengage_stream(&mut self, id: StreamId) {
         if let Some(engaged) = self.engaged.remove(&id) {
             self.mixed.remove(&id);
-            let _ = self.engine.remove(id);
-            let _ = engaged.stream.port.disengage();
+            engaged.end(&self.engine);
         }
     }
 

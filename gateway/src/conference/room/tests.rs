@@ -7,7 +7,7 @@ use super::*;
 use crate::alias::{Alias, Domains};
 use crate::cause::Side;
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
-use crate::conference::policy::{Door, Pin};
+use crate::conference::policy::{Denied, Door, Pin};
 use crate::media::{Engine, EngineConfig};
 
 struct Scene {

@@ -1,0 +1,175 @@
+//! What a room is told, and what it tells.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::conference::call::{CallView, LegView, Outcome};
+use crate::conference::layout::Layout;
+use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Party, PartyId, Place, Role};
+use crate::leg::Leg;
+use crate::uuid::Uuid;
+
+/// What a room is told.
+#[derive(Debug)]
+pub enum Command {
+    /// A leg that has called.
+    Enter {
+        /// It.
+        leg: Leg,
+        /// Told of its call as it goes.
+        view: watch::Sender<CallView>,
+        /// Told when it is over.
+        done: oneshot::Sender<Outcome>,
+    },
+    /// Somebody does something.
+    Act {
+        /// Who.
+        actor: Actor,
+        /// What.
+        deed: Deed,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<(), Denied>>,
+    },
+    /// Somebody comes by the client API alone; the door has been asked before.
+    Join {
+        /// What he is called.
+        name: String,
+        /// What the door said.
+        role: Role,
+        /// Where his requests come from.
+        source: Option<SocketAddr>,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Joined, Full>>,
+    },
+    /// Somebody who came so leaves.
+    Leave(PartyId),
+    /// Calls somebody into the conference, with a leg that rings already.
+    Invite {
+        /// His leg.
+        leg: Leg,
+        /// What he comes as.
+        role: Role,
+        /// The conference goes on while he is there.
+        keeps: bool,
+        /// Told his number in the roster.
+        reply: oneshot::Sender<Uuid>,
+    },
+    /// Sends keys to somebody's leg.
+    Keys(PartyId, String),
+    /// Somebody writes: to all, or to one.
+    Say {
+        /// Who.
+        from: PartyId,
+        /// To whom, if not to all.
+        to: Option<PartyId>,
+        /// The kind of what is written: "text/plain".
+        kind: String,
+        /// What.
+        text: String,
+    },
+    /// Another layout, for hosts and for guests.
+    Layout(Layout, Layout),
+}
+
+/// Somebody has come by the client API.
+#[derive(Debug)]
+pub struct Joined {
+    /// Who he is here.
+    pub id: PartyId,
+    /// And in the roster.
+    pub uuid: Uuid,
+    /// Where he is.
+    pub place: Place,
+    /// What goes on.
+    pub view: watch::Receiver<RoomView>,
+    /// What is written. Who reads too slowly loses the oldest.
+    pub said: broadcast::Receiver<Said>,
+}
+
+/// Something that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// By whom.
+    pub from: PartyId,
+    /// In the roster.
+    pub uuid: Uuid,
+    /// What he is called.
+    pub name: String,
+    /// To whom, if not to all.
+    pub to: Option<PartyId>,
+    /// The kind of what is written.
+    pub kind: String,
+    /// What.
+    pub text: String,
+}
+
+/// What a room tells whoever watches.
+#[derive(Clone, Debug, Default)]
+pub struct RoomView {
+    /// Newcomers wait.
+    pub locked: bool,
+    /// Guests are muted.
+    pub guests_muted: bool,
+    /// They may take that back.
+    pub guests_can_unmute: bool,
+    /// There is a host PIN: hosts and guests are told apart.
+    pub tells_hosts: bool,
+    /// Names are shown.
+    pub names: bool,
+    /// A host is or was there, or is not needed.
+    pub started: bool,
+    /// Everybody who is there in whatever way, in the order of their legs.
+    pub parties: Vec<PartyView>,
+    /// The layouts of hosts (and of everybody in a room) and of guests.
+    pub layouts: [Layout; 2],
+    /// Who is seen first, and so on.
+    pub stage: Vec<PartyId>,
+    /// Who speaks.
+    pub speaker: Option<PartyId>,
+}
+
+/// Somebody.
+#[derive(Clone, Debug)]
+pub struct PartyView {
+    /// Who he is here.
+    pub id: PartyId,
+    /// And in the roster.
+    pub uuid: Uuid,
+    /// What he is called on screens.
+    pub name: String,
+    /// When he came.
+    pub since: SystemTime,
+    /// Where he is.
+    pub at: At,
+    /// Role, place, mute and so on, once he is in or waits.
+    pub party: Option<Party>,
+    /// What he comes as, if we have called him.
+    pub invited_as: Option<Role>,
+    /// His leg; without streams for one who has none.
+    pub leg: LegView,
+    /// He has no leg, but the client API.
+    pub control_only: bool,
+    /// When a hand was raised and a spotlight turned on him, by the clock of the wall.
+    pub hand: Option<SystemTime>,
+    /// See `hand`.
+    pub spotlight: Option<SystemTime>,
+    /// Why he goes, once that is clear.
+    pub exit: Option<Exit>,
+}
+
+/// Where somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// His phone rings.
+    Connecting,
+    /// He is asked for a PIN.
+    Door,
+    /// He waits for a host, or to be let in.
+    Waiting,
+    /// He is in.
+    In,
+    /// He is on his way out.
+    Leaving,
+}
