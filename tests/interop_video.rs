@@ -202,7 +202,7 @@ fn mode_1_to_mode_0_is_transcoded_from_the_first_unit_that_does_not_fit() {
     std::thread::sleep(Duration::from_secs(3));
     let types = sniffer.nal_types();
     assert!(types.len() > 50, "only {} packets", types.len());
-    let wrong: Vec<_> = types.iter().filter(|kind| !SINGLE.contains(kind)).collect();
+    let wrong: Vec<_> = types.iter().filter(|kind| !SINGLE.contains(*kind)).collect();
     assert!(wrong.is_empty(), "{} of {} packets are no single NAL units", wrong.len(), types.len());
     scene.both_see_each_other();
     scene.alice.hang_up();

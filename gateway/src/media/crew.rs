@@ -27,6 +27,7 @@ use crosspoint_codecs::format::Codec;
 
 use super::handle::ClockFn;
 use super::load::Share;
+use super::urgent;
 
 #[cfg(test)]
 mod tests;
@@ -115,8 +116,8 @@ impl Crew {
     /// Starts threads for a machine of `cores`: one each for the pictures, and one less for the
     /// sound, whose lane works along. They sleep until there is something to do.
     pub fn start(cores: usize, clock: &ClockFn) -> io::Result<Self> {
-        let sound = Group::start("media-sound", cores.saturating_sub(1), 0, clock)?;
-        let pictures = Group::start("media-picture", cores.max(1), PICTURES_BEHIND, clock)?;
+        let sound = Group::start("media-sound", cores.saturating_sub(1), None, clock)?;
+        let pictures = Group::start("media-picture", cores.max(1), Some(PICTURES_BEHIND), clock)?;
         Ok(Self(Arc::new(Groups { sound, pictures })))
     }
 
@@ -137,7 +138,7 @@ impl fmt::Debug for Crew {
 }
 
 impl Group {
-    fn start(name: &str, threads: usize, behind: i32, clock: &ClockFn) -> io::Result<Self> {
+    fn start(name: &str, threads: usize, behind: Option<i32>, clock: &ClockFn) -> io::Result<Self> {
         let hall = Arc::new(Hall {
             boards: RwLock::default(),
             clock: clock.clone(),
@@ -149,10 +150,7 @@ impl Group {
         for place in 0..threads {
             let hall = group.hall.clone();
             let thread = thread::Builder::new().name(name.into()).spawn(move || {
-                // Linux has it for each thread. A system that refuses has its reasons.
-                if behind != 0 {
-                    let _ = rustix::process::setpriority_process(None, behind);
-                }
+                urgent::place(behind);
                 hall.serve(place);
             })?;
             group.threads.push(thread);

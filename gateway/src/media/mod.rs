@@ -43,6 +43,7 @@ mod stats;
 mod stretch;
 mod talkers;
 pub mod timeline;
+mod urgent;
 mod video;
 mod view;
 mod worker;

@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::handle::ClockFn;
 use super::lane::Lane;
 use super::load::Meter;
+use super::urgent;
 
 /// How much nicer than the sound the lane of the pictures is on a machine that is full; the crew that
 /// decodes and encodes for it is nicer still.
@@ -29,8 +30,8 @@ impl Workers {
     pub(super) fn start(engine: Engine, clock: ClockFn, stopping: &Arc<AtomicBool>) -> io::Result<Self> {
         let mut workers = Self { threads: Vec::new(), stopping: stopping.clone() };
         let spawned = workers
-            .spawn("media-audio", 0, engine.audio, clock.clone())
-            .and_then(|()| workers.spawn("media-video", PICTURES_BEHIND, engine.video, clock));
+            .spawn("media-audio", None, engine.audio, clock.clone())
+            .and_then(|()| workers.spawn("media-video", Some(PICTURES_BEHIND), engine.video, clock));
         match spawned {
             Ok(()) => Ok(workers),
             Err(error) => {
@@ -44,16 +45,13 @@ impl Workers {
     fn spawn(
         &mut self,
         name: &str,
-        behind: i32,
+        behind: Option<i32>,
         lane: impl Lane + 'static,
         clock: ClockFn,
     ) -> io::Result<()> {
         let stopping = self.stopping.clone();
         let worker = thread::Builder::new().name(name.into()).spawn(move || {
-            // Linux has it for each thread. A system that refuses has its reasons.
-            if behind != 0 {
-                let _ = rustix::process::setpriority_process(None, behind);
-            }
+            urgent::place(behind);
             run(lane, &*clock, &stopping);
         })?;
         self.threads.push(worker);
