@@ -88,7 +88,7 @@ pub(super) fn encoding(
         settings,
         told: false,
         units: Pool::new(UNITS, UNIT),
-        scaled: Pool::new(SCALED, scaled),
+        scaled: Pool::on_huge_pages(SCALED, scaled),
         scaler: None,
         sizes: ((0, 0), (0, 0)),
     }))

@@ -89,7 +89,7 @@ impl Held {
 }
 
 pub(super) fn staging(scene: Scene, sources: &[StreamId]) -> Result<Box<Staging>, EngineError> {
-    let pool = Pool::new(PICTURES, VideoFrame::bytes(scene.width, scene.height));
+    let pool = Pool::on_huge_pages(PICTURES, VideoFrame::bytes(scene.width, scene.height));
     let sources = &sources[..sources.len().min(MAX_TILES)];
     let count = sources.len();
     let kit = Kit {
