@@ -59,7 +59,7 @@ pub fn run() {
 }
 
 pub fn picture((width, height): (usize, usize)) -> VideoFrame {
-    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(width, height));
     let byte = |n: usize| u8::try_from((n * 7 + n / width * 13) % 251).unwrap_or(0);
     VideoFrame::new(&pool, width, height, |planes| {
         planes.y.iter_mut().enumerate().for_each(|(n, y)| *y = byte(n));
@@ -92,19 +92,27 @@ fn by_libyuv(frame: &VideoFrame, out: &mut [u8], size: (usize, usize), area: [us
     assert_eq!(done, 0);
 }
 
+/// A buffer of `pool`, on the same pages as ours, for a peer to write into.
+fn onto(pool: &Pool, write: impl FnOnce(&mut [u8])) {
+    pool.take(|room| {
+        write(room);
+        None
+    });
+}
+
 fn int(side: usize) -> i32 {
     i32::try_from(side).expect("a side of a picture")
 }
 
 fn scaling(from: (usize, usize), to: (usize, usize)) {
     let frame = picture(from);
-    let pool = Pool::new(1, VideoFrame::bytes(to.0, to.1));
-    let mut out = vec![0; VideoFrame::bytes(to.0, to.1)];
-    let mut other = out.clone();
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(to.0, to.1));
+    let other = Pool::on_huge_pages(1, VideoFrame::bytes(to.0, to.1));
     let area = [0, 0, to.0, to.1];
+    let by = |filter| onto(&other, |out| by_libyuv(black_box(&frame), out, to, area, filter));
     let mut contenders = vec![
-        Contender::new("libyuv box", || by_libyuv(black_box(&frame), &mut out, to, area, BOX)),
-        Contender::new("libyuv bilinear", || by_libyuv(black_box(&frame), &mut other, to, area, BILINEAR)),
+        Contender::new("libyuv box", || by(BOX)),
+        Contender::new("libyuv bilinear", || by(BILINEAR)),
     ];
     for cpu in Cpu::available() {
         let mut scaler = Scaler::new(from, to).expect("a plan").on(cpu);
@@ -124,12 +132,14 @@ fn quarters() {
     let (width, height) = (size.0 / 2, size.1 / 2);
     let frames = [(); 4].map(|()| picture(size));
     let corners = [(0, 0), (width, 0), (0, height), (width, height)];
-    let pool = Pool::new(1, VideoFrame::bytes(size.0, size.1));
-    let mut out = vec![0; VideoFrame::bytes(size.0, size.1)];
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(size.0, size.1));
+    let other = Pool::on_huge_pages(1, VideoFrame::bytes(size.0, size.1));
     let mut contenders = vec![Contender::new("libyuv box", || {
-        for (frame, (x, y)) in black_box(&frames).iter().zip(corners) {
-            by_libyuv(frame, &mut out, size, [x, y, width, height], BOX);
-        }
+        onto(&other, |out| {
+            for (frame, (x, y)) in black_box(&frames).iter().zip(corners) {
+                by_libyuv(frame, out, size, [x, y, width, height], BOX);
+            }
+        });
     })];
     for cpu in Cpu::available() {
         let mut scaler = Scaler::new(size, (width, height)).expect("a plan").on(cpu);
@@ -149,13 +159,15 @@ fn quarters() {
 fn one_and_seven() {
     let size = (1280, 720);
     let frames = [(); 8].map(|()| picture(size));
-    let pool = Pool::new(1, VideoFrame::bytes(size.0, size.1));
-    let mut out = vec![0; VideoFrame::bytes(size.0, size.1)];
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(size.0, size.1));
+    let other = Pool::on_huge_pages(1, VideoFrame::bytes(size.0, size.1));
     let mut contenders = vec![Contender::new("libyuv box", || {
-        by_libyuv(&frames[0], &mut out, size, [0, 0, 960, 540], BOX);
-        for (frame, (x, y)) in black_box(&frames[1..]).iter().zip(SMALL) {
-            by_libyuv(frame, &mut out, size, [x, y, 320, 180], BOX);
-        }
+        onto(&other, |out| {
+            by_libyuv(&frames[0], out, size, [0, 0, 960, 540], BOX);
+            for (frame, (x, y)) in black_box(&frames[1..]).iter().zip(SMALL) {
+                by_libyuv(frame, out, size, [x, y, 320, 180], BOX);
+            }
+        });
     })];
     for cpu in Cpu::available() {
         let mut large = Scaler::new(size, (960, 540)).expect("a plan").on(cpu);
@@ -176,7 +188,7 @@ fn one_and_seven() {
 fn rgb() {
     let (width, height) = (1280, 720);
     let frame = picture((width, height));
-    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(width, height));
     let mut rgba = vec![0; width * height * 4];
     let mut by_peer = rgba.clone();
     let mut rooms: Vec<_> = Cpu::available().into_iter().map(|cpu| (cpu, rgba.clone())).collect();
@@ -224,7 +236,7 @@ fn caption() {
     let above = picture((width, height));
     let alpha: Vec<u8> = (0..width * height).map(|n| u8::try_from(n * 37 % 256).unwrap_or(0)).collect();
     let mask = Mask::new(width, height, &alpha).expect("a small mask");
-    let pool = Pool::new(1, VideoFrame::bytes(width, height));
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(width, height));
     let mut below = vec![100; VideoFrame::bytes(width, height)];
     let mut contenders = vec![Contender::new("libyuv", || {
         // SAFETY: two pictures of this size, and an alpha for each pixel.

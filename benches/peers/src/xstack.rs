@@ -71,7 +71,7 @@ fn composer(tiles: &[Tile]) -> impl FnMut() {
     let scaler = |(width, height, ..): &Tile| Scaler::new(SIZE, (*width, *height)).expect("a plan");
     let mut scalers: Vec<Scaler> = tiles.iter().map(|tile| scaler(tile).on(Cpu::detect())).collect();
     let corners: Vec<(usize, usize)> = tiles.iter().map(|(_, _, x, y)| (*x, *y)).collect();
-    let pool = Pool::new(1, VideoFrame::bytes(SIZE.0, SIZE.1));
+    let pool = Pool::on_huge_pages(1, VideoFrame::bytes(SIZE.0, SIZE.1));
     move || {
         VideoFrame::new(&pool, SIZE.0, SIZE.1, |mut planes| {
             for ((scaler, frame), corner) in scalers.iter_mut().zip(black_box(&frames)).zip(&corners) {
