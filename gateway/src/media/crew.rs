@@ -326,8 +326,8 @@ impl<P: Piece> Hands<P> {
     }
 
     /// Hands `take` what is back, of this step or an earlier one, as it comes, and waits until `until`
-    /// for what was handed out since the last call; `None` each time before it sleeps or ends. Returns how many
-    /// of those are not back. Without a crew all is done here and now.
+    /// for what was handed out since the last call; `None` each time before it sleeps or ends. Returns
+    /// how many of those are not back. Without a crew all is done here and now.
     pub(super) fn join_until(&mut self, until: Option<Instant>, mut take: impl FnMut(Option<P>)) -> usize {
         let Some(crew) = &mut self.crew else {
             self.join(|piece| take(Some(piece)));

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -167,7 +167,6 @@ async fn across_origins(request: axum::extract::Request, next: Next) -> Response
         ),
         (header::CACHE_CONTROL, "no-store"),
     ] {
-        let _: &HeaderName = &name;
         headers.insert(name, axum::http::HeaderValue::from_static(value));
     }
     response

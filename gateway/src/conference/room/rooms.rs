@@ -138,7 +138,7 @@ impl Rooms {
             // Legs come under the same lock, so none comes to a room that has just gone.
             if room.is_empty() && orders.is_empty() {
                 let mut live = self.live();
-                if orders.is_empty() && !events.is_closed() {
+                if orders.is_empty() {
                     live.remove(&name);
                     return;
                 }
