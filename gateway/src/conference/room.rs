@@ -6,40 +6,37 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::format::MediaKind;
-use crosspoint_codecs::kernels::mix::Gain;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
-use self::attendee::{Attendee, Invitation, Numbers, Stage};
-use self::keypad::Command as Key;
-use self::reception::{Reception, Step};
-use self::studio::{Sight, Slate, Studio, composition};
-use super::call::{CallView, Outcome};
+use self::attendee::{Attendee, Numbers, Stage};
+use self::reception::Step;
+use self::studio::Studio;
 use super::layout::Layout;
 use super::offer::offer_for;
-use super::order::{Order, SelfView};
-use super::policy::{
-    Actor, Answer, Change, Deed, Entry, Exit, Full, Knock, PartyId, Place, Policy, Role, Rules,
-};
+use super::order::Order;
+use super::policy::{Change, Exit, PartyId, Place, Policy, Role, Rules};
 use super::prompts::Prompt;
-use super::service::{Kind, Service};
+use super::service::Service;
 use crate::cause::{Cause, Reason};
-use crate::leg::{Leg, LegCommand, LegEvent, LegId, Origin};
+use crate::leg::{LegCommand, LegEvent, LegId};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
 
 mod attendee;
+mod entry;
 mod keypad;
+mod media;
+mod orders;
 mod reception;
 mod rooms;
 mod seam;
+mod show;
 mod studio;
 #[cfg(test)]
 mod tests;
@@ -131,123 +128,6 @@ impl Room {
         self.attendees.is_empty()
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Enter { leg, view, done } => self.arrive(leg, view, done),
-            Command::Act { actor, deed, reply } => {
-                let done = self.policy.act(self.now(), actor, deed);
-                self.carry_out();
-                // Who asks next sees what he did.
-                self.show();
-                // Who asked may be gone.
-                let _ = reply.send(done);
-            }
-            Command::Join { name, role, source, reply } => self.join(name, role, source, reply),
-            Command::Leave(id) => {
-                let now = self.now();
-                self.policy.leave(now, id);
-                self.carry_out();
-            }
-            Command::Invite { leg, role, keeps, reply } => {
-                let invitation = Invitation { role, keeps };
-                let (id, party, commands) = self.follow(leg);
-                let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands);
-                attendee.invited = Some(invitation);
-                // Who asked may be gone.
-                let _ = reply.send(attendee.uuid);
-                self.attendees.insert(attendee.id, attendee);
-                self.changed = true;
-            }
-            Command::Keys(id, keys) => {
-                if let Some(attendee) = self.attendees.get_mut(&id) {
-                    keys.chars().for_each(|key| attendee.tell(LegCommand::SendDtmf(key)));
-                }
-            }
-            Command::Say { from, to, kind, text } => {
-                let here = |it: &&Attendee| matches!(it.stage, Stage::In);
-                if let Some(speaker) = self.attendees.get(&from).filter(here) {
-                    let (uuid, name) = (speaker.uuid, speaker.name().to_owned());
-                    // Nobody may read.
-                    let _ = self.said.send(Said { from, uuid, name, to, kind, text });
-                }
-            }
-            Command::Layout(hosts, guests) => self.lay_out([hosts, guests]),
-        }
-    }
-
-    /// A leg has called: it is answered at once, so that it hears us.
-    fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
-        let (id, party, commands) = self.follow(leg);
-        let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands).watched(view, done);
-        if self.policy.parties().len() >= self.service.rules.parties {
-            attendee.hang_up(Cause::local(Reason::Congestion));
-        } else {
-            attendee.tell(LegCommand::Answer(offer_for(None)));
-        }
-        self.attendees.insert(attendee.id, attendee);
-    }
-
-    /// Somebody has come by the client API.
-    fn join(
-        &mut self,
-        name: String,
-        role: Role,
-        source: Option<SocketAddr>,
-        reply: oneshot::Sender<Result<Joined, Full>>,
-    ) {
-        let now = self.now();
-        let number = LegId(CONTROL | self.numbers.fetch_add(1, Ordering::Relaxed));
-        let who = crate::leg::Party {
-            protocol: "api",
-            origin: Origin::Incoming,
-            address: String::new(),
-            name,
-            called: self.service.name.clone(),
-            device: None,
-            signalling: source,
-            transport: "tls",
-            hops: 0,
-        };
-        let attendee = Attendee::new(number, who, SystemTime::now());
-        let (id, uuid) = (attendee.id, attendee.uuid);
-        self.attendees.insert(id, attendee);
-        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: true });
-        self.carry_out();
-        let joined = entered.map(|place| {
-            self.show();
-            Joined { id, uuid, place, view: self.view.subscribe(), said: self.said.subscribe() }
-        });
-        if joined.is_err() {
-            self.attendees.remove(&id);
-        }
-        if let Err(Ok(joined)) = reply.send(joined) {
-            // Who asked is gone: so is he.
-            self.policy.leave(now, joined.id);
-            self.carry_out();
-        }
-    }
-
-    /// The events of `leg` go to the room from now on.
-    fn follow(&self, leg: Leg) -> (LegId, crate::leg::Party, mpsc::Sender<LegCommand>) {
-        let Leg { id, party, commands, mut events, .. } = leg;
-        let (number, told) = (PartyId(id.0), self.told.clone());
-        tokio::spawn(async move {
-            // A leg that vanishes without a word is a fault of ours, and over all the same.
-            let mut last = LegEvent::Ended(Cause::local(Reason::Internal));
-            while let Some(event) = events.recv().await {
-                if matches!(event, LegEvent::Ended(_)) {
-                    last = event;
-                    break;
-                }
-                if told.send((number, event)).await.is_err() {
-                    return;
-                }
-            }
-            let _ = told.send((number, last)).await;
-        });
-        (id, party, commands)
-    }
-
     fn event(&mut self, id: PartyId, event: LegEvent) {
         let now = self.now();
         let Some(attendee) = self.attendees.get_mut(&id) else { return };
@@ -286,114 +166,6 @@ impl Room {
             | LegEvent::Stream { .. } => {}
         }
         self.carry_out();
-    }
-
-    /// Somebody stands at the door.
-    fn knock(&mut self, id: PartyId, now: Instant) {
-        if let Some(Invitation { role, keeps }) = self.attendees.get(&id).and_then(|it| it.invited) {
-            self.enter(id, now, Entry { role, invited: true, keeps });
-            return;
-        }
-        match self.service.door.answer(Knock::Silent) {
-            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: true }),
-            Answer::AskPin { guests_without } => {
-                if let Some(attendee) = self.attendees.get_mut(&id) {
-                    attendee.stage = Stage::AtTheDoor(Reception::new(now, guests_without));
-                }
-                self.receive(id, now, |reception, door| reception.timeout(now, door));
-            }
-            // Nobody is wrong before he has said something.
-            Answer::Wrong => {}
-        }
-    }
-
-    fn receive(
-        &mut self,
-        id: PartyId,
-        now: Instant,
-        what: impl FnOnce(&mut Reception, &super::policy::Door) -> Step,
-    ) {
-        let Some(attendee) = self.attendees.get_mut(&id) else { return };
-        let Stage::AtTheDoor(reception) = &mut attendee.stage else { return };
-        let wrong = reception.wrong();
-        let step = what(reception, &self.service.door);
-        if reception.wrong() > wrong {
-            tracing::warn!(leg = attendee.leg.0, source = ?attendee.who.signalling, "a PIN was wrong");
-        }
-        match step {
-            Step::Wait => return,
-            Step::Hush => attendee.saying = None,
-            Step::Say(prompt) => attendee.say(now, prompt),
-            Step::Enter(role) => {
-                attendee.saying = None;
-                self.enter(id, now, Entry { role, invited: false, keeps: true });
-            }
-            Step::Refuse { say } => attendee.say_goodbye(now, Some(say), Cause::local(Reason::Forbidden)),
-        }
-        self.changed = true;
-        self.sound(id);
-    }
-
-    fn enter_as(&mut self, id: PartyId, now: Instant, entry: Entry) -> Result<Place, Full> {
-        if self.policy.is_over() {
-            // The last conference is over but for its goodbyes: this is the next one.
-            self.policy = Policy::new(rules(&self.service));
-        }
-        self.policy.enter(now, id, entry)
-    }
-
-    fn enter(&mut self, id: PartyId, now: Instant, entry: Entry) {
-        if self.enter_as(id, now, entry).is_err()
-            && let Some(attendee) = self.attendees.get_mut(&id)
-        {
-            attendee.say_goodbye(now, None, Cause::local(Reason::Congestion));
-        }
-    }
-
-    fn press(&mut self, id: PartyId, now: Instant, key: char) {
-        self.receive(id, now, |reception, door| reception.press(now, key, door));
-        let Some(attendee) = self.attendees.get_mut(&id) else { return };
-        if !matches!(attendee.stage, Stage::In) {
-            return;
-        }
-        let Some(command) = attendee.keypad.press(now, key) else { return };
-        let Some(party) = self.policy.party(id).copied() else { return };
-        let actor = Actor::Party(id);
-        let (deed, prompt) = match command {
-            Key::Lock if self.policy.locked() => (Deed::Lock(false), Some(Prompt::NowUnlocked)),
-            Key::Lock => (Deed::Lock(true), Some(Prompt::NowLocked)),
-            Key::MuteGuests if self.policy.guests_muted() => {
-                (Deed::MuteGuests(false), Some(Prompt::GuestsUnmuted))
-            }
-            Key::MuteGuests => (Deed::MuteGuests(true), Some(Prompt::GuestsMuted)),
-            Key::MuteMyself if party.muted.any() => (Deed::Mute(id, false), Some(Prompt::Unmuted)),
-            Key::MuteMyself => (Deed::Mute(id, true), Some(Prompt::Muted)),
-            Key::End => (Deed::End, None),
-            Key::NextLayout if party.role == Role::Host => {
-                let next = |layout: Layout| {
-                    let at = Layout::ALL.iter().position(|it| *it == layout).unwrap_or(0);
-                    Layout::ALL[(at + 1) % Layout::ALL.len()]
-                };
-                self.lay_out([next(self.layouts[0]), self.layouts[1]]);
-                return;
-            }
-            Key::NextLayout | Key::SlidesInMix => return,
-        };
-        let done = self.policy.act(now, actor, deed);
-        if done.is_ok()
-            && let Some(prompt) = prompt
-            && let Some(attendee) = self.attendees.get_mut(&id)
-        {
-            attendee.say(now, prompt);
-            self.sound(id);
-        }
-    }
-
-    fn lay_out(&mut self, layouts: [Layout; 2]) {
-        self.layouts = layouts;
-        self.all.set_slots(layouts[0].capacity(), layouts[0].mains());
-        self.hosts.set_slots(layouts[1].capacity(), layouts[1].mains());
-        self.changed = true;
     }
 
     fn ended(&mut self, id: PartyId, now: Instant, cause: Cause) {
@@ -479,21 +251,6 @@ impl Room {
         self.sound(id);
     }
 
-    /// Has somebody be heard, and hear, as he should.
-    fn sound(&mut self, id: PartyId) {
-        let Some(attendee) = self.attendees.get(&id) else { return };
-        if self.service.kind == Kind::TestCall && matches!(attendee.stage, Stage::In) {
-            self.studio.echo(attendee);
-            return;
-        }
-        let gain = self
-            .policy
-            .party(id)
-            .filter(|_| matches!(attendee.stage, Stage::In))
-            .map(|party| if party.muted.any() { Gain::ZERO } else { Gain::ONE });
-        self.studio.sound(attendee, gain);
-    }
-
     /// When [`Self::tick`] has something to do.
     fn next_tick(&self) -> Option<tokio::time::Instant> {
         let mut next = self.policy.next_timeout();
@@ -511,11 +268,6 @@ impl Room {
             sooner(self.look_at);
         }
         next.map(|at| self.moment(at))
-    }
-
-    /// Somebody sees others: then it matters who speaks.
-    fn watched(&self) -> bool {
-        self.all.seated().len() > 1 && self.attendees.values().any(|it| it.sink(MediaKind::Main).is_some())
     }
 
     fn tick(&mut self) {
@@ -554,102 +306,6 @@ impl Room {
             self.look(now);
         }
         self.carry_out();
-    }
-
-    /// Looks who speaks, and has everybody see what he should.
-    fn look(&mut self, now: Instant) {
-        self.changed = false;
-        if self.watched() {
-            for (stream, since) in self.studio.heard() {
-                let speaks = |it: &&Attendee| it.source(MediaKind::Audio) == Some(stream);
-                if since <= SPEAKS_WITHIN
-                    && let Some(leg) = self.attendees.values().find(speaks).map(|it| it.leg)
-                {
-                    self.all.heard(leg, now);
-                    self.hosts.heard(leg, now);
-                }
-            }
-        }
-        let sights = self.sights(now);
-        self.studio.pictures(&sights);
-        self.show();
-    }
-
-    /// What each picture sink is to show.
-    fn sights(&self, now: Instant) -> Vec<(crate::media::port::StreamId, Sight)> {
-        let mut sights = Vec::new();
-        let mut viewers = [Vec::new(), Vec::new()];
-        for attendee in self.attendees.values() {
-            let Some(sink) = attendee.sink(MediaKind::Main) else { continue };
-            match &attendee.stage {
-                Stage::Arriving => {}
-                Stage::AtTheDoor(reception) => sights.push((sink, Sight::Slate(reception.slate()))),
-                Stage::Waiting if self.policy.locked() => sights.push((sink, Sight::Slate(Slate::Locked))),
-                Stage::Waiting => sights.push((sink, Sight::Slate(Slate::Waiting))),
-                Stage::Leaving => sights.push((sink, Sight::Slate(Slate::Goodbye))),
-                // He sees himself.
-                Stage::In if self.service.kind == Kind::TestCall => {}
-                Stage::In => {
-                    let guest = self.policy.party(attendee.id).is_some_and(|it| it.role == Role::Guest);
-                    let hosts_alone = guest && self.service.kind == Kind::Auditorium;
-                    viewers[usize::from(hosts_alone)].push(attendee.leg);
-                }
-            }
-        }
-        let find = |leg: LegId| {
-            let attendee = self.attendees.get(&PartyId(leg.0))?;
-            let picture = attendee.source(MediaKind::Main);
-            Some((attendee.name().to_owned(), attendee.who.address.clone(), picture))
-        };
-        for ((order, viewers), layout) in [&self.all, &self.hosts].into_iter().zip(&viewers).zip(self.layouts)
-        {
-            let speaker = order.speaker(now);
-            for view in order.views(viewers, SelfView::Hidden) {
-                let names = self.service.names;
-                let picture = composition(&self.studio, layout, names, &view.seated, speaker, find);
-                let picture = Arc::new(picture);
-                let sinks = view
-                    .viewers
-                    .iter()
-                    .filter_map(|leg| self.attendees.get(&PartyId(leg.0))?.sink(MediaKind::Main));
-                sights.extend(sinks.map(|sink| (sink, Sight::Picture(picture.clone()))));
-            }
-        }
-        sights
-    }
-
-    fn show(&self) {
-        let wall = |at: Instant| self.began_at + Duration::from_nanos(at.as_nanos());
-        let parties = self.attendees.values().map(|it| {
-            let party = self.policy.party(it.id).copied();
-            PartyView {
-                id: it.id,
-                uuid: it.uuid,
-                name: it.name().to_owned(),
-                since: it.since,
-                at: it.at(),
-                party,
-                invited_as: it.invited.map(|it| it.role),
-                leg: it.leg_view(),
-                control_only: it.is_control_only(),
-                hand: party.and_then(|it| it.hand).map(wall),
-                spotlight: party.and_then(|it| it.spotlight).map(wall),
-                exit: it.exit,
-            }
-        });
-        self.view.send_replace(RoomView {
-            locked: self.policy.locked(),
-            guests_muted: self.policy.guests_muted(),
-            guests_can_unmute: self.policy.guests_can_unmute(),
-            tells_hosts: self.service.door.tells_hosts(),
-            names: self.service.names,
-            started: self.policy.started(),
-            parties: parties.collect(),
-            layouts: self.layouts,
-            stage: self.all.seated().map(|leg| PartyId(leg.0)).collect(),
-            speaker: self.all.speaker(self.now()).map(|leg| PartyId(leg.0)),
-        });
-        self.attendees.values().for_each(Attendee::show);
     }
 
     /// The gateway stops.

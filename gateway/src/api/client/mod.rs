@@ -26,6 +26,7 @@ use crate::uuid::Uuid;
 mod commands;
 mod entry;
 mod events;
+pub mod one_time;
 mod roster;
 pub mod sessions;
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl fmt::Debug for Token {
     }
 }
 
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 /// Who holds tokens.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl<S> Sessions<S> {
     }
 }
 
-fn hash(token: &str) -> Hash {
+pub(super) fn hash(token: &str) -> Hash {
     Sha256::digest(token.as_bytes()).into()
 }
 

@@ -6,8 +6,9 @@ use tokio::sync::{oneshot, watch};
 use super::*;
 use crate::alias::{Alias, Domains};
 use crate::cause::Side;
+use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
-use crate::conference::policy::{Denied, Door, Pin};
+use crate::conference::policy::{Actor, Deed, Denied, Door, Pin};
 use crate::media::{Engine, EngineConfig};
 
 struct Scene {

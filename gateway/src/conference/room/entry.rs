@@ -1,0 +1,117 @@
+//! From the door into the conference, and what is pressed on the way and there.
+
+use crosspoint_codecs::clock::Instant;
+
+use super::attendee::{Invitation, Stage};
+use super::keypad::Command as Key;
+use super::reception::{Reception, Step};
+use super::{Room, rules};
+use crate::cause::{Cause, Reason};
+use crate::conference::layout::Layout;
+use crate::conference::policy::{
+    Actor, Answer, Deed, Door, Entry, Full, Knock, PartyId, Place, Policy, Role,
+};
+use crate::conference::prompts::Prompt;
+
+impl Room {
+    /// Somebody stands at the door.
+    pub(super) fn knock(&mut self, id: PartyId, now: Instant) {
+        if let Some(Invitation { role, keeps }) = self.attendees.get(&id).and_then(|it| it.invited) {
+            self.enter(id, now, Entry { role, invited: true, keeps });
+            return;
+        }
+        match self.service.door.answer(Knock::Silent) {
+            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: true }),
+            Answer::AskPin { guests_without } => {
+                if let Some(attendee) = self.attendees.get_mut(&id) {
+                    attendee.stage = Stage::AtTheDoor(Reception::new(now, guests_without));
+                }
+                self.receive(id, now, |reception, door| reception.timeout(now, door));
+            }
+            // Nobody is wrong before he has said something.
+            Answer::Wrong => {}
+        }
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        id: PartyId,
+        now: Instant,
+        what: impl FnOnce(&mut Reception, &Door) -> Step,
+    ) {
+        let Some(attendee) = self.attendees.get_mut(&id) else { return };
+        let Stage::AtTheDoor(reception) = &mut attendee.stage else { return };
+        let wrong = reception.wrong();
+        let step = what(reception, &self.service.door);
+        if reception.wrong() > wrong {
+            tracing::warn!(leg = attendee.leg.0, source = ?attendee.who.signalling, "a PIN was wrong");
+        }
+        match step {
+            Step::Wait => return,
+            Step::Hush => attendee.saying = None,
+            Step::Say(prompt) => attendee.say(now, prompt),
+            Step::Enter(role) => {
+                attendee.saying = None;
+                self.enter(id, now, Entry { role, invited: false, keeps: true });
+            }
+            Step::Refuse { say } => attendee.say_goodbye(now, Some(say), Cause::local(Reason::Forbidden)),
+        }
+        self.changed = true;
+        self.sound(id);
+    }
+
+    pub(super) fn enter_as(&mut self, id: PartyId, now: Instant, entry: Entry) -> Result<Place, Full> {
+        if self.policy.is_over() {
+            // The last conference is over but for its goodbyes: this is the next one.
+            self.policy = Policy::new(rules(&self.service));
+        }
+        self.policy.enter(now, id, entry)
+    }
+
+    pub(super) fn enter(&mut self, id: PartyId, now: Instant, entry: Entry) {
+        if self.enter_as(id, now, entry).is_err()
+            && let Some(attendee) = self.attendees.get_mut(&id)
+        {
+            attendee.say_goodbye(now, None, Cause::local(Reason::Congestion));
+        }
+    }
+
+    pub(super) fn press(&mut self, id: PartyId, now: Instant, key: char) {
+        self.receive(id, now, |reception, door| reception.press(now, key, door));
+        let Some(attendee) = self.attendees.get_mut(&id) else { return };
+        if !matches!(attendee.stage, Stage::In) {
+            return;
+        }
+        let Some(command) = attendee.keypad.press(now, key) else { return };
+        let Some(party) = self.policy.party(id).copied() else { return };
+        let actor = Actor::Party(id);
+        let (deed, prompt) = match command {
+            Key::Lock if self.policy.locked() => (Deed::Lock(false), Some(Prompt::NowUnlocked)),
+            Key::Lock => (Deed::Lock(true), Some(Prompt::NowLocked)),
+            Key::MuteGuests if self.policy.guests_muted() => {
+                (Deed::MuteGuests(false), Some(Prompt::GuestsUnmuted))
+            }
+            Key::MuteGuests => (Deed::MuteGuests(true), Some(Prompt::GuestsMuted)),
+            Key::MuteMyself if party.muted.any() => (Deed::Mute(id, false), Some(Prompt::Unmuted)),
+            Key::MuteMyself => (Deed::Mute(id, true), Some(Prompt::Muted)),
+            Key::End => (Deed::End, None),
+            Key::NextLayout if party.role == Role::Host => {
+                let next = |layout: Layout| {
+                    let at = Layout::ALL.iter().position(|it| *it == layout).unwrap_or(0);
+                    Layout::ALL[(at + 1) % Layout::ALL.len()]
+                };
+                self.lay_out([next(self.layouts[0]), self.layouts[1]]);
+                return;
+            }
+            Key::NextLayout | Key::SlidesInMix => return,
+        };
+        let done = self.policy.act(now, actor, deed);
+        if done.is_ok()
+            && let Some(prompt) = prompt
+            && let Some(attendee) = self.attendees.get_mut(&id)
+        {
+            attendee.say(now, prompt);
+            self.sound(id);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a room tells whoever watches.
+
+use std::time::Duration;
+
+use crosspoint_codecs::clock::Instant;
+
+use super::Room;
+use super::attendee::Attendee;
+use super::seam::{PartyView, RoomView};
+use crate::conference::policy::PartyId;
+
+impl Room {
+    pub(super) fn show(&self) {
+        let wall = |at: Instant| self.began_at + Duration::from_nanos(at.as_nanos());
+        let parties = self.attendees.values().map(|it| {
+            let party = self.policy.party(it.id).copied();
+            PartyView {
+                id: it.id,
+                uuid: it.uuid,
+                name: it.name().to_owned(),
+                since: it.since,
+                at: it.at(),
+                party,
+                invited_as: it.invited.map(|it| it.role),
+                leg: it.leg_view(),
+                control_only: it.is_control_only(),
+                hand: party.and_then(|it| it.hand).map(wall),
+                spotlight: party.and_then(|it| it.spotlight).map(wall),
+                exit: it.exit,
+            }
+        });
+        self.view.send_replace(RoomView {
+            locked: self.policy.locked(),
+            guests_muted: self.policy.guests_muted(),
+            guests_can_unmute: self.policy.guests_can_unmute(),
+            tells_hosts: self.service.door.tells_hosts(),
+            names: self.service.names,
+            started: self.policy.started(),
+            parties: parties.collect(),
+            layouts: self.layouts,
+            stage: self.all.seated().map(|leg| PartyId(leg.0)).collect(),
+            speaker: self.all.speaker(self.now()).map(|leg| PartyId(leg.0)),
+        });
+        self.attendees.values().for_each(Attendee::show);
+    }
+}
