@@ -13,6 +13,7 @@ use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
+use crosspoint_gateway::events::Events;
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
@@ -20,8 +21,9 @@ use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
 use crosspoint_gateway::records::{CallLog, RecordsError};
-use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError};
+use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
 use crosspoint_gateway::routing::Routing;
+use crosspoint_gateway::rules::RuleWatch;
 use crosspoint_gateway::services::Services;
 use crosspoint_gateway::status::{CallStatus, Listener, Ports, Registration, Signalling, Status, rfc3339};
 use crosspoint_proto::Transport;
@@ -131,8 +133,12 @@ impl Gateway {
         let clock = Clock::start();
         let data = config.data_folder();
         let services = Services::default();
-        let watch = Box::new(services.clone());
-        let registrar = Registrar::open_watched(&data, registrar_settings(&config), clock, watch)?;
+        let routing = Arc::new(Routing::new(&config));
+        let watch: Vec<Box<dyn Watch>> =
+            vec![Box::new(services.clone()), Box::new(RuleWatch::new(routing.clone()))];
+        let happened = Events::default();
+        let registrar =
+            Registrar::open_watched(&data, registrar_settings(&config, &happened), clock, Box::new(watch))?;
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
         let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
@@ -151,7 +157,6 @@ impl Gateway {
         let (events, event_queue) = mpsc::channel(EVENTS);
         let machine = sip::Endpoint::new(machine_config(&config, &listening), random()?);
         let driver = sockets.drive(machine, clock, events)?;
-        let routing = Arc::new(Routing::new(&config));
         let legs = SipLegs::new(
             driver.commands(),
             media.clone(),
@@ -174,6 +179,7 @@ impl Gateway {
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
             fonts: None,
+            events: happened,
         });
         let door = SipDoor {
             legs,
@@ -316,7 +322,7 @@ fn recorder(log: Arc<CallLog>, metrics: Arc<Metrics>) -> Recorder {
     })
 }
 
-fn registrar_settings(config: &Config) -> registrar::Settings {
+fn registrar_settings(config: &Config, events: &Events) -> registrar::Settings {
     registrar::Settings {
         realm: config.sip.realm.clone(),
         expiry: Expiry {
@@ -326,6 +332,7 @@ fn registrar_settings(config: &Config) -> registrar::Settings {
         },
         registrations: config.limits.registrations,
         devices: config.devices.clone(),
+        events: events.clone(),
     }
 }
 

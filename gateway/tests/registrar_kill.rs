@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crosspoint_gateway::alias::{Alias, Domains};
 use crosspoint_gateway::config::Redacted;
+use crosspoint_gateway::events::Events;
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::registrar::{
     Contact, Contacts, Device, Expiry, Origin, Register, Registrar, Settings, Store,
@@ -99,8 +100,13 @@ fn registers_until_it_is_killed() {
         default: Duration::from_secs(3600),
         most: Duration::from_secs(7200),
     };
-    let settings =
-        Settings { realm: "crosspoint".into(), expiry, registrations: 10 * DEVICES, devices: Vec::new() };
+    let settings = Settings {
+        realm: "crosspoint".into(),
+        expiry,
+        registrations: 10 * DEVICES,
+        devices: Vec::new(),
+        events: Events::default(),
+    };
     let registrar = Registrar::open(&folder, settings, Clock::start()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {

@@ -139,10 +139,11 @@ fn add(setting: &Setting, name: String, fields: &Fields) -> Result<ExitCode, Fai
 }
 
 fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -> Result<ExitCode, Failure> {
-    let (store, mut service) = existing(setting, name)?;
+    let (store, before) = existing(setting, name)?;
+    let mut service = before.clone();
     service.name = rename.unwrap_or(service.name);
     fields.apply(setting, &mut service)?;
-    services::replace(&store, name, &service)?;
+    services::replace(&store, &before, &service)?;
     print(&format!("changed \"{name}\" in {}\n", setting.data.display()))
 }
 

@@ -10,7 +10,7 @@ use crosspoint_gateway::alias::Alias;
 use crosspoint_gateway::config::Protocol;
 use crosspoint_gateway::registrar::Store;
 use crosspoint_gateway::routing::{Directory as _, Fixed, Presence, Request, Routing, Target};
-use crosspoint_gateway::services;
+use crosspoint_gateway::{rules, services};
 
 use super::{Failure, Setting, print};
 
@@ -42,6 +42,9 @@ impl Explain {
     pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
         let directory = directory(setting)?;
         let routing = Routing::new(&setting.config);
+        if let Some(store) = Store::open_existing(&setting.data)? {
+            routing.set_stored(rules::all(&store)?);
+        }
         let caller = Alias::parse(&self.from, routing.domains()).ok();
         let device = caller.filter(|it| !self.stranger && directory.device(it).is_some());
         let protocol = match self.protocol {

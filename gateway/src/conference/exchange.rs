@@ -18,6 +18,7 @@ use super::graph::Graph;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
+use crate::events::{Events, What};
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
 use crate::media::EngineHandle;
 use crate::records::{CallRecord, LegRecord, StreamRecord};
@@ -95,6 +96,8 @@ pub struct ExchangeParts {
     pub recorder: Recorder,
     /// A folder of fonts for names in pictures, beside those that are built in.
     pub fonts: Option<PathBuf>,
+    /// Told of conferences, PINs and calls (S77).
+    pub events: Events,
 }
 
 /// The exchange of one gateway. Clones share it.
@@ -121,7 +124,7 @@ impl Exchange {
     pub fn new(mut parts: ExchangeParts) -> Self {
         let stop = watch::channel(None).0;
         let (engines, fonts) = (parts.engines.clone(), parts.fonts.take());
-        let rooms = Rooms::new(RoomsParts { engines, fonts }, stop.subscribe());
+        let rooms = Rooms::new(RoomsParts { engines, fonts, events: parts.events.clone() }, stop.subscribe());
         Self(Arc::new(Inner {
             parts,
             rooms,
@@ -158,6 +161,7 @@ impl Exchange {
             let record =
                 tracing::Instrument::instrument(this.clone().run(number, began, leg, view), span).await;
             let (record, cause, rang) = record;
+            this.0.parts.events.tell(SystemTime::now(), call_ended(&record));
             (this.0.parts.recorder)(record, cause, rang);
             let mut live = this.live();
             live.remove(&number);
@@ -393,6 +397,17 @@ fn leg_record(leg: &LegView, routes: &[(LegId, MediaKind, &'static str)]) -> Leg
         address: leg.party.address.clone(),
         signalling: leg.party.signalling.map(|it| it.to_string()).unwrap_or_default(),
         streams: streams.collect(),
+    }
+}
+
+fn call_ended(record: &CallRecord) -> What {
+    What::CallEnded {
+        call: record.call,
+        caller: record.caller.clone(),
+        called: record.called.clone(),
+        reason: record.reason.clone(),
+        side: record.side.clone(),
+        talk_seconds: record.talk_seconds,
     }
 }
 

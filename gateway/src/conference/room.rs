@@ -24,6 +24,7 @@ use super::policy::{Change, Exit, PartyId, Place, Policy, Role, Rules};
 use super::prompts::Prompt;
 use super::service::Service;
 use crate::cause::{Cause, Reason};
+use crate::events::Events;
 use crate::leg::{LegCommand, LegEvent, LegId};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
@@ -83,6 +84,7 @@ struct Room {
     said: broadcast::Sender<Said>,
     numbers: Numbers,
     began_at: SystemTime,
+    events: Events,
 }
 
 impl Room {
@@ -93,6 +95,7 @@ impl Room {
         text: Arc<Mutex<Typesetter>>,
         told: mpsc::Sender<(PartyId, LegEvent)>,
         view: watch::Sender<RoomView>,
+        events: Events,
     ) -> Self {
         let layouts = [service.layout, service.guest_layout];
         Self {
@@ -111,6 +114,7 @@ impl Room {
             said: broadcast::channel(SAID).0,
             numbers,
             began_at: SystemTime::now(),
+            events,
             service,
         }
     }

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::alias::Alias;
 use crate::config::DeviceEntry;
+use crate::events::{Events, What};
 use crate::net::clock::Clock;
 
 mod bindings;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub registrations: usize,
     /// Devices of the configuration file.
     pub devices: Vec<DeviceEntry>,
+    /// Told of registrations that come and go (S77).
+    pub events: Events,
 }
 
 /// Who keeps tables of his own in the store.
@@ -67,6 +70,13 @@ pub trait Watch: Send {
 impl Watch for () {
     fn look(&self, _: &Store) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+/// Several, none of which suffers from what is wrong with another.
+impl Watch for Vec<Box<dyn Watch>> {
+    fn look(&self, store: &Store) -> Result<(), StoreError> {
+        self.iter().map(|it| it.look(store)).fold(Ok(()), Result::and)
     }
 }
 
@@ -136,6 +146,17 @@ impl Registrar {
             Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
             Err(TrySendError::Full(_)) => Err(Refusal::Full),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
+        }
+    }
+
+    /// Has the writer look at what other connections have written, at once; comes back when what they
+    /// wrote is in effect.
+    pub async fn look(&self) {
+        let Some(jobs) = self.stop.jobs.clone() else { return };
+        let (done, told) = oneshot::channel();
+        // A queue that is full has a look within a second anyway.
+        if jobs.try_send(Job::Look(done)).is_ok() {
+            let _ = told.await;
         }
     }
 

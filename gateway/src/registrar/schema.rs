@@ -12,13 +12,13 @@ use super::store::{StoreError, fault};
 
 /// The form of the tables (`PRAGMA user_version`). A newer one is refused; an older one is copied to a
 /// file beside it and then upgraded.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 
 /// How long one process waits for the other's write.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each form adds to the one before it.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE devices (
          alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
          sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
@@ -43,6 +43,53 @@ const STEPS: [&str; 2] = [
          alias TEXT PRIMARY KEY, service TEXT NOT NULL, place INTEGER NOT NULL
      ) WITHOUT ROWID;
      CREATE INDEX aliases_of_a_service ON service_aliases (service, place);",
+    // Rules and settings that are set while the gateway runs, and tokens of the management API. Whoever
+    // writes, a revision tells which part has changed, so that only that is read anew.
+    "CREATE TABLE rules (
+         name TEXT PRIMARY KEY, priority INTEGER NOT NULL UNIQUE, document TEXT NOT NULL,
+         added INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+     CREATE TABLE tokens (name TEXT PRIMARY KEY, hash BLOB NOT NULL, added INTEGER NOT NULL) WITHOUT ROWID;
+     CREATE TABLE revisions (what TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+     INSERT INTO revisions VALUES
+         ('services', 1), ('devices', 1), ('rules', 1), ('settings', 1), ('tokens', 1);
+     CREATE TRIGGER services_insert AFTER INSERT ON services BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER services_update AFTER UPDATE ON services BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER services_delete AFTER DELETE ON services BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER service_aliases_insert AFTER INSERT ON service_aliases BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER service_aliases_update AFTER UPDATE ON service_aliases BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER service_aliases_delete AFTER DELETE ON service_aliases BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER devices_insert AFTER INSERT ON devices BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'devices'; END;
+     CREATE TRIGGER devices_update AFTER UPDATE ON devices BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'devices'; END;
+     CREATE TRIGGER devices_delete AFTER DELETE ON devices BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'devices'; END;
+     CREATE TRIGGER rules_insert AFTER INSERT ON rules BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'rules'; END;
+     CREATE TRIGGER rules_update AFTER UPDATE ON rules BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'rules'; END;
+     CREATE TRIGGER rules_delete AFTER DELETE ON rules BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'rules'; END;
+     CREATE TRIGGER settings_insert AFTER INSERT ON settings BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'settings'; END;
+     CREATE TRIGGER settings_update AFTER UPDATE ON settings BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'settings'; END;
+     CREATE TRIGGER settings_delete AFTER DELETE ON settings BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'settings'; END;
+     CREATE TRIGGER tokens_insert AFTER INSERT ON tokens BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'tokens'; END;
+     CREATE TRIGGER tokens_update AFTER UPDATE ON tokens BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'tokens'; END;
+     CREATE TRIGGER tokens_delete AFTER DELETE ON tokens BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'tokens'; END;",
 ];
 
 pub(super) fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {

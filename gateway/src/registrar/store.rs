@@ -266,6 +266,14 @@ impl Store {
         fault(&self.file, error)
     }
 
+    /// The revision of one part: "services", "devices", "rules", "settings" or "tokens". It grows with
+    /// each change of that part, whoever writes.
+    pub fn revision(&self, of: &str) -> Result<i64, StoreError> {
+        let sql = "SELECT number FROM revisions WHERE what = ?";
+        let read = || self.database.prepare_cached(sql)?.query_row([of], |row| row.get(0));
+        read().map_err(|error| fault(&self.file, error))
+    }
+
     /// Changes when another process has written.
     pub fn version(&self) -> Result<i64, StoreError> {
         self.database

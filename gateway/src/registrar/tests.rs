@@ -51,6 +51,7 @@ fn settings(devices: &[&str]) -> Settings {
         },
         registrations: 20,
         devices: devices.iter().map(|it| entry(it)).collect(),
+        events: Events::default(),
     }
 }
 
@@ -237,6 +238,32 @@ async fn s50_devices_are_added_and_removed_while_the_gateway_runs() {
     assert_eq!(refused.unwrap_err(), Refusal::UnknownAlias);
 }
 
+#[tokio::test]
+async fn s77_registrations_that_come_and_go_are_told_of_with_alias_and_source() {
+    let scratch = Scratch::new("told");
+    let settings = settings(&["alice"]);
+    let events = settings.events.clone();
+    let registrar = Registrar::open(&scratch.0, settings, Clock::start()).unwrap();
+    let source = Some("192.0.2.7:40123".to_owned());
+    let (alias, contact) = ("alice".to_owned(), "sip:alice@192.0.2.7".to_owned());
+    registrar.register(request("alice", "a", 1, &contact)).await.unwrap();
+    registrar.register(request("alice", "a", 2, &contact)).await.unwrap();
+    let mut gone = request("alice", "a", 3, &contact);
+    gone.expires = Some(0);
+    registrar.register(gone).await.unwrap();
+    let mut brief = request("alice", "a", 4, &contact);
+    brief.expires = Some(1);
+    registrar.register(brief).await.unwrap();
+    until(|| events.after(0, 10).newest == 4).await;
+    let told: Vec<_> = events.after(0, 10).events.into_iter().map(|it| it.what).collect();
+    let (of, at, from) = (alias.clone(), contact.clone(), source.clone());
+    let added = What::RegistrationAdded { alias: of, contact: at, source: from };
+    let (of, at, from) = (alias.clone(), contact.clone(), source.clone());
+    let deleted = What::RegistrationDeleted { alias: of, contact: at, source: from, reason: "unregistered" };
+    let expired = What::RegistrationExpired { alias, contact, source };
+    assert_eq!(told, [added.clone(), deleted, added, expired], "a refresh is no news");
+}
+
 /// Waits for the writer's next look, which is a second away at most.
 async fn until(mut done: impl FnMut() -> bool) {
     let poll = async {
@@ -272,7 +299,7 @@ fn a_damaged_a_newer_and_an_unwritable_store_say_what_to_do() {
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     let told = Registrar::open(&scratch.0, settings(&[]), Clock::start()).unwrap_err().to_string();
-    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 2)"), "{told}");
+    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 3)"), "{told}");
 
     let under_a_file = scratch.file().join("data");
     let told = Registrar::open(&under_a_file, settings(&[]), Clock::start()).unwrap_err().to_string();

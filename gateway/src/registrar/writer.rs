@@ -17,9 +17,19 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 
 pub(super) enum Job {
     Register(Box<Register>, oneshot::Sender<Result<Arc<[Binding]>, Refusal>>),
+    /// Looks at what others have written, and tells when it has.
+    Look(oneshot::Sender<()>),
 }
 
 type Answer = (oneshot::Sender<Result<Arc<[Binding]>, Refusal>>, Result<Arc<[Binding]>, Refusal>);
+
+/// A contact that changed, and where its device is.
+struct Told {
+    alias: Alias,
+    contact: String,
+    source: Option<String>,
+    change: Change,
+}
 
 /// What a group has changed so far, on top of what is published.
 #[derive(Default)]
@@ -28,7 +38,7 @@ struct Changes {
     /// Bindings that came to be, and that ceased, in all of its requests.
     added: usize,
     removed: usize,
-    told: Vec<(Alias, String, Change)>,
+    told: Vec<Told>,
 }
 
 pub(super) struct Writer {
@@ -38,8 +48,10 @@ pub(super) struct Writer {
     clock: Clock,
     /// Looks at the store whenever another connection has written.
     watch: Box<dyn Watch>,
-    /// `PRAGMA data_version` when devices were last read.
+    /// `PRAGMA data_version` when the store was last looked at.
     version: i64,
+    /// The devices' revision when they were last read.
+    devices: i64,
     /// Bindings of all aliases.
     count: usize,
     /// No binding ends before; a refresh makes it too early, never too late.
@@ -64,6 +76,7 @@ impl Writer {
             clock,
             watch,
             version: 0,
+            devices: 0,
             count: 0,
             next_end: Instant::ZERO,
             swept,
@@ -74,6 +87,7 @@ impl Writer {
     /// Reads devices and bindings. An expiry is cut to the longest that is allowed, so that a wall
     /// clock that was set back never extends one.
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
+        self.version = self.store.version()?;
         self.load_devices()?;
         self.watch.look(&self.store)?;
         let now = self.clock.both();
@@ -114,25 +128,27 @@ impl Writer {
             group.push(next);
         }
         let mut changes = Changes::default();
-        let answers: Vec<Answer> = group
-            .into_iter()
-            .map(|Job::Register(request, answer)| (answer, self.apply(&request, &mut changes)))
-            .collect();
+        let (mut answers, mut lookers) = (Vec::<Answer>::new(), Vec::new());
+        for job in group {
+            match job {
+                Job::Register(request, answer) => answers.push((answer, self.apply(&request, &mut changes))),
+                Job::Look(done) => lookers.push(done),
+            }
+        }
         let stored = self.commit(changes.bindings);
         if stored {
-            for (alias, contact, change) in changes.told {
-                match change {
-                    Change::Added => tracing::info!(%alias, %contact, "registration added"),
-                    Change::Refreshed => tracing::debug!(%alias, %contact, "registration refreshed"),
-                    Change::Removed => {
-                        tracing::info!(%alias, %contact, reason = "unregistered", "registration deleted")
-                    }
-                }
-            }
+            changes.told.into_iter().for_each(|told| self.tell(told));
         }
         for (answer, result) in answers {
             // What only asked for what stands is as good as before.
             let _ = answer.send(if stored || result.is_err() { result } else { Err(Refusal::Storage) });
+        }
+        if !lookers.is_empty() {
+            self.notice_devices();
+            self.sweep();
+            lookers.into_iter().for_each(|done| {
+                let _ = done.send(());
+            });
         }
     }
 
@@ -159,12 +175,13 @@ impl Writer {
         if !applied.changes.is_empty() {
             changes.added += after;
             changes.removed += before;
-            changes.told.extend(
-                applied
-                    .changes
-                    .into_iter()
-                    .map(|(uri, change)| (request.alias.clone(), uri.to_string(), change)),
-            );
+            let source = request.flow.map(|flow| flow.remote().to_string());
+            changes.told.extend(applied.changes.into_iter().map(|(uri, change)| Told {
+                alias: request.alias.clone(),
+                contact: uri.to_string(),
+                source: source.clone(),
+                change,
+            }));
             changes.bindings.insert(request.alias.clone(), applied.bindings);
         }
         Ok(answer)
@@ -223,15 +240,46 @@ impl Writer {
                 if standing.len() < bindings.len() {
                     let reason = if removed { "device removed" } else { "expired" };
                     let gone = bindings.iter().filter(|it| !stays(it));
-                    told.extend(gone.map(|it| (alias.clone(), it.uri.to_string(), reason)));
+                    told.extend(gone.map(|it| {
+                        let source = it.flow.map(|flow| flow.remote().to_string());
+                        (alias.clone(), it.uri.to_string(), source, reason)
+                    }));
                     changed.insert(alias.clone(), standing);
                 }
             }
         }
         if self.commit(changed) {
             self.next_end = next_end;
-            for (alias, contact, reason) in told {
+            let at = self.clock.both().wall;
+            for (alias, contact, source, reason) in told {
                 tracing::info!(%alias, %contact, reason, "registration deleted");
+                let alias = alias.to_string();
+                let what = if reason == "expired" {
+                    What::RegistrationExpired { alias, contact, source }
+                } else {
+                    What::RegistrationDeleted { alias, contact, source, reason }
+                };
+                self.settings.events.tell(at, what);
+            }
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        let Told { alias, contact, source, change } = told;
+        let at = self.clock.both().wall;
+        match change {
+            Change::Added => {
+                tracing::info!(%alias, %contact, "registration added");
+                let alias = alias.to_string();
+                self.settings.events.tell(at, What::RegistrationAdded { alias, contact, source });
+            }
+            Change::Refreshed => tracing::debug!(%alias, %contact, "registration refreshed"),
+            Change::Removed => {
+                let reason = "unregistered";
+                tracing::info!(%alias, %contact, reason, "registration deleted");
+                let alias = alias.to_string();
+                let what = What::RegistrationDeleted { alias, contact, source, reason };
+                self.settings.events.tell(at, what);
             }
         }
     }
@@ -240,7 +288,8 @@ impl Writer {
     fn notice_devices(&mut self) {
         let result = match self.store.version() {
             Ok(version) if version == self.version => return,
-            Ok(_) => {
+            Ok(version) => {
+                self.version = version;
                 // Neither suffers from what is wrong with the other.
                 let (devices, others) = (self.load_devices(), self.watch.look(&self.store));
                 devices.and(others)
@@ -255,7 +304,10 @@ impl Writer {
     }
 
     fn load_devices(&mut self) -> Result<(), StoreError> {
-        self.version = self.store.version()?;
+        let revision = self.store.revision("devices")?;
+        if std::mem::replace(&mut self.devices, revision) == revision {
+            return Ok(());
+        }
         let mut devices = HashMap::new();
         let mut foreign = Vec::new();
         for device in self.store.devices()? {

@@ -6,7 +6,9 @@
 //! so (deny by default), and who claims to be a device must prove it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use crosspoint_proto::sip::{Host, SipUri};
 
 use crate::alias::{Alias, AliasError, Domains};
@@ -135,12 +137,14 @@ impl Directory for Fixed {
 }
 
 /// What decides, beside the devices.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Routing {
     domains: Domains,
     strangers: Strangers,
-    /// By priority.
-    rules: Vec<Rule>,
+    /// Those of the configuration.
+    file: Vec<Rule>,
+    /// All of them, by priority. Calls that are routed already do not look again.
+    rules: ArcSwap<Vec<Rule>>,
 }
 
 impl Routing {
@@ -151,8 +155,33 @@ impl Routing {
         Self {
             domains: Domains::new(config.sip.domains.iter().cloned()),
             strangers: config.sip.strangers,
-            rules,
+            file: rules.clone(),
+            rules: ArcSwap::from_pointee(rules),
         }
+    }
+
+    /// Puts `stored` beside the rules of the configuration, in place of those that were there before.
+    /// One with the name or the priority of a rule of the configuration is left out.
+    pub fn set_stored(&self, stored: Vec<Rule>) {
+        let clashes = |rule: &Rule| {
+            let clash = self.file.iter().any(|it| it.name == rule.name || it.priority == rule.priority);
+            if clash {
+                tracing::warn!(
+                    name = rule.name,
+                    "a rule in the store is one of the configuration file: the file counts"
+                );
+            }
+            clash
+        };
+        let mut rules = self.file.clone();
+        rules.extend(stored.into_iter().filter(|rule| !clashes(rule)));
+        rules.sort_by_key(|rule| rule.priority);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The rules, by priority.
+    pub fn rules(&self) -> Arc<Vec<Rule>> {
+        self.rules.load_full()
     }
 
     /// The domains that are ours.
@@ -193,12 +222,13 @@ impl Routing {
             return known;
         }
         why.push(format!("no device has the alias {called}"));
-        for rule in &self.rules {
+        let rules = self.rules.load();
+        for rule in rules.iter() {
             if let Some(outcome) = self.try_rule(rule, &called, request, directory, why) {
                 return outcome;
             }
         }
-        if self.rules.is_empty() {
+        if rules.is_empty() {
             why.push("there are no rules".into());
         }
         if let Some(domain) = called.domain() {

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use store::{add, all, find, remove, replace};
+pub use store::{add, all, find, remove, replace, spelled};
 
 /// Services of one gateway at most.
 pub const SERVICES: usize = 10_000;
@@ -45,6 +46,9 @@ pub enum ServiceError {
         "name: there is a conference \"{0}\" already: choose another name, or change that one with crosspoint conference set"
     )]
     NameTaken(String),
+    /// It was written meanwhile.
+    #[error("somebody else has changed the conference \"{0}\" meanwhile: look at it again")]
+    Changed(String),
     /// None has it.
     #[error("name: there is no conference \"{0}\": see crosspoint conference list")]
     Unknown(String),
@@ -117,23 +121,31 @@ fn check(service: &Service) -> Result<(), ServiceError> {
 
 /// What was last read of the file: lookups wait for nothing. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Services(Arc<ArcSwap<HashMap<Alias, Arc<Service>>>>);
+pub struct Services {
+    by_alias: Arc<ArcSwap<HashMap<Alias, Arc<Service>>>>,
+    seen: Arc<AtomicI64>,
+}
 
 impl Services {
     /// The service that an alias reaches.
     pub fn find(&self, alias: &Alias) -> Option<Arc<Service>> {
-        self.0.load().get(alias).cloned()
+        self.by_alias.load().get(alias).cloned()
     }
 }
 
 impl Watch for Services {
-    /// Reads all of them anew. On an error those of before stay.
+    /// Reads all of them anew when one has changed. On an error those of before stay.
     fn look(&self, store: &Store) -> Result<(), StoreError> {
+        let revision = store.revision("services")?;
+        if self.seen.load(Ordering::Relaxed) == revision {
+            return Ok(());
+        }
         let mut aliases = HashMap::new();
         for service in all(store)?.into_iter().map(Arc::new) {
             aliases.extend(service.aliases.iter().map(|alias| (alias.clone(), Arc::clone(&service))));
         }
-        self.0.store(Arc::new(aliases));
+        self.by_alias.store(Arc::new(aliases));
+        self.seen.store(revision, Ordering::Relaxed);
         Ok(())
     }
 }

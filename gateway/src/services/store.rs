@@ -54,14 +54,19 @@ pub fn add(store: &Store, service: &Service, now: SystemTime) -> Result<(), Serv
     })
 }
 
-/// Puts `service` in the place of the one that is called `name`; its own name may be another.
-pub fn replace(store: &Store, name: &str, service: &Service) -> Result<(), ServiceError> {
+/// Puts `service` in the place of `before`, if that still stands there as it is; its name may be another.
+pub fn replace(store: &Store, before: &Service, service: &Service) -> Result<(), ServiceError> {
     check(service)?;
+    let name = before.name.as_str();
     in_transaction(store, |transaction| {
         let sql = "SELECT added FROM services WHERE name = ?";
         let Some(added) = transaction.query_row(sql, [name], |row| row.get(0)).optional()? else {
             return Ok(Err(ServiceError::Unknown(name.to_owned())));
         };
+        let stands = read_one(transaction, name)?.is_ok_and(|it| spelled(&it) == spelled(before));
+        if !stands {
+            return Ok(Err(ServiceError::Changed(name.to_owned())));
+        }
         delete(transaction, name)?;
         insert(transaction, service, added)
     })
@@ -70,6 +75,12 @@ pub fn replace(store: &Store, name: &str, service: &Service) -> Result<(), Servi
 /// Removes a service; `false` when there was none. A conference that goes on is not ended.
 pub fn remove(store: &Store, name: &str) -> Result<bool, ServiceError> {
     in_transaction(store, |transaction| Ok(Ok(delete(transaction, name)?)))
+}
+
+/// Everything of a service as text, its PINs too: to tell whether two are the same, never for showing.
+pub fn spelled(service: &Service) -> String {
+    let pins = [service.door.host_pin(), service.door.guest_pin()].map(|it| it.map(Pin::digits));
+    format!("{pins:?} {service:?}")
 }
 
 /// What `change` did stays if it gave no error.
@@ -134,6 +145,17 @@ fn insert(
         statement.execute(params![alias.as_str(), service.name, number(place)])?;
     }
     Ok(Ok(()))
+}
+
+/// The service of that name, which is there.
+fn read_one(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Result<Service, String>> {
+    let sql = "SELECT alias FROM service_aliases WHERE service = ? ORDER BY place";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let aliases = statement.query_map([name], |row| row.get::<_, String>(0))?;
+    let aliases =
+        aliases.map(|it| it.map(|it| Alias::from_canonical(&it))).collect::<rusqlite::Result<_>>()?;
+    let sql = format!("SELECT {COLUMNS} FROM services WHERE name = ?");
+    transaction.query_row(&sql, [name], |row| Ok(service(row, aliases)))
 }
 
 /// What an alias reaches already, in words.

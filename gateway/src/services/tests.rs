@@ -45,12 +45,6 @@ fn device(text: &str) -> Device {
     Device::new(alias(text), text, "crosspoint", &Redacted::new("secret"), Origin::Store)
 }
 
-/// Everything of a service, PINs too.
-fn spelt(service: &Service) -> String {
-    let pins = [service.door.host_pin(), service.door.guest_pin()].map(|it| it.map(Pin::digits));
-    format!("{pins:?} {service:?}")
-}
-
 #[test]
 fn every_field_comes_back() {
     let scratch = Scratch::new("fields");
@@ -82,13 +76,13 @@ fn every_field_comes_back() {
     }
     drop(store);
     let store = scratch.store();
-    let read: Vec<String> = all(&store).unwrap().iter().map(spelt).collect();
-    assert_eq!(read, [spelt(&plain), spelt(&lecture)], "by name");
+    let read: Vec<String> = all(&store).unwrap().iter().map(spelled).collect();
+    assert_eq!(read, [spelled(&plain), spelled(&lecture)], "by name");
     // Replaced as a whole, under another name; then gone, and its aliases are free.
     let changed = Service { talkers: Some(3), ..room("Hall", &["500", "hall"]) };
-    replace(&store, "Lecture \"1\"", &changed).unwrap();
+    replace(&store, &lecture, &changed).unwrap();
     assert!(find(&store, "Lecture \"1\"").unwrap().is_none());
-    assert_eq!(spelt(&find(&store, "Hall").unwrap().unwrap()), spelt(&changed));
+    assert_eq!(spelled(&find(&store, "Hall").unwrap().unwrap()), spelled(&changed));
     add(&store, &room("Other", &["lecture@example.com"]), NOW).unwrap();
     assert!(remove(&store, "Hall").unwrap() && !remove(&store, "Hall").unwrap());
     add(&store, &room("Other 2", &["hall"]), NOW).unwrap();
@@ -124,10 +118,15 @@ fn s1_names_and_aliases_are_unique_and_what_is_wrong_is_named() {
     let wait = Duration::ZERO;
     assert!(refused(&limits(Rules { wait, ..Rules::default() }, None)).starts_with("wait: "));
     // A replacement that fails changes nothing; a device may not have the alias either.
-    let failed = replace(&store, "Two", &room("Two", &["one"])).unwrap_err();
+    let failed = replace(&store, &two, &room("Two", &["one"])).unwrap_err();
     assert!(matches!(failed, ServiceError::AliasTaken { .. }));
-    assert!(matches!(replace(&store, "Nobody", &two).unwrap_err(), ServiceError::Unknown(_)));
-    assert_eq!(spelt(&find(&store, "Two").unwrap().unwrap()), spelt(&two));
+    let nobody = room("Nobody", &["nobody"]);
+    assert!(matches!(replace(&store, &nobody, &two).unwrap_err(), ServiceError::Unknown(_)));
+    // What another has changed since it was read is not overwritten, whatever it was.
+    let pin = Door::new(Some(Pin::parse("1234").unwrap()), None, true).unwrap();
+    let before = Service { door: pin, ..room("Two", &["two"]) };
+    assert!(matches!(replace(&store, &before, &two).unwrap_err(), ServiceError::Changed(_)));
+    assert_eq!(spelled(&find(&store, "Two").unwrap().unwrap()), spelled(&two));
     let told = store.add_device(&device("1"), NOW).unwrap_err().to_string();
     assert!(told.contains("1 is an alias of the conference \"One\""), "{told}");
 }
@@ -213,6 +212,32 @@ fn a_store_of_format_1_is_copied_and_upgraded_and_loses_nothing() {
     let store = scratch.store();
     assert_eq!(all(&store).unwrap().len(), 1);
     assert!(!copy.exists());
+}
+
+/// A store of format 2, as `fixtures/README.md` tells.
+#[test]
+fn a_store_of_format_2_is_upgraded_and_its_changes_are_followed() {
+    let scratch = Scratch::new("format-2");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/store/format-2.db");
+    fs::create_dir_all(&scratch.0).unwrap();
+    fs::copy(fixture, scratch.0.join(FILE)).unwrap();
+    let mut store = scratch.store();
+    let services = all(&store).unwrap();
+    let [room] = services.as_slice() else { panic!("{services:?}") };
+    assert_eq!((room.name.as_str(), room.aliases.len(), room.talkers), ("Alice's room", 2, None));
+    assert!(room.door.host_pin().unwrap().opens("1234") && room.door.guest_pin().unwrap().opens("5678"));
+    assert_eq!(store.devices().unwrap().len(), 1);
+    assert!(scratch.0.join(format!("{FILE}.format-2")).exists());
+    // Each part has a revision of its own, whoever writes and whatever he writes.
+    let revisions = |store: &Store| {
+        ["services", "devices", "rules", "settings", "tokens"].map(|it| store.revision(it).unwrap())
+    };
+    assert_eq!(revisions(&store), [1; 5]);
+    replace(&store, room, &Service { chat: false, ..room.clone() }).unwrap();
+    let [changed, rest @ ..] = revisions(&store);
+    assert!(changed > 1 && rest == [1; 4]);
+    store.add_device(&device("bob"), NOW).unwrap();
+    assert_eq!(revisions(&store), [changed, 2, 1, 1, 1]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
@@ -20,6 +21,7 @@ use super::{ClientApi, Session, done, prompt, refused};
 use crate::conference::policy::{Answer, Knock, PartyId, Place, Role};
 use crate::conference::room::{At, Command, Joined};
 use crate::conference::service::{Kind, Service};
+use crate::events::{Attempt, What};
 
 /// Longest name that somebody is given, in characters.
 const NAME: usize = 100;
@@ -110,13 +112,19 @@ pub(super) async fn request_token(
         Some(pin) => Knock::Pin(pin),
     };
     let role = match service.door.answer(knock) {
-        Answer::Enter(role) => role,
+        Answer::Enter(role) => {
+            if matches!(knock, Knock::Pin(_)) && service.door.tells_hosts() {
+                attempt(&api, &service, source, Attempt::Right);
+            }
+            role
+        }
         Answer::AskPin { guests_without } => {
             let guest_pin = if guests_without { "none" } else { "required" };
             return prompt(json!({ "pin": "required", "guest_pin": guest_pin, "version": version(&api) }));
         }
         Answer::Wrong => {
             tracing::warn!(service = service.name, ?source, "a PIN was wrong");
+            attempt(&api, &service, source, Attempt::Wrong);
             return refused(StatusCode::FORBIDDEN, "Invalid PIN");
         }
     };
@@ -134,6 +142,13 @@ pub(super) async fn request_token(
         Ok(Err(_)) => refused(StatusCode::FORBIDDEN, "Participant limit reached"),
         Err(_) => refused(StatusCode::FORBIDDEN, "Out of resource"),
     }
+}
+
+/// S77: who tries which door.
+fn attempt(api: &ClientApi, service: &Service, source: Option<SocketAddr>, result: Attempt) {
+    let (service, source) = (service.name.clone(), source.map(|it| it.to_string()));
+    let what = What::PinAttempt { service, source, protocol: "api", result };
+    api.0.parts.rooms.events().tell(SystemTime::now(), what);
 }
 
 fn admitted(

@@ -40,7 +40,10 @@ async fn server(door: Door, disabled: Option<&str>) -> Server {
     let begun = std::time::Instant::now();
     let api = ClientApi::new(ClientApiParts {
         services: Arc::new(One(Arc::new(service))),
-        rooms: Rooms::new(RoomsParts { engines: vec![handle], fonts: None }, stopped),
+        rooms: Rooms::new(
+            RoomsParts { engines: vec![handle], fonts: None, events: Default::default() },
+            stopped,
+        ),
         clock: Arc::new(move || Instant::from_nanos(u64::try_from(begun.elapsed().as_nanos()).unwrap())),
         disabled: disabled.map(Into::into),
         maintenance: maintained,
@@ -160,6 +163,12 @@ async fn prompts_refusals_and_tokens_are_as_clients_expect_them() {
         nobody,
         (404, json!({ "status": "failed", "result": "Neither conference nor gateway found" }))
     );
+    // S77: who tried is told of, and not what.
+    let told = server.api.0.parts.rooms.events().after(0, 10).events;
+    let told = serde_json::to_value(&told[0]).unwrap();
+    assert_eq!((&told["event"], &told["result"]), (&json!("pin_attempt"), &json!("wrong")));
+    assert!(told["source"].as_str().unwrap().starts_with("127.0.0.1:") && told["protocol"] == "api");
+    assert!(!told.to_string().contains("9999"));
     // S55, S85: with a domain, escaped or not, in either case.
     for alias in ["meet.alice%40example.com", "MEET.alice@example.com", "sip%3Ameet.alice@example.com"] {
         let path = format!("/api/client/v2/conferences/{alias}/request_token");

@@ -35,6 +35,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
     let (callee, mut far_callee) = leg(2);
     let bob = Arc::new(Bob(Mutex::new(Some(callee))));
     let (records, mut recorded) = mpsc::unbounded_channel();
+    let events = Events::default();
     let exchange = Exchange::new(ExchangeParts {
         directory: bob.clone(),
         protocols: vec![bob],
@@ -43,6 +44,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
         calls: 1,
         recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
         fonts: None,
+        events: events.clone(),
     });
     exchange.accept(caller);
     far_caller.tells(LegEvent::Offered(Some(offer()))).await;
@@ -59,4 +61,6 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
     assert_eq!((record.reason.as_str(), record.side.as_str()), ("cancelled", "remote"));
     assert_eq!((record.answered, record.answered_by), (None, None));
     assert!(exchange.calls().is_empty());
+    let told = events.after(0, 10).events;
+    assert!(matches!(&told[0].what, What::CallEnded { reason, .. } if reason == "cancelled"), "{told:?}");
 }

@@ -1,5 +1,7 @@
 //! From the door into the conference, and what is pressed on the way and there.
 
+use std::time::SystemTime;
+
 use crosspoint_codecs::clock::Instant;
 
 use super::attendee::{Invitation, Stage};
@@ -12,6 +14,7 @@ use crate::conference::policy::{
     Actor, Answer, Deed, Door, Entry, Full, Knock, PartyId, Place, Policy, Role,
 };
 use crate::conference::prompts::Prompt;
+use crate::events::{Attempt, What};
 
 impl Room {
     /// Somebody stands at the door.
@@ -43,8 +46,20 @@ impl Room {
         let Stage::AtTheDoor(reception) = &mut attendee.stage else { return };
         let wrong = reception.wrong();
         let step = what(reception, &self.service.door);
-        if reception.wrong() > wrong {
+        let was_wrong = reception.wrong() > wrong;
+        if was_wrong {
             tracing::warn!(leg = attendee.leg.0, source = ?attendee.who.signalling, "a PIN was wrong");
+        }
+        let attempt = match step {
+            Step::Refuse { .. } if was_wrong => Some(Attempt::Refused),
+            _ if was_wrong => Some(Attempt::Wrong),
+            Step::Enter(_) => Some(Attempt::Right),
+            _ => None,
+        };
+        if let Some(result) = attempt {
+            let (service, protocol) = (self.service.name.clone(), attendee.who.protocol);
+            let source = attendee.who.signalling.map(|it| it.to_string());
+            self.events.tell(SystemTime::now(), What::PinAttempt { service, source, protocol, result });
         }
         match step {
             Step::Wait => return,

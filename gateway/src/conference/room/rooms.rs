@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::draw::text::Typesetter;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,6 +18,7 @@ use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
 use crate::conference::prompts;
 use crate::conference::service::Service;
+use crate::events::{Events, What};
 use crate::leg::Leg;
 use crate::media::EngineHandle;
 
@@ -31,6 +32,8 @@ pub struct RoomsParts {
     pub engines: Vec<EngineHandle>,
     /// A folder of fonts for names, beside those that are built in.
     pub fonts: Option<PathBuf>,
+    /// Told of conferences that begin and end, and of PINs (S77).
+    pub events: Events,
 }
 
 /// The rooms of one gateway. Clones share them.
@@ -40,6 +43,7 @@ pub struct Rooms(Arc<Inner>);
 struct Inner {
     engines: Vec<EngineHandle>,
     fonts: Option<PathBuf>,
+    events: Events,
     /// Loaded when the first conference begins: fonts of the machine may take 20 MiB.
     text: OnceLock<Arc<Mutex<Typesetter>>>,
     /// Buses and views, over all engines.
@@ -57,7 +61,7 @@ struct Live {
 impl Rooms {
     /// No room yet. `stop` ends all of them from outside.
     pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
-        let RoomsParts { engines, fonts } = parts;
+        let RoomsParts { engines, fonts, events } = parts;
         for engine in &engines {
             if let Err(fault) = prompts::install(engine) {
                 tracing::error!(%fault, "prompts cannot be played");
@@ -66,6 +70,7 @@ impl Rooms {
         Self(Arc::new(Inner {
             engines,
             fonts,
+            events,
             text: OnceLock::new(),
             numbers: Arc::default(),
             live: Mutex::default(),
@@ -113,13 +118,21 @@ impl Rooms {
         views
     }
 
+    /// Where conferences and PINs are told of.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
     fn open(&self, service: &Arc<Service>) -> Live {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
         let (view, views) = watch::channel(RoomView::default());
         let load = || Arc::new(Mutex::new(fonts::typesetter(self.0.fonts.as_deref())));
         let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
-        let room = Room::new(service.clone(), self.engine(), numbers, text, told, view);
+        let room =
+            Room::new(service.clone(), self.engine(), numbers, text, told, view, self.0.events.clone());
+        let conference = service.name.clone();
+        self.0.events.tell(SystemTime::now(), What::ConferenceStarted { conference });
         let span = tracing::info_span!("conference", service = service.name);
         tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
         Live { commands, view: views }
@@ -140,7 +153,7 @@ impl Rooms {
                 let mut live = self.live();
                 if orders.is_empty() {
                     live.remove(&name);
-                    return;
+                    break;
                 }
             }
             let tick = room.next_tick();
@@ -154,10 +167,12 @@ impl Rooms {
                 }
                 () = until(goodbye), if goodbye.is_some() => {
                     self.live().remove(&name);
-                    return;
+                    break;
                 }
             }
         }
+        let seconds = room.began.elapsed().as_secs();
+        self.0.events.tell(SystemTime::now(), What::ConferenceEnded { conference: name, seconds });
     }
 
     /// The engine with the fewest members: a conference stays within one.

@@ -9,6 +9,7 @@ use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
 use crate::conference::policy::{Actor, Deed, Denied, Door, Pin};
+use crate::events::{Attempt, What};
 use crate::media::{Engine, EngineConfig};
 
 struct Scene {
@@ -31,7 +32,8 @@ fn scene(host: Option<&str>, guest: Option<&str>) -> Scene {
     service.door = Door::new(host.map(pin), guest.map(pin), true).unwrap();
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
-    let rooms = Rooms::new(RoomsParts { engines: vec![handle], fonts: None }, stopped);
+    let rooms =
+        Rooms::new(RoomsParts { engines: vec![handle], fonts: None, events: Events::default() }, stopped);
     Scene { rooms, service: Arc::new(service), stop, _engine: engine }
 }
 
@@ -105,6 +107,10 @@ async fn an_open_room_takes_everybody_and_is_gone_with_the_last() {
     other.goes().await;
     settle().await;
     assert!(scene.rooms.views().is_empty());
+    let told = scene.rooms.events().after(0, 100).events;
+    let ended =
+        |it: &What| matches!(it, What::ConferenceEnded { conference, .. } if conference == "Alice's room");
+    assert!(ended(&told[1].what), "{told:?}");
     // The next one begins anew.
     let third = scene.call(3).await;
     assert_eq!(scene.places(), (vec![3], vec![]));
@@ -131,6 +137,21 @@ async fn s22_pins_by_keypad_give_roles_and_three_wrong_ones_end_the_call() {
     assert_eq!(cause, Cause { reason: Reason::Forbidden, side: Side::Local });
     guesser.far.ends(cause).await;
     assert_eq!(guesser.over.await.unwrap().cause, cause);
+
+    // S77: each PIN that was tried is told of, and so is the conference.
+    let told: Vec<_> = scene.rooms.events().after(0, 100).events.into_iter().map(|it| it.what).collect();
+    let attempts: Vec<_> = told
+        .iter()
+        .filter_map(|it| match it {
+            What::PinAttempt { service, protocol, result, .. } => {
+                Some((service.as_str(), *protocol, *result))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [Attempt::Right, Attempt::Right, Attempt::Wrong, Attempt::Wrong, Attempt::Refused];
+    assert_eq!(attempts, expected.map(|it| ("Alice's room", "sip", it)));
+    assert_eq!(told[0], What::ConferenceStarted { conference: "Alice's room".into() });
 
     // Nobody finds his PIN for two minutes.
     let mut silent = scene.call(4).await;
