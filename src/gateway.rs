@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crosspoint_codecs::kernels::cpu::{CapError, Cpu};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
+use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
@@ -19,7 +20,7 @@ use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, Engine
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
-use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust};
+use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust, WebTls};
 use crosspoint_gateway::records::{CallLog, RecordsError};
 use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
 use crosspoint_gateway::routing::Routing;
@@ -35,6 +36,10 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
+
+mod clients;
+
+use clients::{Clients, ClientsParts};
 
 /// Machine events that wait for the door. Overflow: the network waits.
 const EVENTS: usize = 1024;
@@ -64,7 +69,7 @@ pub enum StartError {
     /// The engine cannot start.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The management listener cannot be had.
+    /// The listener for clients or for management cannot be had.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// Call records cannot be written.
@@ -87,6 +92,7 @@ pub struct Gateway {
     _halt: HaltOnDrop,
     view: Arc<View>,
     api: Api,
+    clients: Clients,
     driver: Driver<sip::Command>,
     door: JoinHandle<()>,
     /// Looks after the certificate's files.
@@ -117,6 +123,8 @@ struct View {
     media: Arc<MediaNet>,
     signalling: Arc<driver::Stats>,
     http: Vec<SocketAddr>,
+    web: Vec<web::Listening>,
+    web_stats: Arc<driver::Stats>,
     records: Arc<CallLog>,
 }
 
@@ -142,8 +150,10 @@ impl Gateway {
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
         let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
+        let web_tls = WebTls::new(certificates.clone())?;
         // Whatever may be in use is bound before anything is started.
         let api = Api::bind(&config.http.listen)?;
+        let web = Web::bind(&config.web, &config.limits)?;
         let settings = Settings {
             option: "sip.listen",
             connections: config.limits.connections,
@@ -181,6 +191,15 @@ impl Gateway {
             fonts: None,
             events: happened,
         });
+        let clients = Clients::start(ClientsParts {
+            bound: web,
+            tls: web_tls,
+            services: services.clone(),
+            routing: routing.clone(),
+            rooms: exchange.rooms().clone(),
+            clock,
+            web: config.web.clone(),
+        })?;
         let door = SipDoor {
             legs,
             exchange: exchange.clone(),
@@ -203,6 +222,8 @@ impl Gateway {
             signalling: driver.stats(),
             started: clock.both().wall,
             http: api.listening().to_vec(),
+            web: clients.listening().to_vec(),
+            web_stats: clients.stats(),
             records,
             listening,
             data,
@@ -217,7 +238,7 @@ impl Gateway {
         let mut watch = JoinSet::new();
         watch.spawn(async move { certificates.watch().await });
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
-        Ok(Self { _halt: HaltOnDrop(view.exchange.clone()), view, api, driver, door, watch })
+        Ok(Self { _halt: HaltOnDrop(view.exchange.clone()), view, api, clients, driver, door, watch })
     }
 
     /// What listens for SIP, with real ports where any were asked for.
@@ -245,9 +266,15 @@ impl Gateway {
         self.api.listening()
     }
 
+    /// Where clients are served, with real ports.
+    pub fn web(&self) -> &[web::Listening] {
+        &self.view.web
+    }
+
     /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
     /// of it is left.
     pub async fn stop(mut self) {
+        self.clients.end();
         if tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown)).await.is_err() {
             tracing::warn!("some calls were cut off without a goodbye");
         }
@@ -255,6 +282,7 @@ impl Gateway {
         // The driver was the only one to send to the door.
         let _ = self.door.await;
         self.watch.shutdown().await;
+        self.clients.stop().await;
         self.api.stop().await;
         let (engines, media) = (self.view.engines.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
@@ -279,20 +307,28 @@ impl Source for View {
             transport: "tcp".to_owned(),
             address: address.to_string(),
         });
+        let web = self.web.iter().map(|it| Listener {
+            service: "web".to_owned(),
+            transport: if it.kind == web::Kind::Tls { "tls" } else { "tcp" }.to_owned(),
+            address: it.address.to_string(),
+        });
         let since = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default();
         let calls = self.exchange.calls();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(self.started),
             uptime_seconds: since(self.started).as_secs(),
-            listening: sip.chain(http).collect(),
+            listening: sip.chain(web).chain(http).collect(),
             data: self.data.display().to_string(),
             instructions: Cpu::detect().name().to_owned(),
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
             engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
-            signalling: vec![Signalling::new("sip", &self.signalling)],
+            signalling: vec![
+                Signalling::new("sip", &self.signalling),
+                Signalling::new("web", &self.web_stats),
+            ],
             media_ports: Ports { used: self.media.pairs_in_use(), total: self.config.media.ports.pairs() },
         }
     }
@@ -341,6 +377,7 @@ fn certificates(config: &Config, data: &Path, clock: Clock) -> Result<Arc<Certif
         return Certificates::load(certificate, key);
     }
     let mut addresses: Vec<IpAddr> = config.sip.listen.iter().map(|listen| listen.address.ip()).collect();
+    addresses.extend(config.web.listen.iter().map(SocketAddr::ip));
     addresses.extend(config.sip.public_address);
     addresses.retain(|address| !address.is_unspecified());
     Certificates::load_or_make(&data.join("tls"), &config.sip.domains, &addresses, clock.both().wall)

@@ -14,6 +14,8 @@ const LOOPBACK: &str = r#"
 listen = ["udp:127.0.0.1:0", "tcp:127.0.0.1:0", "tls:127.0.0.1:0"]
 [http]
 listen = ["127.0.0.1:0"]
+[web]
+listen = ["127.0.0.1:0"]
 [media]
 address = "127.0.0.1"
 "#;

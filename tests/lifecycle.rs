@@ -27,7 +27,8 @@ fn alone() -> MutexGuard<'static, ()> {
 fn config(folder: &std::path::Path) -> Config {
     let text = format!(
         "data = \"{}\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\", \"tls:127.0.0.1:0\"]\n\
-         [media]\naddress = \"127.0.0.1\"\nports = \"36000-36099\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n",
+         [media]\naddress = \"127.0.0.1\"\nports = \"36000-36099\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+         [web]\nlisten = [\"127.0.0.1:0\"]\n",
         folder.display()
     );
     Config::from_toml(&text, "test").unwrap()
@@ -81,7 +82,7 @@ fn several_gateways_live_in_one_process_and_a_port_in_use_names_the_option() {
         let second = Gateway::start(config(&base.join("b"))).await.unwrap();
         let taken = first.listening()[0].address;
         let text = format!(
-            "data = \"{}\"\n[sip]\nlisten = [\"udp:{taken}\"]\n[http]\nlisten = []\n",
+            "data = \"{}\"\n[sip]\nlisten = [\"udp:{taken}\"]\n[http]\nlisten = []\n[web]\nlisten = []\n",
             base.join("c").display()
         );
         let refused =

@@ -96,6 +96,22 @@ fn summary(setting: &Setting, gateway: &Gateway) -> String {
     );
     let capped = if config.media.instructions.is_some() { "" } else { ", the best here" };
     line("kernels", &format!("{}{capped} (media.instructions)", status.instructions));
+    match of("web").as_slice() {
+        [] => line("clients", "off (web.listen)"),
+        listening => {
+            let https = listening.iter().map(|it| match it.split_once(':') {
+                Some(("tls", address)) => format!("https://{address}"),
+                _ => format!("{it} for a proxy"),
+            });
+            let own = if config.sip.certificate.is_none() {
+                ", self-signed: clients must be told to trust it"
+            } else {
+                ""
+            };
+            let off = if config.web.infinity_clients { "" } else { ", disabled (web.infinity_clients)" };
+            line("clients", &format!("{}{own}{off}", https.collect::<Vec<_>>().join("  ")));
+        }
+    }
     match of("http").as_slice() {
         [] => line("management", "off"),
         listening => {

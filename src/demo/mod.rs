@@ -116,7 +116,7 @@ async fn play(
 fn configuration(data: &Path, passwords: &[String; 2]) -> Result<Config, DemoError> {
     let mut text = format!(
         "[sip]\nlisten = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n\
-         [media]\naddress = \"127.0.0.1\"\nports = \"{PORTS}\"\n[http]\nlisten = []\n"
+         [media]\naddress = \"127.0.0.1\"\nports = \"{PORTS}\"\n[http]\nlisten = []\n[web]\nlisten = []\n"
     );
     for (name, password) in ["alice", "bob"].iter().zip(passwords) {
         text.push_str(&format!(

@@ -7,7 +7,7 @@ use crosspoint::{Config, Gateway};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::from_toml(
-        "data = \"crosspoint-host-data\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n[http]\nlisten = []\n\
+        "data = \"crosspoint-host-data\"\n[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n[http]\nlisten = []\n[web]\nlisten = []\n\
          [[devices]]\nalias = \"alice\"\nusername = \"alice\"\npassword = \"only an example\"\n",
         "built in",
     )?;

@@ -23,6 +23,8 @@ pub struct Gateway {
     pub sip: u16,
     pub tls: u16,
     pub http: u16,
+    /// HTTPS for clients.
+    pub web: u16,
     child: Child,
     pub scratch: Scratch,
 }
@@ -41,16 +43,27 @@ impl Gateway {
 
     /// The same, with more lines for the section of SIP.
     pub fn with_sip(devices: &[Device<'_>], more: &str, sip_more: &str) -> Self {
+        Self::with_sections(devices, more, sip_more, "")
+    }
+
+    /// The same, with more lines for the section of clients.
+    pub fn with_web(devices: &[&str], web_more: &str) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        Self::with_sections(&devices, "", "", web_more)
+    }
+
+    fn with_sections(devices: &[Device<'_>], more: &str, sip_more: &str, web_more: &str) -> Self {
         let scratch = Scratch::new("gateway");
         let (sip, http) = (free_port(), free_port());
-        let tls = free_port();
+        let (tls, web) = (free_port(), free_port());
         let first = 30_000 + u32::from(sip) % 300 * 30;
         let mut text = format!(
             "data = \"{data}\"\n{more}\n\
              [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n{sip_more}\n\
              listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
              [media]\naddress = \"127.0.0.1\"\nports = \"{first}-{last}\"\n\
-             [http]\nlisten = [\"127.0.0.1:{http}\"]\n",
+             [http]\nlisten = [\"127.0.0.1:{http}\"]\n\
+             [web]\nlisten = [\"127.0.0.1:{web}\"]\n{web_more}\n",
             data = scratch.path().join("data").display(),
             last = first + 1_999,
         );
@@ -63,7 +76,7 @@ impl Gateway {
         }
         std::fs::write(scratch.path().join("crosspoint.toml"), text).unwrap();
         let child = run(&scratch);
-        let this = Self { sip, tls, http, child, scratch };
+        let this = Self { sip, tls, http, web, child, scratch };
         this.wait();
         this
     }

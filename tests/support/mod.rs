@@ -12,6 +12,7 @@ pub mod call;
 pub mod gateway;
 pub mod register;
 pub mod sipp;
+pub mod web;
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};

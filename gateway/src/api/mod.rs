@@ -29,6 +29,7 @@ use tokio::time::Sleep;
 
 pub mod client;
 mod metrics;
+pub mod web;
 
 pub use metrics::Metrics;
 
@@ -63,13 +64,15 @@ pub struct Health {
     pub problems: Vec<String>,
 }
 
-/// Why the management listener cannot be had.
+/// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("tcp:{address} {reason} (option http.listen)", reason = crate::net::driver::reason(error, *address))]
+#[error("tcp:{address} {reason} (option {option})", reason = crate::net::driver::reason(error, *address))]
 #[non_exhaustive]
 pub struct ApiError {
     /// Where it should listen.
     pub address: SocketAddr,
+    /// The option that says so: "http.listen".
+    pub option: &'static str,
     /// Why it does not.
     pub error: io::Error,
 }
@@ -122,7 +125,7 @@ impl Api {
     pub fn bind(listen: &[SocketAddr]) -> Result<Bound, ApiError> {
         let mut bound = Bound { listeners: Vec::new(), listening: Vec::new() };
         for address in listen.iter().copied() {
-            let error = |error| ApiError { address, error };
+            let error = |error| ApiError { address, option: "http.listen", error };
             let listener = crate::net::tcp::bind(address).map_err(error)?;
             let local = listener.local_addr().map_err(error)?;
             if !local.ip().is_loopback() {

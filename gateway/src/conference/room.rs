@@ -314,9 +314,15 @@ impl Room {
 
     /// The gateway stops.
     fn halt(&mut self, reason: Reason) {
-        for attendee in self.attendees.values_mut() {
-            attendee.hang_up(Cause::local(reason));
+        let cause = Cause::local(reason);
+        self.attendees.values_mut().for_each(|attendee| attendee.hang_up(cause));
+        // There is no leg that would tell of their end.
+        let control_only = self.attendees.values().filter(|it| it.is_control_only()).map(|it| it.id);
+        for id in control_only.collect::<Vec<_>>() {
+            self.ended(id, self.now(), cause);
         }
+        self.carry_out();
+        self.show();
     }
 }
 

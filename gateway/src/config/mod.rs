@@ -35,6 +35,10 @@ pub const DATA_FOLDER: &str = "crosspoint-data";
 /// 5060 + 4000 is easy to keep in mind.
 pub const HTTP_PORT: u16 = 9060;
 
+/// Clients over HTTPS. Not 443, which takes rights that a gateway does not need otherwise; a proxy or
+/// a rule of the firewall brings 443 here.
+pub const WEB_PORT: u16 = 8443;
+
 /// Options without a value by default: their section, name, and an example with what holds without.
 const UNSET: [(&str, &str, &str); 8] = [
     ("[sip]", "public_address", "\"203.0.113.7\"  # else the local address that leads to each peer"),
@@ -58,6 +62,8 @@ pub struct Config {
     pub sip: Sip,
     /// Media addresses, ports, threads, policy.
     pub media: Media,
+    /// Clients over HTTPS.
+    pub web: Web,
     /// The management listener.
     pub http: Http,
     /// What is refused before it costs anything.
@@ -250,6 +256,43 @@ impl Default for Http {
     }
 }
 
+/// `[web]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Web {
+    /// Where the client API is served over HTTPS, with the certificate of SIP. Empty: nowhere.
+    pub listen: Vec<SocketAddr>,
+    /// The same without TLS, for a proxy on this machine: loopback only.
+    pub plain_listen: Vec<SocketAddr>,
+    /// Where `http://` is answered with the way to `https://`.
+    pub redirect_listen: Vec<SocketAddr>,
+    /// Proxies that are believed when they say whom a request is from: by `X-Forwarded-For`, or by
+    /// the PROXY protocol.
+    pub trusted_proxies: Vec<Network>,
+    /// Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2.
+    pub proxy_protocol: bool,
+    /// Whether clients of Infinity Connect may use the gateway. SIP does not depend on it.
+    pub infinity_clients: bool,
+    /// What they are told where they may not.
+    pub disabled_text: String,
+    /// Nobody more is let in by the client API; who is in stays.
+    pub maintenance: bool,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), WEB_PORT)],
+            plain_listen: Vec::new(),
+            redirect_listen: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            infinity_clients: true,
+            disabled_text: "Disabled".into(),
+            maintenance: false,
+        }
+    }
+}
+
 /// `[limits]`. Each is a ceiling on memory as well: see `docs/limits.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
@@ -264,6 +307,11 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// Registered contacts of all devices together; further ones get 503.
     pub registrations: usize,
+    /// Connections of clients over HTTPS and of their proxies; further ones are closed when accepted.
+    pub web_connections: usize,
+    /// Of one client address (IPv6: /64), those through a proxy that only `X-Forwarded-For` tells
+    /// apart left out.
+    pub web_connections_per_source: usize,
 }
 
 impl Default for Limits {
@@ -274,6 +322,9 @@ impl Default for Limits {
             connections: 8192,
             connections_per_source: 512,
             registrations: 100_000,
+            // Each participant holds one for its events, and another for a moment now and then.
+            web_connections: 4096,
+            web_connections_per_source: 256,
         }
     }
 }

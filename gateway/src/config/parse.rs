@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::read::{Faults, Section};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
-use super::{Config, Http, Limits, Log, Media, Sip};
+use super::{Config, Http, Limits, Log, Media, Sip, Web};
 use crate::alias::{Alias, Domains};
 
 /// One fault of a configuration file.
@@ -61,6 +61,7 @@ pub(super) fn config(text: &str, name: &str) -> Result<Config, ConfigError> {
         data: root.path("data"),
         sip: sip(root.section("sip")),
         media: media(root.section("media")),
+        web: web(root.section("web")),
         http: http(root.section("http")),
         limits: limits(root.section("limits")),
         log: log(root.section("log")),
@@ -181,6 +182,30 @@ fn http(mut from: Section<'_, '_>) -> Http {
     Http { listen: from.texts("listen").unwrap_or_else(|| Http::default().listen) }
 }
 
+fn web(mut from: Section<'_, '_>) -> Web {
+    let defaults = Web::default();
+    let web = Web {
+        listen: from.texts("listen").unwrap_or(defaults.listen),
+        plain_listen: from.texts("plain_listen").unwrap_or(defaults.plain_listen),
+        redirect_listen: from.texts("redirect_listen").unwrap_or(defaults.redirect_listen),
+        trusted_proxies: from.texts("trusted_proxies").unwrap_or(defaults.trusted_proxies),
+        proxy_protocol: from.flag("proxy_protocol").unwrap_or(defaults.proxy_protocol),
+        infinity_clients: from.flag("infinity_clients").unwrap_or(defaults.infinity_clients),
+        disabled_text: from.label("disabled_text").unwrap_or(defaults.disabled_text),
+        maintenance: from.flag("maintenance").unwrap_or(defaults.maintenance),
+    };
+    for address in web.plain_listen.iter().filter(|address| !address.ip().is_loopback()) {
+        from.fault(
+            "plain_listen",
+            format!("{address} is not of this machine alone: tokens and PINs go there in the clear, so use a loopback address, or listen for TLS"),
+        );
+    }
+    if web.proxy_protocol && web.trusted_proxies.is_empty() {
+        from.fault("proxy_protocol", "is believed of trusted proxies only: name them in trusted_proxies");
+    }
+    web
+}
+
 fn limits(mut from: Section<'_, '_>) -> Limits {
     let defaults = Limits::default();
     let mut limit = |key, default, most| {
@@ -192,6 +217,12 @@ fn limits(mut from: Section<'_, '_>) -> Limits {
         connections: limit("connections", defaults.connections, 1_000_000),
         connections_per_source: limit("connections_per_source", defaults.connections_per_source, 1_000_000),
         registrations: limit("registrations", defaults.registrations, 10_000_000),
+        web_connections: limit("web_connections", defaults.web_connections, 1_000_000),
+        web_connections_per_source: limit(
+            "web_connections_per_source",
+            defaults.web_connections_per_source,
+            1_000_000,
+        ),
     }
 }
 
@@ -356,6 +387,15 @@ mod tests {
         timeout = "1m"
         allow = ["198.51.100.0/24", "2001:db8:1::/48"]
         encryption = "required"
+        [web]
+        listen = ["192.0.2.1:443"]
+        plain_listen = ["127.0.0.1:8080", "[::1]:8080"]
+        redirect_listen = ["192.0.2.1:80"]
+        trusted_proxies = ["127.0.0.1", "192.0.2.0/28"]
+        proxy_protocol = true
+        infinity_clients = false
+        disabled_text = "Closed on Sundays"
+        maintenance = true
         [http]
         listen = ["127.0.0.1:9000", "[::1]:9000"]
         [limits]
@@ -395,6 +435,10 @@ mod tests {
         assert_eq!(config.media.instructions, Some(Instructions::Sse42));
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.limits.calls, 10);
+        assert_eq!(config.web.plain_listen.len(), 2);
+        assert!(config.web.trusted_proxies[1].contains("192.0.2.15".parse().unwrap()));
+        assert!(config.web.proxy_protocol && config.web.maintenance && !config.web.infinity_clients);
+        assert_eq!(config.web.disabled_text, "Closed on Sundays");
         assert_eq!(config.devices[0].alias.as_str(), "alice");
         assert_eq!(config.devices[0].username, "alice");
         let rules: Vec<_> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
@@ -468,6 +512,9 @@ mod tests {
             ("[sip]\npublic_address = \"0.0.0.0\"", "peers can reach"),
             ("[sip]\npublic_address = \"example.com\"", "is not an IP address"),
             ("[http]\nlisten = [\"9060\"]", "is not an address with port"),
+            ("[web]\nplain_listen = [\"0.0.0.0:8080\"]", "use a loopback address"),
+            ("[web]\nproxy_protocol = true", "name them in trusted_proxies"),
+            ("[web]\ndisabled_text = \"\"", "1 to 255 bytes"),
             ("[limits]\ncalls = 0", "out of range: 1 to 100000"),
             ("[limits]\ncalls = -1", "out of range"),
             ("[[devices]]\nalias = \"a\"", "devices[1].password: is missing"),

@@ -21,13 +21,13 @@ use super::driver::{Ingress, Stats};
 use super::tls::{Tls, server_name};
 
 /// A TLS handshake must be complete by then, ours and theirs.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// A TCP connect must be complete by then: SIP's Timer B is 32 s, and other addresses want a turn.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A peer that takes nothing for so long is gone.
-const WRITE_STALL: Duration = Duration::from_secs(10);
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
 
 /// How long the peer's last bytes are read and dropped after our last: closing with unread bytes
 /// would reset the connection and could destroy our last answer on its way.
@@ -38,7 +38,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// After accept failed for want of descriptors or memory: it is not asked again at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections that the system holds for us.
 const BACKLOG: i32 = 1024;
@@ -53,7 +53,7 @@ const WRITE_QUEUE: usize = 512;
 
 /// Who may have how many connections: counted before anything is allocated for one.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     most: usize,
     most_per_source: usize,
     state: Mutex<Admitted>,
@@ -67,25 +67,25 @@ struct Admitted {
 
 /// Room for one connection, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     admission: Arc<Admission>,
     source: Option<IpAddr>,
 }
 
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     Total,
     Source,
 }
 
 impl Admission {
-    pub(super) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
+    pub(crate) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_source, state: Mutex::default() })
     }
 
     /// Room for a connection from `source`, or for one of our own.
-    pub(super) fn admit(self: &Arc<Self>, source: Option<IpAddr>) -> Result<Room, Full> {
+    pub(crate) fn admit(self: &Arc<Self>, source: Option<IpAddr>) -> Result<Room, Full> {
         let source = source.map(source_key);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.total >= self.most {
@@ -100,6 +100,22 @@ impl Admission {
         }
         state.total += 1;
         Ok(Room { admission: Arc::clone(self), source })
+    }
+}
+
+impl Room {
+    /// A connection that came through a proxy is counted to whom it is for, once that is known.
+    pub(crate) fn count_to(&mut self, source: IpAddr) -> Result<(), Full> {
+        let source = source_key(source);
+        let mut state = self.admission.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = state.by_source.entry(source).or_insert(0);
+        if *count >= self.admission.most_per_source {
+            return Err(Full::Source);
+        }
+        *count += 1;
+        drop(state);
+        self.source = Some(source);
+        Ok(())
     }
 }
 
@@ -119,7 +135,7 @@ impl Drop for Room {
 }
 
 /// One customer: an IPv4 address, or an IPv6 /64.
-fn source_key(address: IpAddr) -> IpAddr {
+pub(crate) fn source_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
@@ -190,7 +206,7 @@ pub(super) async fn accept(
 }
 
 /// Faults that concern only the connection that was about to be accepted.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
@@ -251,7 +267,7 @@ pub(super) async fn connect(
 }
 
 /// Small messages leave at once, and a peer that vanished is noticed.
-fn prepare(stream: &TcpStream) {
+pub(crate) fn prepare(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
@@ -385,6 +401,10 @@ mod tests {
         assert_eq!(admission.admit(None).unwrap_err(), Full::Total);
         drop(first);
         drop(admission.admit(source("192.0.2.1")).unwrap());
+        let mut through_a_proxy = admission.admit(None).unwrap();
+        through_a_proxy.count_to("192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!(admission.admit(source("192.0.2.1")).unwrap_err(), Full::Total);
+        drop(through_a_proxy);
         assert_eq!(admission.state.lock().unwrap().by_source.len(), 2, "no source is kept without need");
     }
 

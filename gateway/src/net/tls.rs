@@ -192,6 +192,23 @@ pub enum Trust {
     Anybody,
 }
 
+/// What connections of browsers and proxies use.
+#[derive(Clone, Debug)]
+pub struct WebTls(pub(crate) Arc<ServerConfig>);
+
+impl WebTls {
+    /// TLS 1.2 and 1.3 with these certificates; HTTP/1.1 is what is spoken within (RFC 7301).
+    pub fn new(certificates: Arc<Certificates>) -> Result<Self, TlsError> {
+        let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Internal(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates);
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(server)))
+    }
+}
+
 impl Tls {
     /// TLS 1.2 and 1.3 with these certificates and this trust.
     pub fn new(certificates: Arc<Certificates>, trust: &Trust) -> Result<Self, TlsError> {

@@ -5,16 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::Session;
 use super::entry::Holder;
 use super::roster::{Roster, Told};
+use super::{ClientApi, Session};
 use crate::conference::policy::{Actor, End, Exit};
 use crate::conference::room::Said;
 
@@ -24,14 +25,14 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// another and is told everything anew.
 const QUEUE: usize = 1_024;
 
-pub(super) async fn events(Holder(session): Holder) -> Response {
+pub(super) async fn events(State(api): State<ClientApi>, Holder(session): Holder) -> Response {
     let (events, feed) = mpsc::channel(QUEUE);
-    tokio::spawn(tell(session, events));
+    tokio::spawn(tell(session, events, api.0.ending.subscribe()));
     Sse::new(Feed(feed)).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response()
 }
 
 /// Tells of everything until the participant is out or nobody reads.
-async fn tell(mut session: Session, events: mpsc::Sender<Event>) {
+async fn tell(mut session: Session, events: mpsc::Sender<Event>, mut ending: watch::Receiver<bool>) {
     let mut roster = Roster::new(session.party);
     let first = {
         let view = session.view.borrow_and_update();
@@ -64,6 +65,11 @@ async fn tell(mut session: Session, events: mpsc::Sender<Event>) {
                 Err(RecvError::Closed) => return,
             },
             () = events.closed() => return,
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => {
+                let reason = json!({ "reason": "Signaling node disconnected" });
+                let _ = send(&events, vec![("disconnect", reason)]);
+                return;
+            }
         };
         if !send(&events, told) {
             return;

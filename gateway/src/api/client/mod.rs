@@ -66,6 +66,8 @@ pub struct ClientApi(Arc<Inner>);
 struct Inner {
     parts: ClientApiParts,
     sessions: Mutex<Sessions<Session>>,
+    /// True when the gateway stops.
+    ending: watch::Sender<bool>,
 }
 
 /// A participant by the client API.
@@ -95,7 +97,7 @@ impl Session {
 impl ClientApi {
     /// The API, without participants.
     pub fn new(parts: ClientApiParts) -> Self {
-        Self(Arc::new(Inner { parts, sessions: Mutex::default() }))
+        Self(Arc::new(Inner { parts, sessions: Mutex::default(), ending: watch::channel(false).0 }))
     }
 
     /// Its routes.
@@ -133,6 +135,11 @@ impl ClientApi {
             tracing::info!(name = session.name, "Timer expired awaiting token refresh");
             self.0.parts.rooms.tell(&session.service.name, Command::Leave(session.party));
         }
+    }
+
+    /// The gateway stops: every event stream says so and ends. The rooms are told by who stops them.
+    pub fn end(&self) {
+        self.0.ending.send_replace(true);
     }
 
     fn now(&self) -> Instant {
