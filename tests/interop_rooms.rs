@@ -8,48 +8,14 @@
 
 mod support;
 
-use std::f64::consts::TAU;
-use std::path::Path;
 use std::time::Duration;
 
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
-use support::{program, wait_for};
+use support::room::{add_room, colour, dial_room, level, routes};
+use support::wait_for;
 
 const PCMA: &str = "PCMA/8000/1";
-
-fn add_room(gateway: &Gateway, options: &[&str]) {
-    let mut arguments = vec!["conference", "add", "Alice's room", "--alias", "meet.alice"];
-    arguments.extend(options);
-    let output = gateway.cli(&arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn dial_room(gateway: &Gateway, phone: &mut Baresip) {
-    phone.dial(&format!("sip:meet.alice@127.0.0.1:{}", gateway.sip));
-    phone.event("CALL_ESTABLISHED");
-}
-
-/// Level of one frequency in dB of full scale (Goertzel, Hann window).
-fn level(samples: &[i16], rate: u32, hertz: f64) -> f64 {
-    let length = samples.len() as f64;
-    let sum = samples.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, sample)| {
-        let window = 0.5 - 0.5 * (TAU * n as f64 / length).cos();
-        let turn = TAU * hertz * n as f64 / f64::from(rate);
-        let value = window * f64::from(*sample);
-        (re + value * turn.cos(), im - value * turn.sin())
-    });
-    20.0 * (4.0 * sum.0.hypot(sum.1) / length / 32_768.0).max(1e-9).log10()
-}
-
-/// Words of everybody's route of that role, as the status has them.
-fn routes(gateway: &Gateway, role: &str) -> Vec<String> {
-    let status = gateway.status();
-    let calls = status["calls"].as_array().unwrap();
-    let streams = calls.iter().filter_map(|call| call["legs"][0]["streams"].as_array()).flatten();
-    let of_role = streams.filter(|stream| stream["role"] == role);
-    of_role.map(|stream| stream["route"].as_str().unwrap_or_default().to_owned()).collect()
-}
 
 #[test]
 fn s1_everybody_in_a_room_hears_all_others_and_not_himself() {
@@ -131,18 +97,6 @@ fn s22_to_s29_pins_by_keypad_the_lock_and_the_end() {
     assert!(loudest > -45.0, "the guest heard the host's tone at {loudest:.0} dB");
 }
 
-/// The mean colour of a part of a picture, in parts of its width and height.
-fn colour(png: &Path, part: &str) -> [u8; 3] {
-    let filter = format!("crop={part},scale=1:1:flags=area");
-    let output = program("ffmpeg")
-        .args(["-loglevel", "error", "-i"])
-        .arg(png)
-        .args(["-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
-        .output()
-        .unwrap();
-    output.stdout.try_into().unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
-}
-
 #[test]
 fn three_with_pictures_see_the_two_others() {
     let names = ["red", "green", "blue"];
@@ -150,6 +104,7 @@ fn three_with_pictures_see_the_two_others() {
     add_room(&gateway, &[]);
     let account = |n: usize| Account {
         video: "all",
+        fps: 15,
         // One of them talks: his picture is the large one.
         ..Account::new(names[n], "PCMU/8000/1", if n == 0 { 500 } else { 0 })
     };
@@ -172,5 +127,14 @@ fn three_with_pictures_see_the_two_others() {
         if own != 0 {
             assert_eq!(shown, Some(0), "{} does not see who talks", names[own]);
         }
+        // And the third in the middle of what is left beside the large one.
+        let third = (0..3).find(|n| *n != own && Some(*n) != shown).unwrap();
+        let small = colour(&png, "iw/8:ih/8:iw*13/16:ih*7/16");
+        assert!(
+            close(small, colours[third]),
+            "{} does not see {} small: {small:?}",
+            names[own],
+            names[third]
+        );
     }
 }

@@ -38,6 +38,10 @@ pub struct Account {
     pub size: &'static str,
     /// Bit/s of its video encoder.
     pub video_bitrate: u32,
+    /// Pictures a second.
+    pub fps: u32,
+    /// Of the tone, of 32767.
+    pub loudness: f64,
 }
 
 impl Account {
@@ -55,6 +59,8 @@ impl Account {
             dtmf_info: false,
             size: "640x360",
             video_bitrate: 600_000,
+            fps: 25,
+            loudness: 12_000.0,
         }
     }
 }
@@ -211,7 +217,7 @@ fn write_tone(path: &Path, account: &Account) {
     let samples = (0..rate * 60)
         .map(|n| {
             let turn = f64::from(n) * f64::from(account.tone) / f64::from(rate) * std::f64::consts::TAU;
-            (turn.sin() * 12_000.0) as i16
+            (turn.sin() * account.loudness) as i16
         })
         .collect();
     let mono = path.with_extension("mono.wav");
@@ -241,7 +247,7 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
          audio_buffer 20-160\n\
          video_source fakevideo,nil\nvideo_display fakevideo,nil\n\
-         video_size {size}\nvideo_bitrate {bitrate}\nvideo_fps 25\n\
+         video_size {size}\nvideo_bitrate {bitrate}\nvideo_fps {fps}\n\
          rtp_ports 20000-28998\n\
          jitter_buffer_delay 1-10\n\
          rtp_timeout 0\n\
@@ -250,6 +256,7 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          module_path /usr/lib/baresip/modules\n",
         size = account.size,
         bitrate = account.video_bitrate,
+        fps = account.fps,
     )
     .unwrap();
     let mut modules = vec!["opus", "g722", "g711", "aufile", "sndfile", "srtp", "dtls_srtp"];

@@ -11,6 +11,7 @@ pub mod baresip;
 pub mod call;
 pub mod gateway;
 pub mod register;
+pub mod room;
 pub mod sipp;
 pub mod web;
 

@@ -1,0 +1,55 @@
+//! A room of the gateway, and what people hear and see in it.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use super::baresip::Baresip;
+use super::gateway::Gateway;
+use super::program;
+
+/// Adds the room "Alice's room", alias meet.alice, with more options of the command line.
+pub fn add_room(gateway: &Gateway, options: &[&str]) {
+    let mut arguments = vec!["conference", "add", "Alice's room", "--alias", "meet.alice"];
+    arguments.extend(options);
+    let output = gateway.cli(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Calls it, and waits until it has answered.
+pub fn dial_room(gateway: &Gateway, phone: &mut Baresip) {
+    phone.dial(&format!("sip:meet.alice@127.0.0.1:{}", gateway.sip));
+    phone.event("CALL_ESTABLISHED");
+}
+
+/// Level of one frequency in dB of full scale (Goertzel, Hann window).
+pub fn level(samples: &[i16], rate: u32, hertz: f64) -> f64 {
+    let length = samples.len() as f64;
+    let sum = samples.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, sample)| {
+        let window = 0.5 - 0.5 * (TAU * n as f64 / length).cos();
+        let turn = TAU * hertz * n as f64 / f64::from(rate);
+        let value = window * f64::from(*sample);
+        (re + value * turn.cos(), im - value * turn.sin())
+    });
+    20.0 * (4.0 * sum.0.hypot(sum.1) / length / 32_768.0).max(1e-9).log10()
+}
+
+/// Words of everybody's route of that role, as the status has them.
+pub fn routes(gateway: &Gateway, role: &str) -> Vec<String> {
+    let status = gateway.status();
+    let calls = status["calls"].as_array().unwrap();
+    let streams = calls.iter().filter_map(|call| call["legs"][0]["streams"].as_array()).flatten();
+    let of_role = streams.filter(|stream| stream["role"] == role);
+    of_role.map(|stream| stream["route"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The mean colour of a part of a picture, in parts of its width and height.
+pub fn colour(png: &Path, part: &str) -> [u8; 3] {
+    let filter = format!("crop={part},scale=1:1:flags=area");
+    let output = program("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(png)
+        .args(["-vf", &filter, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .unwrap();
+    output.stdout.try_into().unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+}
