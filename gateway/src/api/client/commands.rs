@@ -112,6 +112,19 @@ fn say(api: &ClientApi, session: &Session, to: Option<PartyId>, body: &[u8]) -> 
     done(api.0.parts.rooms.tell(&session.service.name, say))
 }
 
+/// What [`conference`] serves: a command that is not here is none.
+pub(super) const OF_A_CONFERENCE: [&str; 9] = [
+    "lock",
+    "unlock",
+    "start_conference",
+    "muteguests",
+    "unmuteguests",
+    "disconnect",
+    "clearallbuzz",
+    "clearspotlights",
+    "set_guests_can_unmute",
+];
+
 /// Commands to the conference.
 pub(super) async fn conference(
     State(api): State<ClientApi>,
@@ -120,7 +133,7 @@ pub(super) async fn conference(
     body: Bytes,
 ) -> Response {
     let setting = || serde_json::from_slice::<Value>(&body).ok().and_then(|it| it["setting"].as_bool());
-    let deed = match path.get("command").map_or("", String::as_str) {
+    let deed = match named(&path, &OF_A_CONFERENCE) {
         "lock" => Deed::Lock(true),
         "unlock" => Deed::Lock(false),
         "start_conference" => Deed::Start,
@@ -133,10 +146,27 @@ pub(super) async fn conference(
             Some(can) => Deed::GuestsCanUnmute(can),
             None => return refused(StatusCode::BAD_REQUEST, "setting must be true or false"),
         },
-        other => return unknown(other),
+        _ => return unknown(&path),
     };
     act(&api, &session, deed).await
 }
+
+/// What [`participant`] serves.
+pub(super) const OF_A_PARTICIPANT: [&str; 13] = [
+    "mute",
+    "unmute",
+    "disconnect",
+    "unlock",
+    "buzz",
+    "clearbuzz",
+    "spotlighton",
+    "spotlightoff",
+    "role",
+    "dtmf",
+    "preferred_aspect_ratio",
+    "client_mute",
+    "client_unmute",
+];
 
 /// Commands to somebody.
 pub(super) async fn participant(
@@ -149,7 +179,7 @@ pub(super) async fn participant(
         return refused(StatusCode::NOT_FOUND, "There is no such participant");
     };
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let deed = match path.get("command").map_or("", String::as_str) {
+    let deed = match named(&path, &OF_A_PARTICIPANT) {
         "mute" => Deed::Mute(id, true),
         "unmute" => Deed::Mute(id, false),
         "disconnect" => Deed::Remove(id),
@@ -166,7 +196,7 @@ pub(super) async fn participant(
         "dtmf" => return keys(&api, &session, id, &asked),
         // Of a client without media: nothing to do, and nothing wrong.
         "preferred_aspect_ratio" | "client_mute" | "client_unmute" => return done(true),
-        other => return unknown(other),
+        _ => return unknown(&path),
     };
     act(&api, &session, deed).await
 }
@@ -248,7 +278,12 @@ fn find(session: &Session, path: &HashMap<String, String>) -> Option<PartyId> {
     seen_by(session.party, &view).find(|it| it.uuid == uuid).map(|it| it.id)
 }
 
-fn unknown(command: &str) -> Response {
-    tracing::debug!(command, "a client wants something that is not here");
+/// The command of a path, if it is one of these; else nothing.
+fn named<'a>(path: &'a HashMap<String, String>, commands: &[&str]) -> &'a str {
+    path.get("command").map(String::as_str).filter(|it| commands.contains(it)).unwrap_or_default()
+}
+
+fn unknown(path: &HashMap<String, String>) -> Response {
+    tracing::debug!(command = path.get("command"), "a client wants something that is not here");
     refused(StatusCode::NOT_FOUND, "There is no such command")
 }

@@ -11,12 +11,13 @@ use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use crosspoint_codecs::clock::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::roster::service_type;
-use super::sessions::{LIFE, Token};
+use super::sessions::{LIFE, Sessions, Token};
 use super::{ClientApi, Session, done, prompt, refused};
 use crate::conference::policy::{Answer, Knock, PartyId, Place, Role};
 use crate::conference::room::{At, Command, Joined};
@@ -200,12 +201,17 @@ fn admitted(
 
 pub(super) async fn refresh_token(
     State(api): State<ClientApi>,
+    called: Result<Called, Response>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let old = token_of(&headers, None).or_else(|| query.get("token").cloned()).unwrap_or_default();
     let Some(new) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
-    let role = api.sessions().refresh(api.now(), &old, &new).map(|session| role(session));
+    let role = {
+        let mut sessions = api.sessions();
+        let here = belongs(&sessions, api.now(), &old, &called);
+        here.then(|| sessions.refresh(api.now(), &old, &new).map(role)).flatten()
+    };
     let Some(role) = role else {
         // Clients ask again at once and for ever.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -216,16 +222,32 @@ pub(super) async fn refresh_token(
 
 pub(super) async fn release_token(
     State(api): State<ClientApi>,
+    called: Result<Called, Response>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let token = token_of(&headers, None).or_else(|| query.get("token").cloned()).unwrap_or_default();
-    let session = api.sessions().close(api.now(), &token);
+    let session = {
+        let mut sessions = api.sessions();
+        let here = belongs(&sessions, api.now(), &token, &called);
+        here.then(|| sessions.close(api.now(), &token)).flatten()
+    };
     if let Some(session) = session {
         api.0.parts.rooms.tell(&session.service.name, Command::Leave(session.party));
     }
     // One that is dead already is released as well.
     done(true)
+}
+
+/// Whether a token is of the conference that is called: in another one it is none.
+fn belongs(
+    sessions: &Sessions<Session>,
+    now: Instant,
+    token: &str,
+    called: &Result<Called, Response>,
+) -> bool {
+    let Ok(Called(service)) = called else { return false };
+    sessions.find(now, token).is_some_and(|session| session.service.name == service.name)
 }
 
 fn role(session: &Session) -> &'static str {

@@ -12,7 +12,6 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use crosspoint_codecs::clock::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
@@ -26,12 +25,16 @@ use crate::uuid::Uuid;
 mod commands;
 mod entry;
 mod events;
+#[cfg(test)]
+mod matrix;
 pub mod one_time;
 mod roster;
+mod routes;
 pub mod sessions;
 #[cfg(test)]
 mod tests;
 
+use routes::{CONFERENCES, Route};
 use sessions::Sessions;
 
 /// Largest body of a request. A description of media has some 10 kB; pictures of slides come later.
@@ -102,27 +105,12 @@ impl ClientApi {
 
     /// Its routes.
     pub fn router(&self) -> Router {
-        let conference = Router::new()
-            .route("/request_token", post(entry::request_token))
-            .route("/refresh_token", post(entry::refresh_token))
-            .route("/release_token", post(entry::release_token))
-            .route("/events", get(events::events))
-            .route("/participants", get(commands::participants))
-            .route("/conference_status", get(commands::conference_status))
-            .route("/theme/", get(commands::theme))
-            .route("/available_layouts", get(commands::available_layouts))
-            .route("/layout_svgs", get(commands::layout_svgs))
-            .route("/message", post(commands::message))
-            .route("/transform_layout", post(commands::transform_layout))
-            .route("/{command}", post(commands::conference))
-            .route("/participants/{uuid}/avatar.jpg", get(commands::avatar))
-            .route("/participants/{uuid}/message", post(commands::direct_message))
-            .route("/participants/{uuid}/{command}", post(commands::participant))
-            .route("/participants/{uuid}/calls", post(commands::calls))
-            .route("/participants/{uuid}/calls/{*rest}", post(commands::calls));
+        let below = |routes: &[Route]| {
+            routes.iter().fold(Router::new(), |router, it| router.route(it.path, (it.serve)()))
+        };
         Router::new()
-            .route("/api/client/v2/status", get(commands::status))
-            .nest("/api/client/v2/conferences/{alias}", conference)
+            .merge(below(&routes::NODE))
+            .nest(CONFERENCES, below(&routes::CONFERENCE))
             .layer(axum::extract::DefaultBodyLimit::max(BODY))
             .layer(middleware::from_fn(across_origins))
             .with_state(self.clone())

@@ -1,6 +1,7 @@
 //! The API over a socket, with rooms of cardboard behind it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,37 +15,47 @@ use crate::conference::policy::{Door, Pin};
 use crate::conference::room::RoomsParts;
 use crate::media::{Engine, EngineConfig};
 
-struct One(Arc<Service>);
+/// Alice's room, and Bob's beside it, which is open.
+struct Two([Arc<Service>; 2]);
 
-impl Services for One {
+impl Services for Two {
     fn service(&self, alias: &str) -> Option<Arc<Service>> {
         let alias = Alias::parse(alias, &Domains::default()).ok()?;
-        self.0.aliases.contains(&alias).then(|| self.0.clone())
+        self.0.iter().find(|it| it.aliases.contains(&alias)).cloned()
     }
 }
 
-struct Server {
+pub(super) struct Server {
     api: ClientApi,
-    at: SocketAddr,
+    pub(super) at: SocketAddr,
+    /// Seconds that the clock is ahead.
+    pub(super) ahead: Arc<AtomicU64>,
     maintenance: watch::Sender<bool>,
     _engine: Engine,
     _stop: watch::Sender<Option<crate::cause::Reason>>,
 }
 
-async fn server(door: Door, disabled: Option<&str>) -> Server {
-    let mut service = Service::new("Alice's room", Alias::parse("meet.alice", &Domains::default()).unwrap());
+pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
+    let room = |name, alias| Service::new(name, Alias::parse(alias, &Domains::default()).unwrap());
+    let mut service = room("Alice's room", "meet.alice");
     service.door = door;
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
     let (maintenance, maintained) = watch::channel(false);
     let begun = std::time::Instant::now();
+    let ahead = Arc::new(AtomicU64::new(0));
+    let late = ahead.clone();
+    let clock = move || {
+        let time = begun.elapsed() + Duration::from_secs(late.load(Ordering::Relaxed));
+        Instant::from_nanos(u64::try_from(time.as_nanos()).unwrap())
+    };
     let api = ClientApi::new(ClientApiParts {
-        services: Arc::new(One(Arc::new(service))),
+        services: Arc::new(Two([Arc::new(service), Arc::new(room("Bob's room", "meet.bob"))])),
         rooms: Rooms::new(
             RoomsParts { engines: vec![handle], fonts: None, events: Default::default() },
             stopped,
         ),
-        clock: Arc::new(move || Instant::from_nanos(u64::try_from(begun.elapsed().as_nanos()).unwrap())),
+        clock: Arc::new(clock),
         disabled: disabled.map(Into::into),
         maintenance: maintained,
         version: "0.1.0",
@@ -53,18 +64,18 @@ async fn server(door: Door, disabled: Option<&str>) -> Server {
     let at = listener.local_addr().unwrap();
     let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server { api, at, maintenance, _engine: engine, _stop: stop }
+    Server { api, at, ahead, maintenance, _engine: engine, _stop: stop }
 }
 
-fn pins(host: &str, guest: Option<&str>) -> Door {
+pub(super) fn pins(host: &str, guest: Option<&str>) -> Door {
     let pin = |text: &str| Pin::parse(text).unwrap();
     Door::new(Some(pin(host)), guest.map(pin), true).unwrap()
 }
 
-const ROOM: &str = "/api/client/v2/conferences/meet.alice";
+pub(super) const ROOM: &str = "/api/client/v2/conferences/meet.alice";
 
 impl Server {
-    async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.at).await.unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
@@ -86,14 +97,14 @@ impl Server {
     }
 
     /// Enters; the token and the participant.
-    async fn join(&self, name: &str, pin: &str) -> (String, String) {
+    pub(super) async fn join(&self, name: &str, pin: &str) -> (String, String) {
         let (code, answer) = self.enter(name, pin).await;
         assert_eq!((code, &answer["status"]), (200, &json!("success")), "{answer}");
         let text = |it: &Value| it.as_str().unwrap().to_owned();
         (text(&answer["result"]["token"]), text(&answer["result"]["participant_uuid"]))
     }
 
-    async fn post(&self, token: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn post(&self, token: &str, path: &str, body: &str) -> (u16, Value) {
         let (code, answer) =
             self.ask("POST", &format!("{ROOM}/{path}"), &format!("token: {token}\r\n"), body).await;
         (code, answer["result"].clone())

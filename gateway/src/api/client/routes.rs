@@ -1,0 +1,56 @@
+//! Every route of the API, once: the router is made of these, and the table of who may do what
+//! (`matrix.rs`) has a row for each.
+
+use axum::http::Method;
+use axum::routing::{MethodRouter, get, post};
+
+use super::{ClientApi, commands, entry, events};
+
+/// One route.
+pub(super) struct Route {
+    /// How it is asked.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what serves it says so too; the table needs it in words")
+    )]
+    pub(super) method: Method,
+    /// Below its prefix. `{command}` stands for each of a list.
+    pub(super) path: &'static str,
+    /// What serves it.
+    pub(super) serve: fn() -> MethodRouter<ClientApi>,
+}
+
+const fn read(path: &'static str, serve: fn() -> MethodRouter<ClientApi>) -> Route {
+    Route { method: Method::GET, path, serve }
+}
+
+const fn ask(path: &'static str, serve: fn() -> MethodRouter<ClientApi>) -> Route {
+    Route { method: Method::POST, path, serve }
+}
+
+/// Where conferences are.
+pub(super) const CONFERENCES: &str = "/api/client/v2/conferences/{alias}";
+
+/// Of the gateway itself.
+pub(super) const NODE: [Route; 1] = [read("/api/client/v2/status", || get(commands::status))];
+
+/// Below [`CONFERENCES`].
+pub(super) const CONFERENCE: [Route; 17] = [
+    ask("/request_token", || post(entry::request_token)),
+    ask("/refresh_token", || post(entry::refresh_token)),
+    ask("/release_token", || post(entry::release_token)),
+    read("/events", || get(events::events)),
+    read("/participants", || get(commands::participants)),
+    read("/conference_status", || get(commands::conference_status)),
+    read("/theme/", || get(commands::theme)),
+    read("/available_layouts", || get(commands::available_layouts)),
+    read("/layout_svgs", || get(commands::layout_svgs)),
+    ask("/message", || post(commands::message)),
+    ask("/transform_layout", || post(commands::transform_layout)),
+    ask("/{command}", || post(commands::conference)),
+    read("/participants/{uuid}/avatar.jpg", || get(commands::avatar)),
+    ask("/participants/{uuid}/message", || post(commands::direct_message)),
+    ask("/participants/{uuid}/{command}", || post(commands::participant)),
+    ask("/participants/{uuid}/calls", || post(commands::calls)),
+    ask("/participants/{uuid}/calls/{*rest}", || post(commands::calls)),
+];
