@@ -196,7 +196,7 @@ impl Gateway {
             tls: web_tls,
             services: services.clone(),
             routing: routing.clone(),
-            rooms: exchange.rooms().clone(),
+            exchange: exchange.clone(),
             clock,
             web: config.web.clone(),
         })?;

@@ -253,7 +253,8 @@ mod tests {
     fn a_document_is_read_by_the_words_of_the_configuration() {
         let full = json!({
             "name": "trunk", "priority": 20, "enable": false, "match": r"\+49(\d+)", "replace": "0${1}",
-            "from": "alice", "incoming": ["sip"], "only_if_registered": false, "outgoing": "sip",
+            "from": "alice", "incoming": ["sip"], "only_if_registered": false,
+            "conferences": true, "outgoing": "sip",
             "proxy": {
                 "host": "trunk.example.net:5061", "transport": "tls",
                 "credentials": { "realm": "trunk", "username": "me", "password": "s3cret" },

@@ -25,6 +25,9 @@ pub(super) struct Explain {
     /// The caller has not authenticated, whoever he says he is.
     #[arg(long)]
     stranger: bool,
+    /// A conference calls, by the alias of --from.
+    #[arg(long, conflicts_with_all = ["stranger", "protocol"])]
+    conference: bool,
     /// What the call comes by.
     #[arg(long, value_enum, default_value_t = By::Sip)]
     protocol: By,
@@ -46,14 +49,20 @@ impl Explain {
             routing.set_stored(rules::all(&store)?);
         }
         let caller = Alias::parse(&self.from, routing.domains()).ok();
-        let device = caller.filter(|it| !self.stranger && directory.device(it).is_some());
+        let device = caller.filter(|it| !self.stranger && !self.conference && directory.device(it).is_some());
         let protocol = match self.protocol {
             By::Sip => Protocol::Sip,
             By::H323 => Protocol::H323,
             By::Webrtc => Protocol::Webrtc,
             By::Rtmp => Protocol::Rtmp,
         };
-        let request = Request { called: &self.called, caller: &self.from, device: device.as_ref(), protocol };
+        let request = Request {
+            called: &self.called,
+            caller: &self.from,
+            device: device.as_ref(),
+            protocol,
+            conference: self.conference,
+        };
         let decision = routing.route(&request, &directory);
         let mut text = String::new();
         for step in &decision.why {

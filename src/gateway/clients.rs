@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crosspoint_gateway::api::client::{self, ClientApi, ClientApiParts};
 use crosspoint_gateway::api::web::{Bound, Listening, Web};
-use crosspoint_gateway::conference::room::Rooms;
+use crosspoint_gateway::conference::Exchange;
 use crosspoint_gateway::conference::service::Service;
 use crosspoint_gateway::config;
 use crosspoint_gateway::net::clock::Clock;
@@ -26,7 +26,7 @@ pub(super) struct ClientsParts {
     pub(super) tls: WebTls,
     pub(super) services: Services,
     pub(super) routing: Arc<Routing>,
-    pub(super) rooms: Rooms,
+    pub(super) exchange: Exchange,
     pub(super) clock: Clock,
     pub(super) web: config::Web,
 }
@@ -43,11 +43,11 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn start(parts: ClientsParts) -> io::Result<Self> {
-        let ClientsParts { bound, tls, services, routing, rooms, clock, web } = parts;
+        let ClientsParts { bound, tls, services, routing, exchange, clock, web } = parts;
         let (maintenance, maintained) = watch::channel(web.maintenance);
         let api = ClientApi::new(ClientApiParts {
             services: Arc::new(ByAlias { services, routing }),
-            rooms,
+            exchange,
             clock: Arc::new(move || clock.now()),
             disabled: (!web.infinity_clients).then_some(web.disabled_text),
             maintenance: maintained,

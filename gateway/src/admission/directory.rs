@@ -28,22 +28,34 @@ pub struct SwitchDirectory {
 
 impl Directory for SwitchDirectory {
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
-        let resolution = self.decide(party);
+        let device = party.device.as_deref().and_then(|alias| self.routing.alias(alias).ok());
+        let resolution = self.decide(&Request {
+            called: &party.called,
+            caller: &party.address,
+            device: device.as_ref(),
+            protocol: protocol(party.protocol),
+            conference: false,
+        });
+        Box::pin(std::future::ready(resolution))
+    }
+
+    fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
+        let resolution = self.decide(&Request {
+            called: destination,
+            caller: from,
+            device: None,
+            // Rules for conferences do not look at it.
+            protocol: Protocol::Sip,
+            conference: true,
+        });
         Box::pin(std::future::ready(resolution))
     }
 }
 
 impl SwitchDirectory {
-    fn decide(&self, party: &Party) -> Resolution {
-        let device = party.device.as_deref().and_then(|alias| self.routing.alias(alias).ok());
-        let request = Request {
-            called: &party.called,
-            caller: &party.address,
-            device: device.as_ref(),
-            protocol: protocol(party.protocol),
-        };
+    fn decide(&self, request: &Request<'_>) -> Resolution {
         let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
-        let decision = self.routing.route(&request, &known);
+        let decision = self.routing.route(request, &known);
         let why = decision.why.join("; ");
         match decision.outcome {
             Ok(Target::Service { alias, .. }) => match self.services.find(&alias) {
@@ -103,3 +115,6 @@ fn protocol(word: &str) -> Protocol {
         _ => Protocol::Sip,
     }
 }
+
+#[cfg(test)]
+mod tests;

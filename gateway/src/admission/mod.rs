@@ -158,6 +158,7 @@ impl SipDoor {
             caller: claimed,
             device: None,
             protocol: Protocol::Sip,
+            conference: false,
         };
         let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
         matches!(self.routing.route(&request, &known).outcome, Err(Refused::Unauthenticated))

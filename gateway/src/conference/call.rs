@@ -426,7 +426,7 @@ impl Call {
 
 /// Of the causes of several devices the one that tells the caller most: a busy line says more than
 /// one that nobody answered.
-fn more_telling(a: Cause, b: Cause) -> Cause {
+pub(super) fn more_telling(a: Cause, b: Cause) -> Cause {
     const fn rank(reason: Reason) -> u8 {
         match reason {
             Reason::Rejected => 0,

@@ -20,9 +20,9 @@ use crate::media::Codecs;
 use crate::media::port::{Feed, Inlet, Outlet, PortError, StreamId, StreamPort, StreamStats};
 
 /// The other ends of one leg's queues.
-pub(super) struct Far {
-    pub(super) commands: mpsc::Receiver<LegCommand>,
-    pub(super) events: mpsc::Sender<LegEvent>,
+pub(crate) struct Far {
+    pub(crate) commands: mpsc::Receiver<LegCommand>,
+    pub(crate) events: mpsc::Sender<LegEvent>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Codecs for NoCodecs {
     }
 }
 
-pub(super) fn leg(number: u64) -> (Leg, Far) {
+pub(crate) fn leg(number: u64) -> (Leg, Far) {
     let (commands, far_commands) = mpsc::channel(16);
     let (far_events, events) = mpsc::channel(16);
     let party = Party {
@@ -101,21 +101,21 @@ pub(super) fn leg(number: u64) -> (Leg, Far) {
     )
 }
 
-pub(super) fn pcma() -> MediaFormat {
+pub(crate) fn pcma() -> MediaFormat {
     MediaFormat::Audio(AudioFormat::new(Codec::Pcma))
 }
 
-pub(super) fn offer() -> Capabilities {
+pub(crate) fn offer() -> Capabilities {
     let line =
         MediaCapability { role: MediaKind::Audio, direction: Direction::SendRecv, formats: vec![pcma()] };
     Capabilities { media: vec![line], max_bitrate: None }
 }
 
-pub(super) fn streams(number: u64, direction: Direction) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
+pub(crate) fn streams(number: u64, direction: Direction) -> (Vec<LegStream>, Arc<Mutex<Vec<Feed>>>) {
     streams_of(number, direction, Codec::Pcma)
 }
 
-pub(super) fn streams_of(
+pub(crate) fn streams_of(
     number: u64,
     direction: Direction,
     codec: Codec,
@@ -128,7 +128,7 @@ pub(super) fn streams_of(
 }
 
 /// A camera that is agreed in both directions.
-pub(super) fn camera(number: u64) -> LegStream {
+pub(crate) fn camera(number: u64) -> LegStream {
     let h264 = MediaFormat::Video(VideoFormat {
         codec: Codec::H264,
         profile: H264Profile::ConstrainedBaseline,
@@ -145,19 +145,19 @@ pub(super) fn camera(number: u64) -> LegStream {
 }
 
 impl Far {
-    pub(super) async fn tells(&self, event: LegEvent) {
+    pub(crate) async fn tells(&self, event: LegEvent) {
         self.events.send(event).await.unwrap();
     }
 
-    pub(super) async fn told(&mut self) -> LegCommand {
+    pub(crate) async fn told(&mut self) -> LegCommand {
         tokio::time::timeout(Duration::from_secs(5), self.commands.recv()).await.expect("a command").unwrap()
     }
 
-    pub(super) async fn told_to_hang_up(&mut self) -> Cause {
+    pub(crate) async fn told_to_hang_up(&mut self) -> Cause {
         self.told_to_hang_up_within(Duration::from_secs(5)).await
     }
 
-    pub(super) async fn told_to_hang_up_within(&mut self, time: Duration) -> Cause {
+    pub(crate) async fn told_to_hang_up_within(&mut self, time: Duration) -> Cause {
         let told = tokio::time::timeout(time, self.commands.recv()).await;
         match told.expect("a command").unwrap() {
             LegCommand::Hangup(cause) => cause,
@@ -165,7 +165,7 @@ impl Far {
         }
     }
 
-    pub(super) async fn ends(&self, cause: Cause) {
+    pub(crate) async fn ends(&self, cause: Cause) {
         self.tells(LegEvent::Ended(cause)).await;
     }
 }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crosspoint_codecs::format::MediaKind;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::call::{Call, CallRules, CallView, LegView};
+use super::call::{Call, CallRules, CallView, LegView, Outcome};
 use super::graph::Graph;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
@@ -23,6 +23,8 @@ use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Proto
 use crate::media::EngineHandle;
 use crate::records::{CallRecord, LegRecord, StreamRecord};
 use crate::status::rfc3339;
+
+mod dial;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
@@ -62,6 +64,9 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = Resolution> + Send + 'a>>;
 pub trait Directory: Send + Sync {
     /// For the call of `party`.
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a>;
+
+    /// For a call of the conference with the alias `from`.
+    fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a>;
 }
 
 /// Told of every finished call: its record, its cause, and how long it took until the answer.
@@ -140,33 +145,40 @@ impl Exchange {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (view, views) = watch::channel(CallView::default());
         let began = SystemTime::now();
-        let full = {
-            let mut live = self.live();
-            let full = live.len() >= self.0.parts.calls
-                || self.0.stop.borrow().is_some()
-                || self.0.parts.engines.iter().all(EngineHandle::is_full);
-            if !full {
-                live.insert(number, Live { began, caller: leg.party.clone(), view: views });
-                self.0.empty.send_replace(live.len());
-            }
-            full
-        };
+        let fits = self.enlist(number, Live { began, caller: leg.party.clone(), view: views });
         let this = self.clone();
         tokio::spawn(async move {
-            if full {
+            if !fits {
                 refuse(leg, Cause::local(Reason::Congestion)).await;
                 return;
             }
             let span = tracing::info_span!("call", call = number, leg = leg.id.0);
             let record =
                 tracing::Instrument::instrument(this.clone().run(number, began, leg, view), span).await;
-            let (record, cause, rang) = record;
-            this.0.parts.events.tell(SystemTime::now(), call_ended(&record));
-            (this.0.parts.recorder)(record, cause, rang);
-            let mut live = this.live();
-            live.remove(&number);
-            this.0.empty.send_replace(live.len());
+            this.finish(number, record);
         });
+    }
+
+    /// A call begins, unless there are as many as there may be.
+    fn enlist(&self, number: u64, call: Live) -> bool {
+        let mut live = self.live();
+        let fits = live.len() < self.0.parts.calls
+            && self.0.stop.borrow().is_none()
+            && !self.0.parts.engines.iter().all(EngineHandle::is_full);
+        if fits {
+            live.insert(number, call);
+            self.0.empty.send_replace(live.len());
+        }
+        fits
+    }
+
+    /// And is over.
+    fn finish(&self, number: u64, (record, cause, rang): (CallRecord, Cause, Duration)) {
+        self.0.parts.events.tell(SystemTime::now(), call_ended(&record));
+        (self.0.parts.recorder)(record, cause, rang);
+        let mut live = self.live();
+        live.remove(&number);
+        self.0.empty.send_replace(live.len());
     }
 
     /// What is live now, oldest first.
@@ -296,39 +308,13 @@ impl Exchange {
         self,
         service: &Arc<Service>,
         leg: Leg,
-        mut record: CallRecord,
+        record: CallRecord,
         view: watch::Sender<CallView>,
         start: Instant,
     ) -> (CallRecord, Cause, Duration) {
-        let mut answers = view.subscribe();
+        let answers = view.subscribe();
         let over = self.0.rooms.enter(service, leg, view);
-        let moment = async {
-            let _ = answers.wait_for(|view| view.answered).await;
-            (Instant::now(), SystemTime::now())
-        };
-        tokio::pin!(over, moment);
-        let mut answered = None;
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                at = &mut moment, if answered.is_none() => answered = Some(at),
-                outcome = &mut over => break outcome,
-            }
-        };
-        let mut rang = start.elapsed();
-        let Ok(outcome) = outcome else {
-            return ended(record, Cause::local(Reason::Congestion), rang);
-        };
-        match answered.filter(|_| outcome.answered_by.is_some()) {
-            Some((at, wall)) => {
-                record.answered = Some(rfc3339(wall));
-                record.talk_seconds = at.elapsed().as_secs_f64();
-                rang = at - start;
-            }
-            None => record.answered_by = None,
-        }
-        record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
-        ended(record, outcome.cause, rang)
+        attend(over, answers, record, start).await
     }
 
     /// The conferences that are in progress.
@@ -365,6 +351,43 @@ impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("calls", &self.live().len()).finish_non_exhaustive()
     }
+}
+
+/// Waits for the end of a call that a conference has; what is recorded of it. Its `answered_by` is who
+/// answers, if somebody does.
+async fn attend(
+    over: oneshot::Receiver<Outcome>,
+    mut answers: watch::Receiver<CallView>,
+    mut record: CallRecord,
+    start: Instant,
+) -> (CallRecord, Cause, Duration) {
+    let moment = async {
+        let _ = answers.wait_for(|view| view.answered).await;
+        (Instant::now(), SystemTime::now())
+    };
+    tokio::pin!(over, moment);
+    let mut answered = None;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            at = &mut moment, if answered.is_none() => answered = Some(at),
+            outcome = &mut over => break outcome,
+        }
+    };
+    let mut rang = start.elapsed();
+    let Ok(outcome) = outcome else {
+        return ended(record, Cause::local(Reason::Congestion), rang);
+    };
+    match answered.filter(|_| outcome.answered_by.is_some()) {
+        Some((at, wall)) => {
+            record.answered = Some(rfc3339(wall));
+            record.talk_seconds = at.elapsed().as_secs_f64();
+            rang = at - start;
+        }
+        None => record.answered_by = None,
+    }
+    record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
+    ended(record, outcome.cause, rang)
 }
 
 fn ended(mut record: CallRecord, cause: Cause, rang: Duration) -> (CallRecord, Cause, Duration) {

@@ -4,10 +4,12 @@ mod accord;
 mod call;
 #[cfg(test)]
 pub(crate) mod cardboard;
+pub mod dialling;
 mod engaged;
 mod exchange;
 pub mod fonts;
 mod graph;
+mod hunt;
 pub mod layout;
 pub mod offer;
 pub mod order;
@@ -19,5 +21,6 @@ pub mod scene;
 pub mod service;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
+pub use dialling::{DialRefused, Dialling};
 pub use exchange::{Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving};
 pub use graph::Graph;

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use self::attendee::{Attendee, Numbers, Stage};
 use self::reception::Step;
 use self::studio::Studio;
+use super::dialling::LONGEST_KEYS;
 use super::layout::Layout;
 use super::offer::offer_for;
 use super::order::Order;
@@ -43,7 +44,7 @@ mod studio;
 mod tests;
 
 pub use rooms::{Rooms, RoomsParts};
-pub use seam::{At, Command, Joined, PartyView, RoomView, Said};
+pub use seam::{At, Command, Invited, Joined, PartyView, RoomView, Said};
 
 /// After a goodbye the call stays so much longer, so that its end is heard.
 const AFTER_GOODBYE: Duration = Duration::from_millis(300);
@@ -63,6 +64,13 @@ const EVENTS: usize = 256;
 const SAID: usize = 256;
 /// Numbers of those who have no leg have this bit; no leg's number has.
 const CONTROL: u64 = 1 << 62;
+
+/// Keys to a leg go out one by one: the receiver must see where each ends (a tone is 160 ms long).
+const KEY_EVERY: Duration = Duration::from_millis(300);
+/// How long a comma among keys waits.
+const COMMA: Duration = Duration::from_secs(2);
+/// Keys that wait for one leg. Overflow: those that do not fit are left out.
+const KEYS: usize = 2 * LONGEST_KEYS;
 
 /// A room in progress.
 struct Room {
@@ -145,6 +153,7 @@ impl Room {
                     .collect();
                 self.studio.disengage(&gone);
                 attendee.streams = streams;
+                attendee.answered = true;
                 self.studio.engage(attendee);
                 if matches!(attendee.stage, Stage::Arriving) {
                     self.knock(id, now);
@@ -173,6 +182,15 @@ impl Room {
     }
 
     fn ended(&mut self, id: PartyId, now: Instant, cause: Cause) {
+        if let Some(attendee) = self.attendees.get_mut(&id)
+            && attendee.invited.is_some()
+            && !attendee.answered
+        {
+            // He stays in the roster for a moment, with the reason.
+            attendee.not_reached(now, cause);
+            self.changed = true;
+            return;
+        }
         if let Some(mut attendee) = self.attendees.remove(&id) {
             attendee.end(cause);
             self.studio.release(&attendee);
@@ -195,7 +213,13 @@ impl Room {
                 Change::Came(id) | Change::LetIn(id) | Change::Party(id) => self.place(id, now),
                 Change::Out(id, exit) => self.sent_away(id, now, exit),
                 Change::Conference => {}
-                Change::Over(end) => tracing::info!(service = self.service.name, ?end, "conference over"),
+                Change::Over(end) => {
+                    tracing::info!(service = self.service.name, ?end, "conference over");
+                    // Nobody is called into a conference that is over.
+                    let rings = |it: &&mut Attendee| it.rings_until().is_some();
+                    let over = Cause::local(Reason::Cancelled);
+                    self.attendees.values_mut().filter(rings).for_each(|it| it.hang_up(over));
+                }
             }
             self.changed = true;
         }
@@ -262,6 +286,7 @@ impl Room {
         for attendee in self.attendees.values() {
             attendee.leaving.iter().for_each(|(at, _)| sooner(*at));
             attendee.saying.iter().for_each(|(_, at)| sooner(*at));
+            attendee.next_key().into_iter().chain(attendee.rings_until()).for_each(&mut sooner);
             match &attendee.stage {
                 Stage::AtTheDoor(reception) => sooner(reception.next_timeout()),
                 Stage::Waiting => sooner(self.remind_at),
@@ -283,6 +308,10 @@ impl Room {
                 if now >= reception.next_timeout() { reception.timeout(now, door) } else { Step::Wait }
             });
             let Some(attendee) = self.attendees.get_mut(&id) else { continue };
+            attendee.send_keys(now);
+            if attendee.rings_until().is_some_and(|until| now >= until) {
+                attendee.hang_up(Cause::local(Reason::NoAnswer));
+            }
             if attendee.saying.is_some_and(|(_, until)| now >= until) {
                 attendee.saying = None;
                 self.changed = true;
@@ -296,7 +325,7 @@ impl Room {
                 attendee.leaving = None;
                 attendee.hang_up(cause);
                 // Who has no leg does not tell of his end.
-                if attendee.is_control_only() {
+                if attendee.has_no_leg() {
                     self.attendees.remove(&id);
                     self.changed = true;
                 }

@@ -263,6 +263,8 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
         from.choices("incoming").unwrap_or_else(|| Protocol::WORDS.iter().map(|it| it.1).collect());
     // Deny is the default: a call that costs money needs a caller who proved who he is.
     let only_if_registered = from.flag("only_if_registered").unwrap_or(true);
+    // Nor does a rule that is there for callers let out whoever is a host in an open room.
+    let conferences = from.flag("conferences").unwrap_or(false);
     let outgoing = from.choice("outgoing").unwrap_or(Protocol::Sip);
     // proxy = "host", or a table with more.
     let proxy = if from.is_string("proxy") {
@@ -307,6 +309,7 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
         from,
         incoming,
         only_if_registered,
+        conferences,
         outgoing,
         proxy,
     })
@@ -444,6 +447,7 @@ mod tests {
         let rules: Vec<_> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(rules, ["partner", "germany"], "by priority");
         assert!(config.rules[1].only_if_registered, "deny is the default");
+        assert!(!config.rules[1].conferences, "and so it is for conferences");
         assert_eq!(config.rules[0].proxy.as_ref().unwrap().host.to_string(), "192.0.2.9:5070");
         let proxy = config.rules[1].proxy.as_ref().unwrap();
         assert_eq!(proxy.host.to_string(), "trunk.example.net:5061");

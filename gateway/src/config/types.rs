@@ -632,6 +632,10 @@ pub struct Rule {
     pub incoming: Vec<Protocol>,
     /// Only for callers that are registered devices and have authenticated.
     pub only_if_registered: bool,
+    /// Also for calls that conferences make: those that a host adds and those that are dialled when a
+    /// conference begins. `from` is an alias of the conference then; `incoming` and
+    /// `only_if_registered` say nothing of them. A room without a PIN makes everybody a host.
+    pub conferences: bool,
     /// The protocol that the call goes out by.
     pub outgoing: Protocol,
     /// Where it goes. `None`: to the host in the alias.

@@ -26,6 +26,9 @@ pub struct Request<'a> {
     pub device: Option<&'a Alias>,
     /// What the call came by.
     pub protocol: Protocol,
+    /// A conference calls, because a host of it wants so or its service says so: `caller` is its
+    /// alias. Only rules that are there for conferences let it out.
+    pub conference: bool,
 }
 
 /// Where a call goes.
@@ -208,7 +211,7 @@ impl Routing {
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
         // Before anything is looked up: whoever may not call is not told by the answer who is here.
-        if request.device.is_none() && self.strangers == Strangers::Refused {
+        if !request.conference && request.device.is_none() && self.strangers == Strangers::Refused {
             why.push("the caller has not authenticated, and sip.strangers = \"refused\"".into());
             return Err(Refused::Unauthenticated);
         }
@@ -249,6 +252,10 @@ impl Routing {
         directory: &impl Directory,
         why: &mut Vec<String>,
     ) -> Result<(), Refused> {
+        if request.conference {
+            why.push(format!("the conference {} calls", request.caller));
+            return Ok(());
+        }
         if let Some(device) = request.device {
             why.push(format!("the caller authenticated as device {device}"));
             return Ok(());
@@ -308,7 +315,10 @@ impl Routing {
         if !rule.enable {
             return pass("it is disabled");
         }
-        if !rule.incoming.contains(&request.protocol) {
+        if request.conference && !rule.conferences {
+            return pass("not for calls of conferences: conferences = true makes it so");
+        }
+        if !request.conference && !rule.incoming.contains(&request.protocol) {
             return pass(&format!("not for calls by {}", request.protocol));
         }
         let full = Alias::with_host(request.called).unwrap_or_else(|_| called.clone());
@@ -323,7 +333,7 @@ impl Routing {
                 return pass(&format!("the caller {caller} does not match {from}"));
             }
         }
-        if rule.only_if_registered {
+        if rule.only_if_registered && !request.conference {
             match request.device {
                 // Matching goes on after authentication: a later rule might mean somebody else.
                 None => {

@@ -62,7 +62,8 @@ fn directory() -> Fixed {
 fn decide(config: &str, called: &str, caller: &str, device: Option<&str>) -> Decision {
     let routing = Routing::new(&Config::from_toml(config, "x.toml").unwrap());
     let device = device.map(alias);
-    let request = Request { called, caller, device: device.as_ref(), protocol: Protocol::Sip };
+    let request =
+        Request { called, caller, device: device.as_ref(), protocol: Protocol::Sip, conference: false };
     routing.route(&request, &directory())
 }
 
@@ -267,4 +268,24 @@ fn who_may_not_call_learns_of_no_service() {
     }
     // Who says that he is a device proves it, whatever he calls.
     assert_eq!(decide(RULES, "meet.alice", "alice", None).outcome, Err(Refused::Unauthenticated));
+}
+
+#[test]
+fn conferences_call_devices_and_out_by_rules_that_are_there_for_them() {
+    let rules = RULES.replace(
+        "match = '[^@]+@partner\\.example'",
+        "match = '[^@]+@partner\\.example'\n    from = 'board.*'\n    conferences = true",
+    );
+    let config = rules.replace("domains =", "strangers = \"refused\"\n    domains =");
+    let routing = Routing::new(&Config::from_toml(&config, "x.toml").unwrap());
+    let decide = |called: &str, caller: &str| {
+        let request = Request { called, caller, device: None, protocol: Protocol::Sip, conference: true };
+        routing.route(&request, &directory())
+    };
+    assert_eq!(decide("bob", "meet.alice").outcome, Ok(Target::Device(alias("bob"))));
+    assert!(matches!(decide("joe@partner.example", "board").outcome, Ok(Target::External { .. })));
+    assert_eq!(decide("joe@partner.example", "meet.alice").outcome, Err(Refused::Denied));
+    let other = decide("joe@192.0.2.7", "board");
+    assert_eq!(other.outcome, Err(Refused::NotFound), "a rule for callers is none for conferences");
+    assert!(other.why.iter().any(|it| it.contains("conferences = true makes it so")), "{:?}", other.why);
 }

@@ -4,7 +4,7 @@
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_gateway::conference::policy::{
-    Actor, Deed, Denied, End, Entry, Exit, Muted, PartyId, Place, Role, Rules,
+    Actor, Deed, Denied, End, Entry, Exit, Keeps, Muted, PartyId, Place, Role, Rules,
 };
 
 /// What happened, once it was allowed.
@@ -37,7 +37,7 @@ pub struct Guest {
     pub role: Role,
     pub place: Place,
     pub invited: bool,
-    pub keeps: bool,
+    pub keeps: Keeps,
     pub muted: Muted,
     pub hand: Option<Instant>,
     pub spotlight: Option<Instant>,
@@ -255,7 +255,11 @@ impl Model {
         if here.is_empty() {
             (anybody_was_in || present.is_empty()).then_some(End::Empty)
         } else {
-            here.iter().all(|id| !self.entry(*id).keeps).then_some(End::NobodyKeeps)
+            // One who stays in company has company when another of his kind is there as well.
+            let kinds: Vec<Keeps> = here.iter().map(|id| self.entry(*id).keeps).collect();
+            let company = kinds.iter().filter(|it| **it == Keeps::InCompany).count() >= 2;
+            let goes_on = kinds.contains(&Keeps::Always) || company;
+            (!goes_on).then_some(End::NobodyKeeps)
         }
     }
 
@@ -283,7 +287,7 @@ impl Model {
 
     /// When the last one has been alone for too long; who keeps no conference alive is nobody.
     fn last_one_ends(&self) -> Option<Instant> {
-        let keeps = |id: &PartyId| self.entry(*id).keeps;
+        let keeps = |id: &PartyId| self.entry(*id).keeps != Keeps::Never;
         if self.rules.last_one.is_zero() || self.here().into_iter().filter(keeps).count() != 1 {
             return None;
         }
@@ -324,7 +328,7 @@ impl Model {
             Came(it, entry) if it == id => Some(entry),
             _ => None,
         };
-        self.last(said).unwrap_or(Entry { role: Role::Guest, invited: false, keeps: false })
+        self.last(said).unwrap_or(Entry { role: Role::Guest, invited: false, keeps: Keeps::Never })
     }
 
     fn role(&self, id: PartyId) -> Role {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 use crosspoint_gateway::conference::policy::{
-    Actor, Change, Deed, Denied, End, Entry, Exit, Party, PartyId, Place, Policy, Role, Rules,
+    Actor, Change, Deed, Denied, End, Entry, Exit, Keeps, Party, PartyId, Place, Policy, Role, Rules,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -101,7 +101,12 @@ impl Trace {
 
     fn enter(&mut self) -> Step {
         let tells_hosts = self.conference.rules.tells_hosts;
-        let (invited, keeps) = (self.chance(4), !self.chance(6));
+        let invited = self.chance(4);
+        let keeps = match (self.chance(6), self.chance(3)) {
+            (true, _) => Keeps::Never,
+            (false, true) => Keeps::InCompany,
+            (false, false) => Keeps::Always,
+        };
         // S18: who is not invited is a host where the door tells none.
         let guest = (tells_hosts || invited) && self.chance(2);
         let role = if guest { Role::Guest } else { Role::Host };

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::entry::Holder;
 use super::roster::{conference as state, participant as object, seen_by};
 use super::{ClientApi, Session, done, refused};
+use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
 use crate::conference::policy::{Actor, Deed, Denied, PartyId, Role};
 use crate::conference::room::Command;
@@ -20,8 +21,6 @@ use crate::uuid::Uuid;
 
 /// Longest message, in bytes.
 const MESSAGE: usize = 64 * 1024;
-/// Keys that are sent at a time.
-const KEYS: usize = 64;
 
 pub(super) async fn status(State(api): State<ClientApi>) -> Response {
     if *api.0.parts.maintenance.borrow() {
@@ -109,7 +108,7 @@ fn say(api: &ClientApi, session: &Session, to: Option<PartyId>, body: &[u8]) -> 
         return refused(StatusCode::BAD_REQUEST, "The message is too long");
     }
     let say = Command::Say { from: session.party, to, kind, text: payload };
-    done(api.0.parts.rooms.tell(&session.service.name, say))
+    done(api.rooms().tell(&session.service.name, say))
 }
 
 /// What [`conference`] serves: a command that is not here is none.
@@ -203,17 +202,14 @@ pub(super) async fn participant(
 
 /// S36: hosts send keys to somebody's leg.
 fn keys(api: &ClientApi, session: &Session, to: PartyId, asked: &Value) -> Response {
-    let digits = asked["digits"].as_str().unwrap_or_default();
-    let good = !digits.is_empty()
-        && digits.len() <= KEYS
-        && digits.bytes().all(|it| b"0123456789*#ABCD".contains(&it));
-    if !good {
+    let digits = asked["digits"].as_str().and_then(|digits| digits.parse::<Keys>().ok());
+    let Some(keys) = digits.filter(|keys| !keys.is_empty()) else {
         return refused(StatusCode::BAD_REQUEST, "digits must be some of 0 to 9, *, # and A to D");
-    }
+    };
     if !is_host(session) {
         return refused(StatusCode::FORBIDDEN, "Invalid role");
     }
-    done(api.0.parts.rooms.tell(&session.service.name, Command::Keys(to, digits.to_owned())))
+    done(api.rooms().tell(&session.service.name, Command::Keys(to, keys)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,7 +241,7 @@ pub(super) async fn transform_layout(
     let hosts = wanted(transforms.layout.or(transforms.host_layout), hosts);
     match (hosts, wanted(transforms.guest_layout, guests)) {
         (Ok(hosts), Ok(guests)) => {
-            done(api.0.parts.rooms.tell(&session.service.name, Command::Layout(hosts, guests)))
+            done(api.rooms().tell(&session.service.name, Command::Layout(hosts, guests)))
         }
         (Err(wrong), _) | (_, Err(wrong)) => refused(StatusCode::BAD_REQUEST, &wrong.to_string()),
     }
@@ -254,7 +250,7 @@ pub(super) async fn transform_layout(
 async fn act(api: &ClientApi, session: &Session, deed: Deed) -> Response {
     let (reply, told) = oneshot::channel();
     let act = Command::Act { actor: Actor::Party(session.party), deed, reply };
-    if !api.0.parts.rooms.tell(&session.service.name, act) {
+    if !api.rooms().tell(&session.service.name, act) {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     match told.await {
@@ -265,7 +261,7 @@ async fn act(api: &ClientApi, session: &Session, deed: Deed) -> Response {
     }
 }
 
-fn is_host(session: &Session) -> bool {
+pub(super) fn is_host(session: &Session) -> bool {
     let view = session.view.borrow();
     let own = view.parties.iter().find(|it| it.id == session.party).and_then(|it| it.party);
     own.is_some_and(|it| it.role == Role::Host)

@@ -135,7 +135,7 @@ pub(super) async fn request_token(
     let name = shown(wanted.display_name.as_str().unwrap_or_default());
     let (reply, told) = oneshot::channel();
     let join = Command::Join { name: name.clone(), role, source, reply };
-    if !api.0.parts.rooms.open_and_tell(&service, join) {
+    if !api.rooms().open_and_tell(&service, join) {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     match told.await {
@@ -149,7 +149,7 @@ pub(super) async fn request_token(
 fn attempt(api: &ClientApi, service: &Service, source: Option<SocketAddr>, result: Attempt) {
     let (service, source) = (service.name.clone(), source.map(|it| it.to_string()));
     let what = What::PinAttempt { service, source, protocol: "api", result };
-    api.0.parts.rooms.events().tell(SystemTime::now(), what);
+    api.rooms().events().tell(SystemTime::now(), what);
 }
 
 fn admitted(
@@ -233,7 +233,7 @@ pub(super) async fn release_token(
         here.then(|| sessions.close(api.now(), &token)).flatten()
     };
     if let Some(session) = session {
-        api.0.parts.rooms.tell(&session.service.name, Command::Leave(session.party));
+        api.rooms().tell(&session.service.name, Command::Leave(session.party));
     }
     // One that is dead already is released as well.
     done(true)

@@ -25,7 +25,7 @@ const NOBODY: [u16; 7] = [403; 7];
 
 /// Method and path with the command written out; the body; what each column is answered. `{uuid}` is
 /// another guest.
-const ROWS: [(&str, &str, [u16; 7]); 38] = [
+const ROWS: [(&str, &str, [u16; 7]); 39] = [
     ("GET /api/client/v2/status", "", ALL),
     // A PIN is wanted: no token takes its place.
     ("POST /request_token", "", NOBODY),
@@ -38,6 +38,7 @@ const ROWS: [(&str, &str, [u16; 7]); 38] = [
     ("GET /theme/", "", NO_CONTENT),
     ("GET /available_layouts", "", PARTIES),
     ("GET /layout_svgs", "", PARTIES),
+    ("POST /dial", r#"{"destination":"carol"}"#, HOSTS),
     ("POST /message", r#"{"type":"text/plain","payload":"hello"}"#, PARTIES),
     ("POST /transform_layout", r#"{"transforms":{"layout":"4:0"}}"#, HOSTS),
     ("POST /lock", "", HOSTS),

@@ -16,6 +16,7 @@ use crosspoint_codecs::clock::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+use crate::conference::Exchange;
 use crate::conference::policy::PartyId;
 use crate::conference::room::{Command, RoomView, Rooms, Said};
 use crate::conference::service::Service;
@@ -23,6 +24,7 @@ use crate::media::ClockFn;
 use crate::uuid::Uuid;
 
 mod commands;
+mod dial;
 mod entry;
 mod events;
 #[cfg(test)]
@@ -50,8 +52,8 @@ pub trait Services: Send + Sync {
 pub struct ClientApiParts {
     /// Finds services.
     pub services: Arc<dyn Services>,
-    /// What goes on.
-    pub rooms: Rooms,
+    /// What goes on, and what calls people.
+    pub exchange: Exchange,
     /// The gateway's clock.
     pub clock: ClockFn,
     /// S70: `None` when clients may use the API, else what they are told instead.
@@ -121,13 +123,17 @@ impl ClientApi {
         let gone = self.sessions().expire(self.now());
         for session in gone {
             tracing::info!(name = session.name, "Timer expired awaiting token refresh");
-            self.0.parts.rooms.tell(&session.service.name, Command::Leave(session.party));
+            self.rooms().tell(&session.service.name, Command::Leave(session.party));
         }
     }
 
     /// The gateway stops: every event stream says so and ends. The rooms are told by who stops them.
     pub fn end(&self) {
         self.0.ending.send_replace(true);
+    }
+
+    fn rooms(&self) -> &Rooms {
+        self.0.parts.exchange.rooms()
     }
 
     fn now(&self) -> Instant {

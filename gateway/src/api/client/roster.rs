@@ -5,9 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::cause::Reason;
 use crate::conference::policy::{PartyId, Place, Role};
 use crate::conference::room::{At, PartyView, RoomView};
 use crate::conference::service::{Kind, Service};
+use crate::leg::Party;
 use crosspoint_codecs::format::MediaKind;
 
 /// An event of the stream: its name and its data.
@@ -141,7 +143,7 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         "uuid": it.uuid.to_string(),
         "display_name": it.name,
         "overlay_text": it.name,
-        "uri": if who.address.is_empty() { String::new() } else { format!("{}:{}", who.protocol, who.address) },
+        "uri": uri(who),
         "local_alias": who.called,
         "vendor": "",
         "external_node_uuid": "",
@@ -176,7 +178,7 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         ("is_video_muted", false),
         ("is_video_silent", false),
         ("is_main_video_dropped_out", false),
-        ("is_streaming_conference", false),
+        ("is_streaming_conference", it.streams),
         ("is_external", false),
         ("is_conjoined", false),
         ("is_idp_authenticated", false),
@@ -186,11 +188,42 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         ("supports_direct_chat", it.control_only),
         ("can_receive_personal_mix", false),
     ];
+    if let Some(cause) = it.cause {
+        // The last that is told of somebody who was called in vain, before he goes (S79).
+        all["disconnect_reason"] = in_words(cause.reason).into();
+    }
     if let Some(members) = all.as_object_mut() {
         members.extend(words.map(|(name, is)| (name.to_owned(), yes(is).into())));
         members.extend(flags.map(|(name, is)| (name.to_owned(), is.into())));
     }
     all
+}
+
+/// A URI of somebody's address, which may be one already: of those whom we have called.
+fn uri(who: &Party) -> String {
+    let scheme = format!("{}:", who.protocol);
+    let is_uri = who.address.starts_with(&scheme) || who.address.starts_with("sips:");
+    if who.address.is_empty() || is_uri { who.address.clone() } else { scheme + &who.address }
+}
+
+/// Why somebody was not reached, for people.
+pub(super) const fn in_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Busy => "The called party is busy",
+        Reason::NoAnswer => "Nobody answered",
+        Reason::Rejected => "Call rejected",
+        Reason::Cancelled | Reason::AnsweredElsewhere | Reason::Hangup => "The call was taken back",
+        Reason::NotFound => "Nobody has that address",
+        Reason::Unavailable => "The called party is not there",
+        Reason::Forbidden => "The other side does not allow the call",
+        Reason::NotAcceptable => "There is no codec or encryption in common",
+        Reason::Unreachable | Reason::MediaTimeout | Reason::ProtocolError => {
+            "The called party cannot be reached"
+        }
+        Reason::Congestion => "Out of resource",
+        Reason::Shutdown => "The gateway stops",
+        Reason::Internal => "Gateway dial out failed",
+    }
 }
 
 /// What somebody takes part in, in the word of the API.

@@ -4,7 +4,7 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
-use super::{ClientApi, commands, entry, events};
+use super::{ClientApi, commands, dial, entry, events};
 
 /// One route.
 pub(super) struct Route {
@@ -35,7 +35,7 @@ pub(super) const CONFERENCES: &str = "/api/client/v2/conferences/{alias}";
 pub(super) const NODE: [Route; 1] = [read("/api/client/v2/status", || get(commands::status))];
 
 /// Below [`CONFERENCES`].
-pub(super) const CONFERENCE: [Route; 17] = [
+pub(super) const CONFERENCE: [Route; 18] = [
     ask("/request_token", || post(entry::request_token)),
     ask("/refresh_token", || post(entry::refresh_token)),
     ask("/release_token", || post(entry::release_token)),
@@ -45,6 +45,7 @@ pub(super) const CONFERENCE: [Route; 17] = [
     read("/theme/", || get(commands::theme)),
     read("/available_layouts", || get(commands::available_layouts)),
     read("/layout_svgs", || get(commands::layout_svgs)),
+    ask("/dial", || post(dial::dial)),
     ask("/message", || post(commands::message)),
     ask("/transform_layout", || post(commands::transform_layout)),
     ask("/{command}", || post(commands::conference)),

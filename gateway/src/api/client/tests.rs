@@ -10,10 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::alias::{Alias, Domains};
-use crate::conference::cardboard::NoCodecs;
+use crate::cause::{Cause, Reason};
+use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
 use crate::conference::policy::{Door, Pin};
-use crate::conference::room::RoomsParts;
+use crate::conference::{CallRules, Directory, ExchangeParts, Resolution, Resolving};
+use crate::config::Ringback;
+use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Origin, Party, Protocol};
 use crate::media::{Engine, EngineConfig};
+use crate::records::CallRecord;
+use crosspoint_codecs::format::{Capabilities, Direction};
+use tokio::sync::mpsc;
 
 /// Alice's room, and Bob's beside it, which is open.
 struct Two([Arc<Service>; 2]);
@@ -31,8 +37,51 @@ pub(super) struct Server {
     /// Seconds that the clock is ahead.
     pub(super) ahead: Arc<AtomicU64>,
     maintenance: watch::Sender<bool>,
+    /// Who is called.
+    town: Arc<Town>,
+    /// Records of calls that are over.
+    records: mpsc::UnboundedReceiver<CallRecord>,
     _engine: Engine,
-    _stop: watch::Sender<Option<crate::cause::Reason>>,
+}
+
+/// Everybody can be called whose name begins so: out by the rule "town".
+#[derive(Default)]
+struct Town(Mutex<Vec<(Address, Caller, Far)>>);
+
+impl Directory for Town {
+    fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
+        unreachable!("nobody calls")
+    }
+
+    fn dial_out<'a>(&'a self, _: &'a str, destination: &'a str) -> Resolving<'a> {
+        let refuse = |reason| Resolution::Refuse { reason, why: "no rule".into() };
+        let resolution = match destination {
+            "nobody" => refuse(Reason::NotFound),
+            "away" => refuse(Reason::Unavailable),
+            number if number.starts_with('+') => refuse(Reason::Forbidden),
+            name => {
+                let uri = format!("sip:{name}@town.example");
+                let target = Address { uri, flow: None, device: None, translated: false, proxy: None };
+                Resolution::Dial { targets: vec![target], rule: Some("town".into()), why: String::new() }
+            }
+        };
+        Box::pin(std::future::ready(resolution))
+    }
+}
+
+impl Protocol for Town {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["sip", "sips"]
+    }
+
+    fn dial(&self, to: &Address, from: &Caller, _: Capabilities, _: Option<usize>) -> Result<Leg, Cause> {
+        let mut all = self.0.lock().unwrap();
+        let number = u64::try_from(all.len()).unwrap() + 1;
+        let (mut leg, far) = leg(number);
+        (leg.party.origin, leg.party.address) = (Origin::Outgoing, to.uri.clone());
+        all.push((to.clone(), from.clone(), far));
+        Ok(leg)
+    }
 }
 
 pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
@@ -40,7 +89,6 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let mut service = room("Alice's room", "meet.alice");
     service.door = door;
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
-    let (stop, stopped) = watch::channel(None);
     let (maintenance, maintained) = watch::channel(false);
     let begun = std::time::Instant::now();
     let ahead = Arc::new(AtomicU64::new(0));
@@ -49,12 +97,21 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         let time = begun.elapsed() + Duration::from_secs(late.load(Ordering::Relaxed));
         Instant::from_nanos(u64::try_from(time.as_nanos()).unwrap())
     };
+    let town = Arc::new(Town::default());
+    let (recorder, records) = mpsc::unbounded_channel();
+    let exchange = Exchange::new(ExchangeParts {
+        directory: town.clone(),
+        protocols: vec![town.clone()],
+        engines: vec![handle],
+        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
+        calls: 100,
+        recorder: Arc::new(move |record, _, _| drop(recorder.send(record))),
+        events: Default::default(),
+        fonts: None,
+    });
     let api = ClientApi::new(ClientApiParts {
         services: Arc::new(Two([Arc::new(service), Arc::new(room("Bob's room", "meet.bob"))])),
-        rooms: Rooms::new(
-            RoomsParts { engines: vec![handle], fonts: None, events: Default::default() },
-            stopped,
-        ),
+        exchange,
         clock: Arc::new(clock),
         disabled: disabled.map(Into::into),
         maintenance: maintained,
@@ -64,7 +121,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let at = listener.local_addr().unwrap();
     let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server { api, at, ahead, maintenance, _engine: engine, _stop: stop }
+    Server { api, at, ahead, maintenance, town, records, _engine: engine }
 }
 
 pub(super) fn pins(host: &str, guest: Option<&str>) -> Door {
@@ -175,7 +232,7 @@ async fn prompts_refusals_and_tokens_are_as_clients_expect_them() {
         (404, json!({ "status": "failed", "result": "Neither conference nor gateway found" }))
     );
     // S77: who tried is told of, and not what.
-    let told = server.api.0.parts.rooms.events().after(0, 10).events;
+    let told = server.api.rooms().events().after(0, 10).events;
     let told = serde_json::to_value(&told[0]).unwrap();
     assert_eq!((&told["event"], &told["result"]), (&json!("pin_attempt"), &json!("wrong")));
     assert!(told["source"].as_str().unwrap().starts_with("127.0.0.1:") && told["protocol"] == "api");
@@ -303,4 +360,121 @@ async fn media_is_refused_in_words_and_layouts_by_name() {
     assert_eq!(server.get(&alice, "theme/").await.0, 204);
     assert_eq!(server.post(&alice, "nonsense", "").await.0, 404);
     server.api.expire();
+}
+
+impl Server {
+    async fn dial(&self, token: &str, body: Value) -> (u16, Value) {
+        self.post(token, "dial", &body.to_string()).await
+    }
+
+    /// The telephone that was dialled last.
+    fn last(&self) -> (Address, Caller, Far) {
+        self.town.0.lock().unwrap().pop().expect("somebody was dialled")
+    }
+}
+
+#[tokio::test]
+async fn s33_a_host_calls_somebody_in_and_sees_how_it_goes() {
+    let server = server(pins("1234", None), None).await;
+    let (alice, _) = server.join("Alice", "1234").await;
+    let (bob, _) = server.join("Bob", "none").await;
+    let mut events = server.events(&alice).await;
+    events.until("stage").await;
+    assert_eq!(server.dial(&bob, json!({ "destination": "carol" })).await, (403, json!("Invalid role")));
+    let wanted = json!({
+        "destination": "carol", "protocol": "sip", "role": "GUEST", "dtmf_sequence": "12#",
+        "remote_display_name": "Carol's telephone", "source_display_name": "The room",
+    });
+    let (code, uuids) = server.dial(&alice, wanted).await;
+    assert_eq!((code, uuids.as_array().map(Vec::len)), (200, Some(1)), "{uuids}");
+    let created = events.until("participant_create").await;
+    for (member, is) in [
+        ("uuid", uuids[0].clone()),
+        ("service_type", json!("connecting")),
+        ("call_direction", json!("out")),
+        ("role", json!("guest")),
+        ("protocol", json!("sip")),
+        ("display_name", json!("Carol's telephone")),
+        ("uri", json!("sip:carol@town.example")),
+        ("local_alias", json!("meet.alice")),
+    ] {
+        assert_eq!(created[member], is, "{member}");
+    }
+    let (to, from, mut far) = server.last();
+    assert_eq!(to.uri, "sip:carol@town.example");
+    assert_eq!((from.address.as_str(), from.name.as_str()), ("meet.alice", "The room"));
+    far.tells(LegEvent::Ringing).await;
+    far.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    let updated = events.until("participant_update").await;
+    assert_eq!((&updated["uuid"], &updated["service_type"]), (&uuids[0], &json!("conference")));
+    for key in ['1', '2', '#'] {
+        assert!(matches!(far.told().await, LegCommand::SendDtmf(it) if it == key));
+    }
+    let disconnect = format!("participants/{}/disconnect", uuids[0].as_str().unwrap());
+    assert_eq!(server.post(&alice, &disconnect, "").await, (200, json!(true)));
+    let cause = far_cause(&mut far.commands).await;
+    far.ends(cause).await;
+    assert_eq!(events.until("participant_delete").await["uuid"], uuids[0]);
+}
+
+async fn far_cause(commands: &mut mpsc::Receiver<LegCommand>) -> Cause {
+    loop {
+        if let LegCommand::Hangup(cause) = commands.recv().await.expect("a hang-up") {
+            return cause;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s79_why_somebody_was_not_reached_is_in_the_roster_and_in_the_record() {
+    let mut server = server(Door::OPEN, None).await;
+    let (alice, _) = server.join("Alice", "").await;
+    let mut events = server.events(&alice).await;
+    events.until("stage").await;
+    for (cause, words, word) in [
+        (Cause::remote(Reason::Busy), "The called party is busy", "busy"),
+        (Cause::remote(Reason::Rejected), "Call rejected", "rejected"),
+        (Cause::remote(Reason::NoAnswer), "Nobody answered", "no-answer"),
+        (Cause::local(Reason::Unreachable), "The called party cannot be reached", "unreachable"),
+    ] {
+        let (code, uuids) = server.dial(&alice, json!({ "destination": "carol" })).await;
+        assert_eq!(code, 200);
+        let (_, _, far) = server.last();
+        assert_eq!(events.until("participant_create").await["uuid"], uuids[0]);
+        far.ends(cause).await;
+        let last = events.until("participant_update").await;
+        assert_eq!((&last["uuid"], &last["disconnect_reason"]), (&uuids[0], &json!(words)));
+        assert_eq!(last["service_type"], "connecting");
+        assert_eq!(events.until("participant_delete").await["uuid"], uuids[0]);
+        let record = server.records.recv().await.unwrap();
+        assert_eq!((record.reason.as_str(), record.rule.as_deref()), (word, Some("town")));
+        assert_eq!((record.caller.as_str(), record.called.as_str()), ("meet.alice", "carol"));
+        assert_eq!((record.answered_by, record.answered), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_dialled_is_refused_in_words_and_nothing_rings() {
+    let mut server = server(Door::OPEN, None).await;
+    let (alice, _) = server.join("Alice", "").await;
+    for (body, code, words) in [
+        (json!({ "destination": "+4930123456" }), 403, "destination: no rule lets conferences call there"),
+        (json!({ "destination": "nobody" }), 403, "destination: nobody has this alias"),
+        (json!({ "destination": "away" }), 403, "destination: the device is not registered"),
+        (json!({ "destination": "carol", "protocol": "h323" }), 403, "protocol: h323 cannot be dialled yet"),
+        (json!({ "destination": "rtmp://carol/live/1", "protocol": "auto" }), 403, "protocol: rtmp cannot"),
+        (json!({ "destination": "carol", "protocol": "teams" }), 400, "protocol: there are"),
+        (json!({ "protocol": "sip" }), 400, "destination:"),
+    ] {
+        let (got, why) = server.dial(&alice, body.clone()).await;
+        let why = why.as_str().unwrap_or_default();
+        assert!(got == code && why.starts_with(words), "{body}: {got} {why}");
+    }
+    assert!(server.town.0.lock().unwrap().is_empty());
+    assert_eq!(server.records.recv().await.unwrap().reason, "forbidden", "who tried it is on record");
+    // Lync is dialled as SIP, and the answer says so.
+    let body = json!({ "destination": "carol", "protocol": "mssip" }).to_string();
+    let (code, answer) =
+        server.ask("POST", &format!("{ROOM}/dial"), &format!("token: {alice}\r\n"), &body).await;
+    assert_eq!((code, &answer["note"]), (200, &json!("mssip is dialled as SIP")));
 }

@@ -17,6 +17,11 @@ impl Directory for Bob {
         let dial = Resolution::Dial { targets: vec![target], rule: None, why: String::new() };
         Box::pin(std::future::ready(dial))
     }
+
+    fn dial_out<'a>(&'a self, _: &'a str, _: &'a str) -> Resolving<'a> {
+        let refuse = Resolution::Refuse { reason: Reason::Forbidden, why: String::new() };
+        Box::pin(std::future::ready(refuse))
+    }
 }
 
 impl Protocol for Bob {

@@ -62,8 +62,21 @@ pub struct Entry {
     pub role: Role,
     /// Was called by us: dialled when the conference began, or invited by a host.
     pub invited: bool,
-    /// The conference goes on while he is there. Recorders and streams do not keep one alive.
-    pub keeps: bool,
+    /// Whether the conference goes on while he is there.
+    pub keeps: Keeps,
+}
+
+/// Whether a conference goes on for somebody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Keeps {
+    /// As long as he likes.
+    #[default]
+    Always,
+    /// While there are two of his kind, or somebody of the kind above: two telephones that were
+    /// called go on talking, one alone is hung up.
+    InCompany,
+    /// Not for him: recorders and streams.
+    Never,
 }
 
 /// Where somebody is.
@@ -103,7 +116,7 @@ pub struct Party {
     /// See [`Entry`].
     pub invited: bool,
     /// See [`Entry`].
-    pub keeps: bool,
+    pub keeps: Keeps,
     /// Whether he is heard.
     pub muted: Muted,
     /// His hand is up since then.
@@ -345,8 +358,10 @@ impl Policy {
             self.let_in(now, id);
         }
         let hosts = self.hosts();
-        let present = self.parties.iter().filter(|party| party.place == Place::In);
-        let (here, keep) = present.fold((0, 0), |(all, keep), it| (all + 1, keep + usize::from(it.keeps)));
+        let present = || self.parties.iter().filter(|party| party.place == Place::In);
+        let kind = |keeps| present().filter(|party| party.keeps == keeps).count();
+        let (here, always, company) = (present().count(), kind(Keeps::Always), kind(Keeps::InCompany));
+        let keep = always + if company > 1 { company } else { 0 };
         self.begun |= here > 0;
         match (here, keep) {
             (0, _) if self.begun || self.parties.is_empty() => return self.finish(End::Empty),
@@ -356,7 +371,7 @@ impl Policy {
         self.hosted |= hosts > 0;
         let alone = self.rules.tells_hosts && self.hosted && hosts == 0 && here > 0;
         self.hostless = alone.then(|| self.hostless.unwrap_or(now));
-        let lonely = keep == 1 && !self.rules.last_one.is_zero();
+        let lonely = always + company == 1 && !self.rules.last_one.is_zero();
         self.lonely = lonely.then(|| self.lonely.unwrap_or(now));
     }
 

@@ -11,8 +11,8 @@ fn at(seconds: u64) -> Instant {
     Instant::from_millis(1_000_000 + 1_000 * seconds)
 }
 
-const HOST: Entry = Entry { role: Role::Host, invited: false, keeps: true };
-const GUEST: Entry = Entry { role: Role::Guest, invited: false, keeps: true };
+const HOST: Entry = Entry { role: Role::Host, invited: false, keeps: Keeps::Always };
+const GUEST: Entry = Entry { role: Role::Guest, invited: false, keeps: Keeps::Always };
 
 const fn invited(entry: Entry) -> Entry {
     Entry { invited: true, ..entry }
@@ -253,9 +253,28 @@ fn the_last_one_and_recorders_keep_no_conference_alive() {
 
     let mut policy = room(false);
     come(&mut policy, 1, HOST);
-    come(&mut policy, 2, Entry { keeps: false, ..GUEST });
+    come(&mut policy, 2, Entry { keeps: Keeps::Never, ..GUEST });
     policy.leave(at(1), id(1));
     assert_eq!(exits(&mut policy), [(1, Exit::Left), (2, Exit::Over(End::NobodyKeeps))]);
+}
+
+#[test]
+fn those_who_stay_in_company_go_on_in_twos_and_not_alone() {
+    let mut policy = room(false);
+    come(&mut policy, 1, HOST);
+    for called in 2..=3 {
+        come(&mut policy, called, Entry { keeps: Keeps::InCompany, invited: true, ..HOST });
+    }
+    policy.leave(at(1), id(1));
+    assert!(!policy.is_over(), "two telephones talk on");
+    policy.leave(at(2), id(3));
+    assert_eq!(exits(&mut policy)[2..], [(2, Exit::Over(End::NobodyKeeps))]);
+
+    // Beside a person each counts, for the last one's time as well.
+    let mut policy = Policy::new(Rules { last_one: Duration::from_secs(300), ..Rules::default() });
+    come(&mut policy, 1, HOST);
+    come(&mut policy, 2, Entry { keeps: Keeps::InCompany, invited: true, ..HOST });
+    assert_eq!(policy.next_timeout(), None);
 }
 
 #[test]
@@ -314,7 +333,7 @@ fn guests_whom_no_host_has_left_yet_are_not_counted_out() {
 fn the_last_one_is_the_last_one_beside_a_recorder_too() {
     let mut policy = Policy::new(Rules { last_one: Duration::from_secs(300), ..Rules::default() });
     come(&mut policy, 1, HOST);
-    come(&mut policy, 2, Entry { keeps: false, ..GUEST });
+    come(&mut policy, 2, Entry { keeps: Keeps::Never, ..GUEST });
     assert_eq!(policy.next_timeout(), Some(at(300)));
     policy.timeout(at(300));
     let over = Exit::Over(End::LastOne);

@@ -1,5 +1,6 @@
 //! One party of a room: its leg, where it is, and what it is told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,8 @@ use super::keypad::Keypad;
 use super::reception::Reception;
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, LegView, Outcome, StreamView};
-use crate::conference::policy::{Exit, PartyId, Role};
+use crate::conference::dialling::Keys;
+use crate::conference::policy::{Exit, Keeps, PartyId, Role};
 use crate::conference::prompts::Prompt;
 use crate::leg::{LegCommand, LegId, LegStream, Party};
 use crate::media::port::StreamId;
@@ -32,7 +34,12 @@ pub(super) struct Attendee {
     commands: Option<mpsc::Sender<LegCommand>>,
     pub(super) streams: Vec<LegStream>,
     pub(super) stage: Stage,
+    /// His leg has been answered, or was the one who called.
+    pub(super) answered: bool,
     pub(super) keypad: Keypad,
+    /// What is still to be sent to him, and when the next of it.
+    keys: VecDeque<char>,
+    key_at: Instant,
     /// What he hears in place of the mix, until then.
     pub(super) saying: Option<(Prompt, Instant)>,
     /// Another one each time, so that the same prompt is heard again.
@@ -41,6 +48,8 @@ pub(super) struct Attendee {
     pub(super) leaving: Option<(Instant, Cause)>,
     pub(super) exit: Option<Exit>,
     pub(super) hung_up: Option<Cause>,
+    /// How his leg has ended; he is there for a moment yet.
+    pub(super) ended: Option<Cause>,
     /// For who watches the leg's call.
     view: Option<watch::Sender<CallView>>,
     done: Option<oneshot::Sender<Outcome>>,
@@ -50,7 +59,10 @@ pub(super) struct Attendee {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Invitation {
     pub(super) role: Role,
-    pub(super) keeps: bool,
+    pub(super) keeps: Keeps,
+    pub(super) streams: bool,
+    /// It rings until then at most.
+    pub(super) until: Instant,
 }
 
 /// Where somebody is.
@@ -81,12 +93,16 @@ impl Attendee {
             commands: None,
             streams: Vec::new(),
             stage: Stage::Arriving,
+            answered: false,
             keypad: Keypad::default(),
+            keys: VecDeque::new(),
+            key_at: Instant::ZERO,
             saying: None,
             turn: 0,
             leaving: None,
             exit: None,
             hung_up: None,
+            ended: None,
             view: None,
             done: None,
         }
@@ -107,6 +123,54 @@ impl Attendee {
     /// He is there by the client API alone (S6): no tile, no port.
     pub(super) const fn is_control_only(&self) -> bool {
         self.commands.is_none()
+    }
+
+    /// No leg of his will tell of its end: he has none, or it has done so.
+    pub(super) const fn has_no_leg(&self) -> bool {
+        self.is_control_only() || self.ended.is_some()
+    }
+
+    /// Until when his telephone may ring, while it does.
+    pub(super) fn rings_until(&self) -> Option<Instant> {
+        let rings = !self.answered && self.hung_up.is_none() && self.ended.is_none();
+        self.invited.filter(|_| rings).map(|it| it.until)
+    }
+
+    /// We have called him in vain: he is shown with the reason for a moment.
+    pub(super) fn not_reached(&mut self, now: Instant, cause: Cause) {
+        // What his leg says of it is that we have hung up; why is what counts.
+        let cause = self.hung_up.unwrap_or(cause);
+        self.end(cause);
+        self.ended = Some(cause);
+        self.leaving = Some((now + super::LINGER, cause));
+    }
+
+    /// `keys` are sent to him, after those that wait already.
+    pub(super) fn queue_keys(&mut self, now: Instant, keys: &Keys) {
+        if self.keys.is_empty() {
+            self.key_at = self.key_at.max(now);
+        }
+        let fits = super::KEYS.saturating_sub(self.keys.len());
+        self.keys.extend(keys.as_str().chars().take(fits));
+    }
+
+    /// When [`Self::send_keys`] has something to do.
+    pub(super) fn next_key(&self) -> Option<Instant> {
+        (self.answered && !self.keys.is_empty()).then_some(self.key_at)
+    }
+
+    /// Sends what is due.
+    pub(super) fn send_keys(&mut self, now: Instant) {
+        while self.next_key().is_some_and(|at| now >= at)
+            && let Some(key) = self.keys.pop_front()
+        {
+            if key == ',' {
+                self.key_at = now + super::COMMA;
+            } else {
+                self.tell(LegCommand::SendDtmf(key));
+                self.key_at = now + super::KEY_EVERY;
+            }
+        }
     }
 
     /// Never waited for: a leg that waits for us with a full queue of its own would wait for ever.
@@ -205,12 +269,7 @@ impl Attendee {
             let (route, why) = self.route(stream.agreed.role);
             StreamView { stream: stream.clone(), route, why: why.to_owned() }
         });
-        LegView {
-            id: self.leg,
-            party: self.who.clone(),
-            answered: !matches!(self.stage, Stage::Arriving),
-            streams: streams.collect(),
-        }
+        LegView { id: self.leg, party: self.who.clone(), answered: self.answered, streams: streams.collect() }
     }
 
     /// Tells who watches.

@@ -11,7 +11,7 @@ use super::{Room, rules};
 use crate::cause::{Cause, Reason};
 use crate::conference::layout::Layout;
 use crate::conference::policy::{
-    Actor, Answer, Deed, Door, Entry, Full, Knock, PartyId, Place, Policy, Role,
+    Actor, Answer, Deed, Door, Entry, Full, Keeps, Knock, PartyId, Place, Policy, Role,
 };
 use crate::conference::prompts::Prompt;
 use crate::events::{Attempt, What};
@@ -19,12 +19,12 @@ use crate::events::{Attempt, What};
 impl Room {
     /// Somebody stands at the door.
     pub(super) fn knock(&mut self, id: PartyId, now: Instant) {
-        if let Some(Invitation { role, keeps }) = self.attendees.get(&id).and_then(|it| it.invited) {
+        if let Some(Invitation { role, keeps, .. }) = self.attendees.get(&id).and_then(|it| it.invited) {
             self.enter(id, now, Entry { role, invited: true, keeps });
             return;
         }
         match self.service.door.answer(Knock::Silent) {
-            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: true }),
+            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: Keeps::Always }),
             Answer::AskPin { guests_without } => {
                 if let Some(attendee) = self.attendees.get_mut(&id) {
                     attendee.stage = Stage::AtTheDoor(Reception::new(now, guests_without));
@@ -67,7 +67,7 @@ impl Room {
             Step::Say(prompt) => attendee.say(now, prompt),
             Step::Enter(role) => {
                 attendee.saying = None;
-                self.enter(id, now, Entry { role, invited: false, keeps: true });
+                self.enter(id, now, Entry { role, invited: false, keeps: Keeps::Always });
             }
             Step::Refuse { say } => attendee.say_goodbye(now, Some(say), Cause::local(Reason::Forbidden)),
         }

@@ -7,21 +7,25 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
-use super::seam::{Command, Joined, Said};
+use super::seam::{Command, Invited, Joined, Said};
 use super::{CONTROL, Room};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::layout::Layout;
 use crate::conference::offer::offer_for;
-use crate::conference::policy::{Entry, Full, PartyId, Role};
+use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Role};
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, Origin, Party};
+use crate::uuid::Uuid;
 
 impl Room {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Enter { leg, view, done } => self.arrive(leg, view, done),
             Command::Act { actor, deed, reply } => {
-                let done = self.policy.act(self.now(), actor, deed);
+                let done = match deed {
+                    Deed::Remove(id) if self.rings(id) => self.give_up(actor, id),
+                    deed => self.policy.act(self.now(), actor, deed),
+                };
                 self.carry_out();
                 // Who asks next sees what he did.
                 self.show();
@@ -34,19 +38,16 @@ impl Room {
                 self.policy.leave(now, id);
                 self.carry_out();
             }
-            Command::Invite { leg, role, keeps, reply } => {
-                let invitation = Invitation { role, keeps };
-                let (id, party, commands) = self.follow(leg);
-                let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands);
-                attendee.invited = Some(invitation);
+            Command::Invite { leg, who, view, done, reply } => {
                 // Who asked may be gone.
-                let _ = reply.send(attendee.uuid);
-                self.attendees.insert(attendee.id, attendee);
-                self.changed = true;
+                let _ = reply.send(self.invite(leg, who, view, done));
+                self.show();
             }
             Command::Keys(id, keys) => {
+                let now = self.now();
                 if let Some(attendee) = self.attendees.get_mut(&id) {
-                    keys.chars().for_each(|key| attendee.tell(LegCommand::SendDtmf(key)));
+                    attendee.queue_keys(now, &keys);
+                    attendee.send_keys(now);
                 }
             }
             Command::Say { from, to, kind, text } => {
@@ -73,6 +74,51 @@ impl Room {
         self.attendees.insert(attendee.id, attendee);
     }
 
+    /// We call somebody: he is in the roster while it rings.
+    fn invite(
+        &mut self,
+        leg: Leg,
+        who: Invited,
+        view: watch::Sender<CallView>,
+        done: oneshot::Sender<Outcome>,
+    ) -> Result<Uuid, Full> {
+        // Those that ring count, or a host could have the whole world ring.
+        if self.attendees.len() >= self.service.rules.parties {
+            return Err(Full);
+        }
+        let now = self.now();
+        let Invited { role, keeps, keys, name, streams, rings } = who;
+        let (id, party, commands) = self.follow(leg);
+        let called = self.service.aliases.first().map(ToString::to_string).unwrap_or_default();
+        let party = Party { name, called, ..party };
+        let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands).watched(view, done);
+        attendee.invited = Some(Invitation { role, keeps, streams, until: now + rings });
+        attendee.queue_keys(now, &keys);
+        let uuid = attendee.uuid;
+        self.attendees.insert(attendee.id, attendee);
+        self.changed = true;
+        Ok(uuid)
+    }
+
+    /// We call him, and he has not answered.
+    fn rings(&self, id: PartyId) -> bool {
+        self.attendees.get(&id).is_some_and(|it| it.rings_until().is_some())
+    }
+
+    /// Who rings is no party yet, so the policy does not know him: a host takes back what a host did.
+    fn give_up(&mut self, actor: Actor, id: PartyId) -> Result<(), Denied> {
+        if let Actor::Party(own) = actor {
+            let own = self.policy.party(own).ok_or(Denied::NoParty)?;
+            if own.role != Role::Host || own.place != Place::In {
+                return Err(Denied::Role);
+            }
+        }
+        if let Some(attendee) = self.attendees.get_mut(&id) {
+            attendee.hang_up(Cause::local(Reason::Cancelled));
+        }
+        Ok(())
+    }
+
     /// Somebody has come by the client API.
     pub(super) fn join(
         &mut self,
@@ -97,7 +143,7 @@ impl Room {
         let attendee = Attendee::new(number, who, SystemTime::now());
         let (id, uuid) = (attendee.id, attendee.uuid);
         self.attendees.insert(id, attendee);
-        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: true });
+        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: Keeps::Always });
         self.carry_out();
         let joined = entered.map(|place| {
             self.show();

@@ -1,13 +1,15 @@
 //! What a room is told, and what it tells.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::cause::Cause;
 use crate::conference::call::{CallView, LegView, Outcome};
+use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
-use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Party, PartyId, Place, Role};
+use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, PartyId, Place, Role};
 use crate::leg::Leg;
 use crate::uuid::Uuid;
 
@@ -50,14 +52,16 @@ pub enum Command {
         /// His leg.
         leg: Leg,
         /// What he comes as.
-        role: Role,
-        /// The conference goes on while he is there.
-        keeps: bool,
+        who: Invited,
+        /// Told of his call as it goes.
+        view: watch::Sender<CallView>,
+        /// Told when it is over.
+        done: oneshot::Sender<Outcome>,
         /// Told his number in the roster.
-        reply: oneshot::Sender<Uuid>,
+        reply: oneshot::Sender<Result<Uuid, Full>>,
     },
     /// Sends keys to somebody's leg.
-    Keys(PartyId, String),
+    Keys(PartyId, Keys),
     /// Somebody writes: to all, or to one.
     Say {
         /// Who.
@@ -71,6 +75,23 @@ pub enum Command {
     },
     /// Another layout, for hosts and for guests.
     Layout(Layout, Layout),
+}
+
+/// What somebody comes as whom we call.
+#[derive(Clone, Debug)]
+pub struct Invited {
+    /// His role.
+    pub role: Role,
+    /// Whether the conference goes on while he is there.
+    pub keeps: Keeps,
+    /// What is sent to him once he has answered.
+    pub keys: Keys,
+    /// What he is called.
+    pub name: String,
+    /// He streams or records.
+    pub streams: bool,
+    /// How long it may ring.
+    pub rings: Duration,
 }
 
 /// Somebody has come by the client API.
@@ -147,6 +168,10 @@ pub struct PartyView {
     pub party: Option<Party>,
     /// What he comes as, if we have called him.
     pub invited_as: Option<Role>,
+    /// He streams or records.
+    pub streams: bool,
+    /// Why his leg has ended, or was never answered.
+    pub cause: Option<Cause>,
     /// His leg; without streams for one who has none.
     pub leg: LegView,
     /// He has no leg, but the client API.

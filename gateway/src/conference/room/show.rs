@@ -22,6 +22,8 @@ impl Room {
                 at: it.at(),
                 party,
                 invited_as: it.invited.map(|it| it.role),
+                streams: it.invited.is_some_and(|it| it.streams),
+                cause: it.ended,
                 leg: it.leg_view(),
                 control_only: it.is_control_only(),
                 hand: party.and_then(|it| it.hand).map(wall),

@@ -8,9 +8,11 @@ use crate::alias::{Alias, Domains};
 use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
-use crate::conference::policy::{Actor, Deed, Denied, Door, Pin};
+use crate::conference::policy::{Actor, Deed, Denied, Door, Full, Keeps, Pin};
 use crate::events::{Attempt, What};
+use crate::leg::Leg;
 use crate::media::{Engine, EngineConfig};
+use crate::uuid::Uuid;
 
 struct Scene {
     rooms: Rooms,
@@ -271,11 +273,7 @@ async fn s33_who_is_called_is_in_the_roster_while_it_rings_and_comes_as_he_was_i
     let scene = scene(Some("1234"), None);
     let host = scene.join("Alice", Role::Host).await;
     let (leg9, mut far) = leg(9);
-    let (reply, told) = oneshot::channel();
-    let invite = Command::Invite { leg: leg9, role: Role::Guest, keeps: true, reply };
-    assert!(scene.rooms.tell(&scene.service.name, invite));
-    let uuid = told.await.unwrap();
-    settle().await;
+    let (uuid, _) = scene.invite(leg9, Role::Guest, "").await.unwrap();
     let at = |scene: &Scene| scene.view().parties.iter().find(|it| it.uuid == uuid).map(|it| it.at);
     assert_eq!(at(&scene), Some(At::Connecting));
     far.tells(LegEvent::Ringing).await;
@@ -284,28 +282,107 @@ async fn s33_who_is_called_is_in_the_roster_while_it_rings_and_comes_as_he_was_i
     assert_eq!(at(&scene), Some(At::In));
     assert_eq!(scene.view().parties[0].party.unwrap().role, Role::Guest);
     // S36.
-    assert!(scene.rooms.tell(&scene.service.name, Command::Keys(PartyId(9), "1#".into())));
+    let keys = Command::Keys(PartyId(9), "1#".parse().unwrap());
+    assert!(scene.rooms.tell(&scene.service.name, keys));
     assert!(matches!(far.told().await, LegCommand::SendDtmf('1')));
     assert!(matches!(far.told().await, LegCommand::SendDtmf('#')));
     // S27: invited ones wait as well while it is locked.
     scene.act(Actor::Party(host.id), Deed::Lock(true)).await.unwrap();
     let (leg8, second) = leg(8);
-    let (reply, told) = oneshot::channel();
-    scene
-        .rooms
-        .tell(&scene.service.name, Command::Invite { leg: leg8, role: Role::Guest, keeps: true, reply });
-    told.await.unwrap();
+    scene.invite(leg8, Role::Guest, "").await.unwrap();
     second.tells(LegEvent::Answered(streams(80, Direction::SendRecv).0)).await;
     settle().await;
     assert_eq!(scene.places().1, [8]);
-    // One who does not pick up is gone.
-    let (leg7, third) = leg(7);
-    let (reply, told) = oneshot::channel();
-    scene
-        .rooms
-        .tell(&scene.service.name, Command::Invite { leg: leg7, role: Role::Host, keeps: true, reply });
-    told.await.unwrap();
-    third.ends(Cause::remote(Reason::Busy)).await;
+}
+
+impl Scene {
+    async fn invite(
+        &self,
+        leg: Leg,
+        role: Role,
+        keys: &str,
+    ) -> Result<(Uuid, oneshot::Receiver<Outcome>), Full> {
+        let who = Invited {
+            role,
+            keeps: Keeps::InCompany,
+            keys: keys.parse().unwrap(),
+            name: "Bob".into(),
+            streams: false,
+            rings: Duration::from_secs(60),
+        };
+        let ((done, over), (reply, told)) = (oneshot::channel(), oneshot::channel());
+        let view = watch::channel(CallView::default()).0;
+        let invite = Command::Invite { leg, who, view, done, reply };
+        assert!(self.rooms.open_and_tell(&self.service, invite));
+        let uuid = told.await.unwrap()?;
+        settle().await;
+        Ok((uuid, over))
+    }
+
+    fn of(&self, uuid: Uuid) -> Option<PartyView> {
+        self.view().parties.into_iter().find(|it| it.uuid == uuid)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s79_who_is_not_reached_is_shown_with_the_reason_for_a_moment() {
+    let scene = scene(None, None);
+    let host = scene.join("Alice", Role::Host).await;
+    for (number, cause) in [(7, Cause::remote(Reason::Busy)), (8, Cause::remote(Reason::Rejected))] {
+        let (leg, far) = leg(number);
+        let (uuid, over) = scene.invite(leg, Role::Host, "").await.unwrap();
+        far.tells(LegEvent::Ringing).await;
+        far.ends(cause).await;
+        settle().await;
+        let seen = scene.of(uuid).unwrap();
+        assert_eq!((seen.at, seen.cause, seen.name.as_str()), (At::Connecting, Some(cause), "Bob"));
+        let outcome = over.await.unwrap();
+        assert_eq!((outcome.cause, outcome.answered_by), (cause, None));
+        tokio::time::sleep(LINGER).await;
+        assert!(scene.of(uuid).is_none());
+    }
+    // One who lets it ring.
+    let (leg1, mut far) = leg(1);
+    let (uuid, over) = scene.invite(leg1, Role::Host, "").await.unwrap();
+    let cause = far.told_to_hang_up_within(Duration::from_secs(61)).await;
+    assert_eq!(cause, Cause::local(Reason::NoAnswer));
+    far.ends(Cause::local(Reason::Cancelled)).await;
     settle().await;
-    assert!(scene.view().parties.iter().all(|it| it.id != PartyId(7)));
+    assert_eq!(scene.of(uuid).unwrap().cause, Some(cause), "why we hung up, not that we did");
+    assert_eq!(over.await.unwrap().cause, cause);
+    // One whom the host gives up; nobody else may.
+    let (leg2, mut far) = leg(2);
+    let (uuid, _over) = scene.invite(leg2, Role::Host, "").await.unwrap();
+    let id = scene.of(uuid).unwrap().id;
+    let stranger = Actor::Party(PartyId(77));
+    assert_eq!(scene.act(stranger, Deed::Remove(id)).await, Err(Denied::NoParty));
+    scene.act(Actor::Party(host.id), Deed::Remove(id)).await.unwrap();
+    assert_eq!(far.told_to_hang_up().await.reason, Reason::Cancelled);
+    // And one who rings when the conference ends.
+    let (leg3, mut far) = leg(3);
+    scene.invite(leg3, Role::Host, "").await.unwrap();
+    scene.act(Actor::Party(host.id), Deed::End).await.unwrap();
+    assert_eq!(far.told_to_hang_up().await.reason, Reason::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s36_keys_go_out_after_the_answer_one_by_one_and_commas_wait() {
+    let mut scene = scene(None, None);
+    Arc::get_mut(&mut scene.service).unwrap().rules.parties = 2;
+    let _host = scene.join("Alice", Role::Host).await;
+    let (leg9, mut far) = leg(9);
+    scene.invite(leg9, Role::Host, ",12,#").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(far.commands.try_recv().is_err(), "nobody hears them while it rings");
+    far.tells(LegEvent::Answered(streams(90, Direction::SendRecv).0)).await;
+    let begun = tokio::time::Instant::now();
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let LegCommand::SendDtmf(key) = far.told().await else { panic!("no key") };
+        heard.push((key, begun.elapsed().as_millis() / 100));
+    }
+    assert_eq!(heard, [('1', 20), ('2', 23), ('#', 46)]);
+    // Those who ring count: nobody has half the town called.
+    let (leg8, _far) = leg(8);
+    assert!(scene.invite(leg8, Role::Host, "").await.is_err());
 }
