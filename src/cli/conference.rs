@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use crosspoint_gateway::alias::Alias;
+use crosspoint_gateway::conference::dialling::NobodyToDial;
 use crosspoint_gateway::conference::layout::Layout;
 use crosspoint_gateway::conference::policy::{Door, Pin};
 use crosspoint_gateway::conference::service::{Kind, Service};
@@ -110,6 +111,11 @@ pub(super) struct Fields {
     /// They may not.
     #[arg(long)]
     no_guests_present: bool,
+    /// Whom the conference calls when it begins: the destination, then any of role=guest, protocol=sip,
+    /// keys=,,1234# (each comma waits 2 s) and keeps=always, in-company or never. Give it once for each;
+    /// `set` replaces all, "none" takes them away.
+    #[arg(long = "dial", value_name = "DESTINATION ...")]
+    dials: Vec<String>,
     /// Names are shown in the picture.
     #[arg(long, conflicts_with = "no_names")]
     names: bool,
@@ -198,7 +204,8 @@ fn described(service: &Service) -> String {
         ("guests present", word(service.guests_present)),
         ("names", word(service.names)),
     ];
-    lines.iter().map(|(field, value)| format!("{field:20}  {value}\n")).collect()
+    let dials = service.dials.iter().map(|dial| ("calls", dial.to_string()));
+    lines.into_iter().chain(dials).map(|(field, value)| format!("{field:20}  {value}\n")).collect()
 }
 
 fn aliases(service: &Service) -> String {
@@ -235,6 +242,14 @@ impl Fields {
         service.guest_layout = self.guest_layout.unwrap_or(service.guest_layout);
         service.chat = either(self.chat, self.no_chat, service.chat);
         service.guests_present = either(self.guests_present, self.no_guests_present, service.guests_present);
+        match self.dials.as_slice() {
+            [] => {}
+            [none] if none == "none" => service.dials.clear(),
+            dials => {
+                let wrong = |error: NobodyToDial| Failure::Arguments(format!("dial: {error}"));
+                service.dials = dials.iter().map(|it| it.parse().map_err(wrong)).collect::<Result<_, _>>()?;
+            }
+        }
         service.names = either(self.names, self.no_names, service.names);
         match self.talkers.as_deref() {
             None => {}

@@ -56,6 +56,93 @@ impl Dialling {
     }
 }
 
+/// Somebody whom a conference calls by itself when it begins (S73).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Automatic {
+    /// As of a [`Dialling`], and so on.
+    pub destination: String,
+    /// By which protocol.
+    pub way: Way,
+    /// What he comes as.
+    pub role: Role,
+    /// Whether the conference goes on while he is there.
+    pub keeps: Keeps,
+    /// What is sent to him once he has answered.
+    pub keys: Keys,
+}
+
+impl Automatic {
+    /// To `destination`, with every default.
+    pub fn to(destination: impl Into<String>) -> Self {
+        let Dialling { destination, way, role, keeps, keys, .. } = Dialling::to(destination, "");
+        Self { destination, way, role, keeps, keys }
+    }
+
+    /// What is dialled.
+    pub fn dialling(&self) -> Dialling {
+        let Self { destination, way, role, keeps, keys } = self.clone();
+        Dialling { way, role, keeps, keys, ..Dialling::to(destination, "the list of the service") }
+    }
+}
+
+/// Why a text names nobody whom a conference could call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NobodyToDial {
+    /// No alias can be made of it.
+    #[error("{0}")]
+    Destination(crate::alias::AliasError),
+    /// See there.
+    #[error(transparent)]
+    Way(#[from] UnknownWay),
+    /// See there.
+    #[error(transparent)]
+    Keys(#[from] NoKeys),
+    /// A word that has no meaning.
+    #[error(
+        "\"{0}\" is not understood: write the destination, then any of role=guest, protocol=sip, keys=1234#, \
+         keeps=always, keeps=in-company, keeps=never"
+    )]
+    Word(String),
+}
+
+/// As it is written on the command line: `+4930123456 role=guest keys=,,1234# keeps=never`.
+impl FromStr for Automatic {
+    type Err = NobodyToDial;
+
+    fn from_str(text: &str) -> Result<Self, NobodyToDial> {
+        let mut words = text.split_whitespace();
+        let destination = words.next().unwrap_or_default();
+        crate::alias::Alias::with_host(destination).map_err(NobodyToDial::Destination)?;
+        let mut all = Self::to(destination);
+        for word in words {
+            let unknown = || NobodyToDial::Word(word.to_owned());
+            let (field, value) = word.split_once('=').ok_or_else(unknown)?;
+            match field {
+                "protocol" => all.way = value.parse()?,
+                "keys" => all.keys = value.parse()?,
+                "role" => all.role = find(&Role::ALL, |it| it.word() == value).ok_or_else(unknown)?,
+                "keeps" => all.keeps = find(&Keeps::ALL, |it| it.word() == value).ok_or_else(unknown)?,
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn find<T: Copy>(all: &[T], is: impl Fn(T) -> bool) -> Option<T> {
+    all.iter().copied().find(|it| is(*it))
+}
+
+/// The same again; keys as dots, for there may be a PIN among them.
+impl fmt::Display for Automatic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { destination, way, role, keeps, keys } = self;
+        write!(f, "{destination} role={} protocol={way} keeps={}", role.word(), keeps.word())?;
+        if keys.is_empty() { Ok(()) } else { f.write_str(" keys=....") }
+    }
+}
+
 /// The protocol that somebody is dialled by. Whether there are legs of it is not said here: each
 /// [`Protocol`](crate::leg::Protocol) names the schemes that it dials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -236,6 +323,32 @@ mod tests {
         }
         assert_eq!("teams".parse::<Way>(), Err(UnknownWay));
         assert!(Way::ALL.into_iter().all(|way| way.word().parse() == Ok(way)));
+    }
+
+    #[test]
+    fn s73_one_of_the_list_is_written_as_words_and_what_is_wrong_is_named() {
+        let plain: Automatic = "bob".parse().unwrap();
+        assert_eq!(plain, Automatic::to("bob"));
+        let all: Automatic = " +4930123456  role=guest keys=,1# protocol=mssip keeps=never ".parse().unwrap();
+        let expected = Automatic {
+            destination: "+4930123456".into(),
+            way: Way::Lync,
+            role: Role::Guest,
+            keeps: Keeps::Never,
+            keys: ",1#".parse().unwrap(),
+        };
+        assert_eq!(all, expected);
+        assert_eq!(all.to_string(), "+4930123456 role=guest protocol=mssip keeps=never keys=....");
+        for (wrong, named) in [
+            ("", "an alias must not be empty"),
+            ("bob guest", "\"guest\""),
+            ("bob role=boss", "\"role=boss\""),
+            ("bob keys=x", "dtmf_sequence"),
+            ("bob protocol=teams", "protocol"),
+        ] {
+            let told = wrong.parse::<Automatic>().unwrap_err().to_string();
+            assert!(told.contains(named), "{told}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crosspoint_codecs::format::MediaKind;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{Call, CallRules, CallView, LegView, Outcome};
 use super::graph::Graph;
@@ -28,6 +28,10 @@ mod dial;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
+
+/// Conferences that have begun and wait until those are called whom their services list. Overflow: a
+/// line in the log; nobody is called into that one.
+const BEGUN: usize = 256;
 
 /// What the directory says of a call.
 #[derive(Clone, Debug)]
@@ -125,19 +129,23 @@ struct Live {
 }
 
 impl Exchange {
-    /// An exchange without calls.
+    /// An exchange without calls, on the runtime that it is made on.
     pub fn new(mut parts: ExchangeParts) -> Self {
         let stop = watch::channel(None).0;
         let (engines, fonts) = (parts.engines.clone(), parts.fonts.take());
         let rooms = Rooms::new(RoomsParts { engines, fonts, events: parts.events.clone() }, stop.subscribe());
-        Self(Arc::new(Inner {
+        let (begun, conferences) = mpsc::channel(BEGUN);
+        rooms.tell_of_begun(begun);
+        let this = Self(Arc::new(Inner {
             parts,
             rooms,
             next: AtomicU64::new(1),
             live: Mutex::default(),
             stop,
             empty: watch::channel(0).0,
-        }))
+        }));
+        tokio::spawn(dial::lists(Arc::downgrade(&this.0), conferences));
+        this
     }
 
     /// Takes an incoming leg over; its call runs on a task of its own.

@@ -93,6 +93,9 @@ struct Room {
     numbers: Numbers,
     began_at: SystemTime,
     events: Events,
+    /// Somebody is or was in; and who is told of the first.
+    is_on: bool,
+    begun: Option<mpsc::Sender<Arc<Service>>>,
 }
 
 impl Room {
@@ -123,6 +126,8 @@ impl Room {
             numbers,
             began_at: SystemTime::now(),
             events,
+            is_on: false,
+            begun: None,
             service,
         }
     }
@@ -241,6 +246,12 @@ impl Room {
             Place::Waiting => {}
             Place::In if !was_in => {
                 attendee.stage = Stage::In;
+                if !std::mem::replace(&mut self.is_on, true)
+                    && let Some(begun) = &self.begun
+                    && begun.try_send(Arc::clone(&self.service)).is_err()
+                {
+                    tracing::warn!("too many conferences begin: nobody is called into this one");
+                }
                 let alone = self.policy.parties().iter().filter(|it| it.place == Place::In).count() == 1;
                 attendee.say(now, if alone { Prompt::Alone } else { Prompt::Welcome });
                 if !attendee.is_control_only() {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::dialling::Automatic;
 use super::layout::Layout;
 use super::policy::{Door, Rules};
 use crate::alias::Alias;
@@ -84,6 +85,8 @@ pub struct Service {
     pub guests_present: bool,
     /// Names are shown.
     pub names: bool,
+    /// Who is called when a conference begins, in order (S73).
+    pub dials: Vec<Automatic>,
 }
 
 impl Service {
@@ -101,6 +104,7 @@ impl Service {
             chat: true,
             guests_present: true,
             names: true,
+            dials: Vec::new(),
         }
     }
 }

@@ -12,13 +12,13 @@ use super::store::{StoreError, fault};
 
 /// The form of the tables (`PRAGMA user_version`). A newer one is refused; an older one is copied to a
 /// file beside it and then upgraded.
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 
 /// How long one process waits for the other's write.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each form adds to the one before it.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "CREATE TABLE devices (
          alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
          sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
@@ -90,6 +90,17 @@ const STEPS: [&str; 3] = [
          UPDATE revisions SET number = number + 1 WHERE what = 'tokens'; END;
      CREATE TRIGGER tokens_delete AFTER DELETE ON tokens BEGIN
          UPDATE revisions SET number = number + 1 WHERE what = 'tokens'; END;",
+    // Whom a conference calls when it begins.
+    "CREATE TABLE service_dials (
+         service TEXT NOT NULL, place INTEGER NOT NULL, destination TEXT NOT NULL, way TEXT NOT NULL,
+         role TEXT NOT NULL, keeps TEXT NOT NULL, keys TEXT NOT NULL, PRIMARY KEY (service, place)
+     ) WITHOUT ROWID;
+     CREATE TRIGGER service_dials_insert AFTER INSERT ON service_dials BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER service_dials_update AFTER UPDATE ON service_dials BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
+     CREATE TRIGGER service_dials_delete AFTER DELETE ON service_dials BEGIN
+         UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;",
 ];
 
 pub(super) fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {

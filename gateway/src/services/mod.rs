@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::alias::Alias;
+use crate::alias::{Alias, AliasError};
 use crate::conference::service::{LONGEST_NAME, MOST_PARTIES, Service};
 use crate::registrar::{Store, StoreError, Watch};
 
@@ -27,6 +27,9 @@ pub const SERVICES: usize = 10_000;
 
 /// Aliases of one service at most.
 pub const ALIASES: usize = 50;
+
+/// Whom a conference calls by itself, at most.
+pub const DIALS: usize = 50;
 
 /// The longest time of a service's rules: a day is as good as for ever.
 pub const LONGEST_TIME: Duration = Duration::from_secs(86_400);
@@ -75,6 +78,17 @@ pub enum ServiceError {
     /// Talkers.
     #[error("talkers: 1 to {MOST_PARTIES} are mixed at a time, or all")]
     Talkers,
+    /// More than [`DIALS`].
+    #[error("dial: a conference calls at most {DIALS} by itself, and these are {0}: leave some out")]
+    TooManyDials(usize),
+    /// One of those cannot be called.
+    #[error("dial: {destination:?}: {reason}")]
+    Dial {
+        /// As it was written.
+        destination: String,
+        /// Why not.
+        reason: AliasError,
+    },
     /// A time of the rules.
     #[error("{0}: at least a second and at most a day")]
     Time(&'static str),
@@ -105,6 +119,13 @@ fn check(service: &Service) -> Result<(), ServiceError> {
     }
     if service.talkers.is_some_and(|talkers| !(1..=MOST_PARTIES).contains(&talkers)) {
         return Err(ServiceError::Talkers);
+    }
+    if service.dials.len() > DIALS {
+        return Err(ServiceError::TooManyDials(service.dials.len()));
+    }
+    for dial in &service.dials {
+        Alias::with_host(&dial.destination)
+            .map_err(|reason| ServiceError::Dial { destination: dial.destination.clone(), reason })?;
     }
     let second = Duration::from_secs(1);
     for (field, time, least) in [

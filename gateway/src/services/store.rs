@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use super::{SERVICES, ServiceError, check};
 use crate::alias::Alias;
-use crate::conference::policy::{Door, Pin, Rules};
+use crate::conference::dialling::Automatic;
+use crate::conference::policy::{Door, Keeps, Pin, Role, Rules};
 use crate::conference::service::Service;
 use crate::registrar::{Store, StoreError, millis};
 
@@ -20,6 +21,7 @@ const COLUMNS: &str = "name, kind, host_pin, guest_pin, guests, parties, invited
 pub fn all(store: &Store) -> Result<Vec<Service>, StoreError> {
     let read = || {
         let mut aliases = all_aliases(store.database())?;
+        let mut dials = all_dials(store.database())?;
         let sql = format!("SELECT {COLUMNS} FROM services ORDER BY name");
         let mut statement = store.database().prepare_cached(&sql)?;
         let mut rows = statement.query([])?;
@@ -27,7 +29,7 @@ pub fn all(store: &Store) -> Result<Vec<Service>, StoreError> {
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
             let of_service = aliases.remove(&name).unwrap_or_default();
-            match service(row, of_service) {
+            match service(row, of_service, dials.remove(&name).unwrap_or_default()) {
                 Ok(service) => services.push(service),
                 Err(reason) => tracing::warn!(name, reason, "a conference in the store cannot be read"),
             }
@@ -80,7 +82,9 @@ pub fn remove(store: &Store, name: &str) -> Result<bool, ServiceError> {
 /// Everything of a service as text, its PINs too: to tell whether two are the same, never for showing.
 pub fn spelled(service: &Service) -> String {
     let pins = [service.door.host_pin(), service.door.guest_pin()].map(|it| it.map(Pin::digits));
-    format!("{pins:?} {service:?}")
+    // They print as their number.
+    let keys: Vec<&str> = service.dials.iter().map(|dial| dial.keys.as_str()).collect();
+    format!("{pins:?} {keys:?} {service:?}")
 }
 
 /// What `change` did stays if it gave no error.
@@ -144,6 +148,14 @@ fn insert(
     for (place, alias) in service.aliases.iter().enumerate() {
         statement.execute(params![alias.as_str(), service.name, number(place)])?;
     }
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO service_dials (service, place, destination, way, role, keeps, keys) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for (place, Automatic { destination, way, role, keeps, keys }) in service.dials.iter().enumerate() {
+        let words = [way.word(), role.word(), keeps.word(), keys.as_str()];
+        let [way, role, keeps, keys] = words;
+        statement.execute(params![service.name, number(place), destination, way, role, keeps, keys])?;
+    }
     Ok(Ok(()))
 }
 
@@ -155,7 +167,8 @@ fn read_one(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Resul
     let aliases =
         aliases.map(|it| it.map(|it| Alias::from_canonical(&it))).collect::<rusqlite::Result<_>>()?;
     let sql = format!("SELECT {COLUMNS} FROM services WHERE name = ?");
-    transaction.query_row(&sql, [name], |row| Ok(service(row, aliases)))
+    let dials = all_dials(transaction)?.remove(name).unwrap_or_default();
+    transaction.query_row(&sql, [name], |row| Ok(service(row, aliases, dials)))
 }
 
 /// What an alias reaches already, in words.
@@ -173,6 +186,7 @@ fn reached(transaction: &Transaction<'_>, alias: &Alias) -> rusqlite::Result<Opt
 
 fn delete(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<bool> {
     transaction.execute("DELETE FROM service_aliases WHERE service = ?", [name])?;
+    transaction.execute("DELETE FROM service_dials WHERE service = ?", [name])?;
     Ok(transaction.execute("DELETE FROM services WHERE name = ?", [name])? > 0)
 }
 
@@ -188,8 +202,30 @@ fn all_aliases(database: &Connection) -> rusqlite::Result<std::collections::Hash
     Ok(aliases)
 }
 
+/// Whom each service calls. One that makes no sense is left out and logged, as with services.
+fn all_dials(database: &Connection) -> rusqlite::Result<std::collections::HashMap<String, Vec<Automatic>>> {
+    let mut dials = std::collections::HashMap::<String, Vec<Automatic>>::new();
+    let sql =
+        "SELECT service, destination, way, role, keeps, keys FROM service_dials ORDER BY service, place";
+    let mut statement = database.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (service, destination): (String, String) = (row.get(0)?, row.get(1)?);
+        let (way, role): (String, String) = (row.get(2)?, row.get(3)?);
+        let (keeps, keys): (String, String) = (row.get(4)?, row.get(5)?);
+        let role = Role::ALL.into_iter().find(|it| it.word() == role);
+        let keeps = Keeps::ALL.into_iter().find(|it| it.word() == keeps);
+        let (Ok(way), Some(role), Some(keeps), Ok(keys)) = (way.parse(), role, keeps, keys.parse()) else {
+            tracing::warn!(service, destination, "one whom a conference calls cannot be read in the store");
+            continue;
+        };
+        dials.entry(service).or_default().push(Automatic { destination, way, role, keeps, keys });
+    }
+    Ok(dials)
+}
+
 /// The service of a row, or why there is none. The reason never holds a PIN.
-fn service(row: &Row<'_>, aliases: Vec<Alias>) -> Result<Service, String> {
+fn service(row: &Row<'_>, aliases: Vec<Alias>, dials: Vec<Automatic>) -> Result<Service, String> {
     let field = |error: rusqlite::Error| error.to_string();
     let pin = |at| -> Result<Option<Pin>, String> {
         let digits: Option<String> = row.get(at).map_err(field)?;
@@ -219,6 +255,7 @@ fn service(row: &Row<'_>, aliases: Vec<Alias>) -> Result<Service, String> {
         chat: flag(13)?,
         guests_present: flag(14)?,
         names: flag(15)?,
+        dials,
     };
     check(&service).map_err(|error| error.to_string())?;
     Ok(service)

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::alias::Domains;
+use crate::conference::dialling::Automatic;
 use crate::conference::policy::{Door, Pin, Rules};
 use crate::conference::service::Kind;
 use crate::config::Redacted;
@@ -67,6 +68,10 @@ fn every_field_comes_back() {
         chat: false,
         guests_present: false,
         names: false,
+        dials: vec![
+            "+4930123456 role=guest keys=,,1234# keeps=never protocol=sip".parse().unwrap(),
+            Automatic::to("alice"),
+        ],
         ..room("Lecture \"1\"", &["lecture@example.com", "500"])
     };
     let plain = room("Alice's room", &["meet.alice"]);
@@ -117,6 +122,10 @@ fn s1_names_and_aliases_are_unique_and_what_is_wrong_is_named() {
     assert!(refused(&limits(Rules::default(), Some(0))).starts_with("talkers: "));
     let wait = Duration::ZERO;
     assert!(refused(&limits(Rules { wait, ..Rules::default() }, None)).starts_with("wait: "));
+    let dials = |count| Service { dials: vec![Automatic::to("bob"); count], ..room("Three", &["three"]) };
+    assert!(refused(&dials(DIALS + 1)).starts_with("dial: a conference calls at most 50 by itself"));
+    let nobody = Service { dials: vec![Automatic::to("a\nb")], ..room("Three", &["three"]) };
+    assert!(refused(&nobody).starts_with("dial: \"a\\nb\": "));
     // A replacement that fails changes nothing; a device may not have the alias either.
     let failed = replace(&store, &two, &room("Two", &["one"])).unwrap_err();
     assert!(matches!(failed, ServiceError::AliasTaken { .. }));
@@ -238,6 +247,36 @@ fn a_store_of_format_2_is_upgraded_and_its_changes_are_followed() {
     assert!(changed > 1 && rest == [1; 4]);
     store.add_device(&device("bob"), NOW).unwrap();
     assert_eq!(revisions(&store), [changed, 2, 1, 1, 1]);
+}
+
+#[test]
+fn a_store_of_format_3_is_copied_and_upgraded_and_its_services_call_nobody() {
+    let scratch = Scratch::new("format-3");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/store/format-3.db");
+    fs::create_dir_all(&scratch.0).unwrap();
+    fs::copy(fixture, scratch.0.join(FILE)).unwrap();
+    let pin = |text| Some(Pin::parse(text).unwrap());
+    let door = |host, guest| Door::new(pin(host), guest, true).unwrap();
+    let rules = Rules { tells_hosts: true, ..Rules::default() };
+    let mut alice = room("Alice's room", &["meet.alice", "500"]);
+    (alice.door, alice.rules) = (door("2468", None), rules.clone());
+    let lecture = Service {
+        kind: Kind::Auditorium,
+        door: door("1357", pin("8642")),
+        rules,
+        talkers: None,
+        ..room("Lecture", &["lecture"])
+    };
+    let store = scratch.store();
+    let read = all(&store).unwrap();
+    assert_eq!(read.iter().map(spelled).collect::<Vec<_>>(), [spelled(&alice), spelled(&lecture)]);
+    assert_eq!(store.revision("services").unwrap(), 1);
+    alice.dials.push(Automatic::to("bob"));
+    replace(&store, &read[0], &alice).unwrap();
+    assert!(store.revision("services").unwrap() > 1);
+    assert_eq!(spelled(&find(&store, "Alice's room").unwrap().unwrap()), spelled(&alice));
+    drop(store);
+    assert!(scratch.0.join(format!("{FILE}.format-3")).exists());
 }
 
 #[test]

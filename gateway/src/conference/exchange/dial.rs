@@ -3,14 +3,14 @@
 //! Where they go is the directory's matter, as with every call: a registered device, or out by a rule
 //! that is there for conferences, or nowhere.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use crosspoint_codecs::format::MediaKind;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Exchange, Live, Resolution, attend, ended};
+use super::{Exchange, Inner, Live, Resolution, attend, ended};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::dialling::{DialRefused, Dialling, Way};
@@ -160,6 +160,17 @@ impl Exchange {
             }
         }
         if legs.is_empty() { Err(refused) } else { Ok(legs) }
+    }
+}
+
+/// Calls those whom the services of `conferences` list, as these begin.
+pub(super) async fn lists(exchange: Weak<Inner>, mut conferences: mpsc::Receiver<Arc<Service>>) {
+    while let Some(service) = conferences.recv().await {
+        for automatic in &service.dials {
+            let Some(exchange) = exchange.upgrade().map(Exchange) else { return };
+            // Why one is not called is in the log and on record; the others are.
+            let _ = exchange.dial(&service, automatic.dialling()).await;
+        }
     }
 }
 

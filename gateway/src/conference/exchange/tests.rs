@@ -1,7 +1,9 @@
 //! What is recorded of a call, with legs of cardboard in paused time.
 
 use super::*;
-use crate::conference::cardboard::{NoCodecs, leg, offer, streams};
+use crate::conference::cardboard::{Far, NoCodecs, leg, offer, streams};
+use crate::conference::policy::{Actor, Deed, Role};
+use crate::conference::room::{At, Command};
 use crate::config::Ringback;
 use crate::media::{Engine, EngineConfig};
 use crosspoint_codecs::format::{Capabilities, Direction};
@@ -68,4 +70,92 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
     assert!(exchange.calls().is_empty());
     let told = events.after(0, 10).events;
     assert!(matches!(&told[0].what, What::CallEnded { reason, .. } if reason == "cancelled"), "{told:?}");
+}
+
+/// Bob can be called by conferences, nobody else.
+#[derive(Default)]
+struct Switchboard(Mutex<Vec<Far>>);
+
+impl Directory for Switchboard {
+    fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
+        unreachable!("nobody calls")
+    }
+
+    fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
+        assert_eq!(from, "meet.alice");
+        let target =
+            |uri: &str| Address { uri: uri.into(), flow: None, device: None, translated: false, proxy: None };
+        let targets = vec![target("sip:bob@192.0.2.7"), target("sip:bob@192.0.2.8")];
+        let resolution = match destination {
+            "bob" => Resolution::Dial { targets, rule: Some("out".into()), why: String::new() },
+            _ => Resolution::Refuse { reason: Reason::Forbidden, why: String::new() },
+        };
+        Box::pin(std::future::ready(resolution))
+    }
+}
+
+impl Protocol for Switchboard {
+    fn schemes(&self) -> &'static [&'static str] {
+        &["sip"]
+    }
+
+    fn dial(&self, _: &Address, _: &Caller, offer: Capabilities, _: Option<usize>) -> Result<Leg, Cause> {
+        assert_eq!(offer.media.len(), 2, "sound and pictures");
+        let mut all = self.0.lock().unwrap();
+        let (leg, far) = leg(all.len() as u64 + 1);
+        all.push(far);
+        Ok(leg)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s73_those_whom_the_service_lists_are_called_when_the_conference_begins_and_wait_as_others_do() {
+    let board = Arc::new(Switchboard::default());
+    let (records, mut recorded) = mpsc::unbounded_channel();
+    let (_engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
+    let exchange = Exchange::new(ExchangeParts {
+        directory: board.clone(),
+        protocols: vec![board.clone()],
+        engines: vec![handle],
+        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
+        calls: 10,
+        recorder: Arc::new(move |record, _, _| records.send(record).unwrap()),
+        events: Events::default(),
+        fonts: None,
+    });
+    let alias = crate::alias::Alias::parse("meet.alice", &crate::alias::Domains::default()).unwrap();
+    let mut service = Service::new("Alice's room", alias);
+    service.dials = vec!["nobody".parse().unwrap(), "bob role=guest keys=1#".parse().unwrap()];
+    let service = Arc::new(service);
+    let (reply, joined) = oneshot::channel();
+    let join = Command::Join { name: "Alice".into(), role: Role::Host, source: None, reply };
+    assert!(exchange.rooms().open_and_tell(&service, join));
+    let alice = joined.await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let refused: CallRecord = recorded.recv().await.unwrap();
+    assert_eq!((refused.called.as_str(), refused.reason.as_str()), ("nobody", "forbidden"));
+    let at = || {
+        let (_, view) = exchange.rooms().views().pop().unwrap();
+        view.parties.iter().find(|it| it.invited_as.is_some()).map(|it| (it.at, it.invited_as.unwrap()))
+    };
+    assert_eq!(at(), Some((At::Connecting, Role::Guest)));
+    // S24: the room is locked meanwhile. He has two telephones, and picks one up.
+    let (reply, locked) = oneshot::channel();
+    let lock = Command::Act { actor: Actor::Party(alice.id), deed: Deed::Lock(true), reply };
+    assert!(exchange.rooms().tell("Alice's room", lock));
+    locked.await.unwrap().unwrap();
+    let mut telephones: Vec<Far> = board.0.lock().unwrap().drain(..).collect();
+    assert_eq!(telephones.len(), 2);
+    telephones[1].tells(LegEvent::Answered(streams(20, Direction::SendRecv).0)).await;
+    assert_eq!(telephones[0].told_to_hang_up().await.reason, Reason::AnsweredElsewhere);
+    assert!(matches!(telephones[1].told().await, LegCommand::SendDtmf('1')));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(at(), Some((At::Waiting, Role::Guest)));
+    assert_eq!(board.0.lock().unwrap().len(), 0, "once for each conference");
+    let call = exchange.calls().pop().unwrap();
+    assert_eq!((call.caller.address.as_str(), call.caller.protocol), ("meet.alice", "conference"));
+    telephones[1].ends(Cause::remote(Reason::Hangup)).await;
+    let record = recorded.recv().await.unwrap();
+    assert_eq!((record.rule.as_deref(), record.reason.as_str()), (Some("out"), "hangup"));
+    assert!(record.answered.is_some() && record.answered_by.is_some());
 }

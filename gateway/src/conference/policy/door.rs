@@ -14,6 +14,19 @@ pub enum Role {
     Guest,
 }
 
+impl Role {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Host, Self::Guest];
+
+    /// Its word in the store and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+}
+
 /// Digits that open a door. Printed as dots.
 #[derive(Clone)]
 pub struct Pin(String);

@@ -79,6 +79,20 @@ pub enum Keeps {
     Never,
 }
 
+impl Keeps {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::InCompany, Self::Never];
+
+    /// Its word in the store and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::InCompany => "in-company",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// Where somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -79,6 +79,7 @@ impl Room {
         if self.policy.is_over() {
             // The last conference is over but for its goodbyes: this is the next one.
             self.policy = Policy::new(rules(&self.service));
+            self.is_on = false;
         }
         self.policy.enter(now, id, entry)
     }

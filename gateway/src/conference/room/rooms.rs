@@ -51,6 +51,8 @@ struct Inner {
     /// By the name of the service.
     live: Mutex<HashMap<String, Live>>,
     stop: watch::Receiver<Option<Reason>>,
+    /// Told of each conference that begins.
+    begun: OnceLock<mpsc::Sender<Arc<Service>>>,
 }
 
 struct Live {
@@ -75,7 +77,15 @@ impl Rooms {
             numbers: Arc::default(),
             live: Mutex::default(),
             stop,
+            begun: OnceLock::new(),
         }))
+    }
+
+    /// `begun` is told of each conference as somebody is in. Who is told does not keep up: then one is
+    /// left out and logged.
+    pub(in crate::conference) fn tell_of_begun(&self, begun: mpsc::Sender<Arc<Service>>) {
+        // There is one exchange.
+        let _ = self.0.begun.set(begun);
     }
 
     /// The conference of `service` takes `leg` over. The receiver is told when the leg is over; it is
@@ -129,10 +139,11 @@ impl Rooms {
         let (view, views) = watch::channel(RoomView::default());
         let load = || Arc::new(Mutex::new(fonts::typesetter(self.0.fonts.as_deref())));
         let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
-        let room =
+        let mut room =
             Room::new(service.clone(), self.engine(), numbers, text, told, view, self.0.events.clone());
         let conference = service.name.clone();
         self.0.events.tell(SystemTime::now(), What::ConferenceStarted { conference });
+        room.begun = self.0.begun.get().cloned();
         let span = tracing::info_span!("conference", service = service.name);
         tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
         Live { commands, view: views }
