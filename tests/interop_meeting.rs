@@ -6,16 +6,21 @@ mod support;
 
 use std::time::Duration;
 
+use serde_json::json;
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
 use support::room::{add_room, dial_room, level, routes};
 use support::wait_for;
+use support::web::Client;
 
 const LEGS: usize = 20;
 const CODECS: [&str; 4] = ["opus/48000/2", "G722/16000/1", "PCMU/8000/1", "PCMA/8000/1"];
 /// This leg's keys come by TLS, and its sound goes by SRTP.
 const ENCRYPTED: usize = 7;
 const HOST: usize = 0;
+/// The tones of those who come when it is locked.
+const LATE: usize = LEGS;
+const SHUT: usize = LEGS + 1;
 
 /// Within what a telephone carries, and at uneven distances: twice one less another is no third.
 fn tone(leg: usize) -> u32 {
@@ -27,7 +32,7 @@ fn tone(leg: usize) -> u32 {
 fn twenty_legs_hear_each_other_behind_a_pin_and_a_lock() {
     let names: Vec<String> = (0..LEGS).map(|leg| format!("leg{leg:02}")).collect();
     let mut devices: Vec<&str> = names.iter().map(String::as_str).collect();
-    devices.extend(["wrong", "late"]);
+    devices.extend(["wrong", "late", "shut"]);
     let gateway = Gateway::start(&devices, "");
     add_room(&gateway, &["--talkers", "all", "--host-pin", "246810"]);
     let mut phones: Vec<_> = (0..LEGS).map(|leg| start(&gateway, &names[leg], leg)).collect();
@@ -47,18 +52,24 @@ fn twenty_legs_hear_each_other_behind_a_pin_and_a_lock() {
     "1357#135791#097531#".chars().for_each(|key| press(&mut wrong, key));
     wrong.event("CALL_CLOSED");
 
-    // S27: locked by keypad. Who comes now is not heard, and hears nobody.
+    // S27: locked by keypad. Who comes now waits, whether he is let in later or not.
     "*7".chars().for_each(|key| press(&mut phones[HOST], key));
-    let mut late = start(&gateway, "late", LEGS);
-    enter(&gateway, &mut late);
-    press(&mut late, '#');
-    wait_for("the late one to wait", || {
-        let words = routes(&gateway, "audio");
-        (words.len() == LEGS + 1 && words.iter().filter(|word| *word == "mix").count() == LEGS).then_some(())
-    });
+    let mut late = start(&gateway, "late", LATE);
+    let mut shut = start(&gateway, "shut", SHUT);
+    for phone in [&mut late, &mut shut] {
+        enter(&gateway, phone);
+        press(phone, '#');
+    }
+    wait_for("two to wait", || (in_the_mix(&gateway) == [LEGS, 2]).then_some(()));
     std::thread::sleep(Duration::from_secs(5));
-    late.hang_up();
-    late.event("CALL_CLOSED");
+    // S29: the host's client sees them, and lets one in.
+    let client = Client::join(&gateway, "meet.alice", "Host's laptop", "246810");
+    let waiting = client.sees("late");
+    assert_eq!(waiting["service_type"], "waiting_room", "{waiting}");
+    let admitted = client.post(&format!("participants/{}/unlock", waiting["uuid"].as_str().unwrap()), "");
+    assert_eq!(admitted, (200, json!(true)));
+    wait_for("the late one in the mix", || (in_the_mix(&gateway) == [LEGS + 1, 1]).then_some(()));
+    std::thread::sleep(Duration::from_secs(5));
 
     let status = gateway.status();
     let encrypted = status["calls"]
@@ -68,20 +79,31 @@ fn twenty_legs_hear_each_other_behind_a_pin_and_a_lock() {
         .filter(|call| call["legs"][0]["streams"][0]["encrypted"] == true);
     assert_eq!(encrypted.count(), 1, "one leg of SRTP: {status}");
 
-    phones.iter_mut().for_each(Baresip::hang_up);
-    phones.iter().for_each(|phone| drop(phone.event("CALL_CLOSED")));
-    for (own, phone) in phones.iter().enumerate() {
-        let levels = heard(phone, LEGS + 1);
-        let mut others = levels[..LEGS].to_vec();
-        others.remove(own);
-        let faintest = others.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!(faintest > -60.0, "{} does not hear everybody: {levels:.0?}", names[own]);
-        assert!(levels[own] < faintest - 20.0, "{} hears himself: {levels:.0?}", names[own]);
-        assert!(levels[LEGS] < faintest - 20.0, "{} hears who waits: {levels:.0?}", names[own]);
+    for phone in phones.iter_mut().chain([&mut late, &mut shut]) {
+        phone.hang_up();
     }
-    let levels = heard(&late, LEGS);
+    for phone in phones.iter().chain([&late, &shut]) {
+        phone.event("CALL_CLOSED");
+    }
+    for (own, phone) in phones.iter().chain([&late]).enumerate() {
+        let name = &phone.account.user;
+        let levels = heard(phone, 4);
+        let others = (0..=LATE).filter(|leg| *leg != own).map(|leg| levels[leg]);
+        let faintest = others.fold(f64::INFINITY, f64::min);
+        assert!(faintest > -60.0, "{name} does not hear everybody: {levels:.0?}");
+        assert!(levels[own] < faintest - 20.0, "{name} hears himself: {levels:.0?}");
+        assert!(levels[SHUT] < faintest - 20.0, "{name} hears who waits: {levels:.0?}");
+    }
+    let levels = heard(&shut, 4);
     let loudest = levels.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     assert!(loudest < -60.0, "who waits hears the room: {levels:.0?}");
+}
+
+/// How many are in the mix, and how many hear something else.
+fn in_the_mix(gateway: &Gateway) -> [usize; 2] {
+    let words = routes(gateway, "audio");
+    let mixed = words.iter().filter(|word| *word == "mix").count();
+    [mixed, words.len() - mixed]
 }
 
 fn start(gateway: &Gateway, name: &str, leg: usize) -> Baresip {
@@ -110,12 +132,12 @@ fn press(phone: &mut Baresip, key: char) {
     std::thread::sleep(Duration::from_millis(350));
 }
 
-/// The levels of the tones of `legs` in three of the last seconds.
-fn heard(phone: &Baresip, legs: usize) -> Vec<f64> {
+/// The levels of all tones in three seconds that begin so many before the end: the very end is
+/// when others hang up.
+fn heard(phone: &Baresip, seconds: usize) -> Vec<f64> {
     let wav = phone.heard();
     let second = usize::try_from(wav.rate).unwrap();
-    // But for the very end, when others hang up.
-    let end = wav.samples.len() - second;
-    let body = &wav.samples[end - 3 * second..end];
-    (0..legs).map(|leg| level(body, wav.rate, f64::from(tone(leg)))).collect()
+    let start = wav.samples.len() - seconds * second;
+    let body = &wav.samples[start..start + 3 * second];
+    (0..=SHUT).map(|leg| level(body, wav.rate, f64::from(tone(leg)))).collect()
 }
