@@ -199,6 +199,7 @@ impl Gateway {
             exchange: exchange.clone(),
             clock,
             web: config.web.clone(),
+            streams_per_source: config.limits.web_streams_per_source,
         })?;
         let door = SipDoor {
             legs,

@@ -29,6 +29,7 @@ pub(super) struct ClientsParts {
     pub(super) exchange: Exchange,
     pub(super) clock: Clock,
     pub(super) web: config::Web,
+    pub(super) streams_per_source: usize,
 }
 
 /// It, running.
@@ -43,7 +44,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn start(parts: ClientsParts) -> io::Result<Self> {
-        let ClientsParts { bound, tls, services, routing, exchange, clock, web } = parts;
+        let ClientsParts { bound, tls, services, routing, exchange, clock, web, streams_per_source } = parts;
         let (maintenance, maintained) = watch::channel(web.maintenance);
         let api = ClientApi::new(ClientApiParts {
             services: Arc::new(ByAlias { services, routing }),
@@ -51,6 +52,7 @@ impl Clients {
             clock: Arc::new(move || clock.now()),
             disabled: (!web.infinity_clients).then_some(web.disabled_text),
             maintenance: maintained,
+            streams_per_source,
             version: env!("CARGO_PKG_VERSION"),
         });
         let web = bound.serve(api.router(), tls)?;

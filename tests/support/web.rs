@@ -22,6 +22,8 @@ pub struct Web {
     from: Ipv4Addr,
     tls: Option<Arc<ClientConfig>>,
     headers: String,
+    /// Octets that the system takes for us before we read; `None`: as many as it likes.
+    buffer: Option<usize>,
 }
 
 /// The answer to a request.
@@ -58,18 +60,28 @@ impl Web {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let tls = config.unwrap().with_root_certificates(roots).with_no_client_auth();
-        Self { to, from: Ipv4Addr::LOCALHOST, tls: Some(Arc::new(tls)), headers: String::new() }
+        Self { to, from: Ipv4Addr::LOCALHOST, tls: Some(Arc::new(tls)), headers: String::new(), buffer: None }
     }
 
     /// Without TLS.
     pub const fn plain(to: SocketAddr) -> Self {
-        Self { to, from: Ipv4Addr::LOCALHOST, tls: None, headers: String::new() }
+        Self { to, from: Ipv4Addr::LOCALHOST, tls: None, headers: String::new(), buffer: None }
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.to
     }
 
     /// The same, from another address of loopback.
     #[must_use]
     pub fn from(&self, from: Ipv4Addr) -> Self {
         Self { from, ..self.clone() }
+    }
+
+    /// The same, with little room for what is not read.
+    #[must_use]
+    pub fn narrow(&self) -> Self {
+        Self { buffer: Some(4_096), ..self.clone() }
     }
 
     /// The same, with one more header in every request.
@@ -82,6 +94,9 @@ impl Web {
     pub fn connect(&self) -> std::io::Result<Connection> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((self.from, 0)).into())?;
+        if let Some(buffer) = self.buffer {
+            socket.set_recv_buffer_size(buffer)?;
+        }
         socket.connect(&self.to.into())?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;

@@ -312,6 +312,10 @@ pub struct Limits {
     /// Of one client address (IPv6: /64), those through a proxy that only `X-Forwarded-For` tells
     /// apart left out.
     pub web_connections_per_source: usize,
+    /// Requests of one client address a second, five seconds' worth at once; further ones get 429.
+    pub web_requests_per_source: usize,
+    /// Event streams of one client address at a time; further ones get 429.
+    pub web_streams_per_source: usize,
 }
 
 impl Default for Limits {
@@ -325,6 +329,8 @@ impl Default for Limits {
             // Each participant holds one for its events, and another for a moment now and then.
             web_connections: 4096,
             web_connections_per_source: 256,
+            web_requests_per_source: 100,
+            web_streams_per_source: 64,
         }
     }
 }

@@ -223,6 +223,12 @@ fn limits(mut from: Section<'_, '_>) -> Limits {
             defaults.web_connections_per_source,
             1_000_000,
         ),
+        web_requests_per_source: limit(
+            "web_requests_per_source",
+            defaults.web_requests_per_source,
+            1_000_000,
+        ),
+        web_streams_per_source: limit("web_streams_per_source", defaults.web_streams_per_source, 1_000_000),
     }
 }
 

@@ -1,100 +1,143 @@
 //! The event stream of a participant.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures_core::Stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
-use super::entry::Holder;
+use super::edition::{Data, Edition, Line, Subscription};
+use super::entry::{Holder, Source};
 use super::roster::{Roster, Told};
-use super::{ClientApi, Session};
-use crate::conference::policy::{Actor, End, Exit};
-use crate::conference::room::Said;
+use super::{ClientApi, refused};
+use crate::conference::policy::{Actor, End, Exit, PartyId};
 
 /// Proxies end what is silent for a minute.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// Events that wait for a client that does not read. Overflow: the stream is closed; a client opens
-/// another and is told everything anew.
-const QUEUE: usize = 1_024;
+/// Events on their way to a connection. Overflow: the stream waits; meanwhile changes of the roster
+/// become one, and messages wait in their own queue, whose overflow ends the stream.
+const ON_THE_WAY: usize = 16;
 
-pub(super) async fn events(State(api): State<ClientApi>, Holder(session): Holder) -> Response {
-    let (events, feed) = mpsc::channel(QUEUE);
-    tokio::spawn(tell(session, events, api.0.ending.subscribe()));
-    Sse::new(Feed(feed)).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response()
+/// Larger ones go out as they are, in pieces of their own: a message of 64 KiB to a thousand clients
+/// that do not read is there once.
+const COPIED: usize = 2_048;
+
+/// Stands for a comment.
+const PING: Told = ("", Data::NULL);
+
+/// nginx passes on what has this at once.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) async fn events(
+    State(api): State<ClientApi>,
+    Source(source): Source,
+    Holder(session): Holder,
+) -> Response {
+    let source = source.map(|source| source.ip());
+    let Some((place, closed)) = api.0.streams.open(session.uuid, source) else {
+        tracing::debug!(?source, "an event stream was refused: limit reached");
+        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many event streams");
+    };
+    let news = api.0.press.subscribe(&session.service, &session.view, &session.said);
+    let (events, feed) = mpsc::channel(ON_THE_WAY);
+    let ending = api.0.ending.subscribe();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = tell(session.party, news, &events, ending) => {}
+            // A newer stream takes over.
+            _ = closed => {}
+        }
+        drop(place);
+    });
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (UNBUFFERED, "no")];
+    (headers, Body::from_stream(Feed { events: feed, rest: VecDeque::new() })).into_response()
 }
 
 /// Tells of everything until the participant is out or nobody reads.
-async fn tell(mut session: Session, events: mpsc::Sender<Event>, mut ending: watch::Receiver<bool>) {
-    let mut roster = Roster::new(session.party);
-    let first = {
-        let view = session.view.borrow_and_update();
-        roster.whole(&session.service, &view)
-    };
-    if !send(&events, first) {
+pub(super) async fn tell(
+    viewer: PartyId,
+    mut news: Subscription,
+    events: &mpsc::Sender<Told>,
+    mut ending: watch::Receiver<bool>,
+) {
+    let mut roster = Roster::new(viewer);
+    let mut edition = news.editions.borrow_and_update().clone();
+    // It may be from before he came.
+    while !edition.view.parties.iter().any(|it| it.id == viewer) {
+        if news.editions.changed().await.is_err() {
+            return;
+        }
+        edition = news.editions.borrow_and_update().clone();
+    }
+    if !send(events, roster.whole(&edition)).await {
         return;
     }
+    let mut talks = true;
     loop {
         let told = tokio::select! {
-            changed = session.view.changed() => {
+            changed = news.editions.changed() => {
                 if changed.is_err() {
                     // The conference is over.
-                    let _ = send(&events, vec![disconnect(Exit::Over(End::Empty))]);
+                    send(events, vec![disconnect(Exit::Over(End::Empty))]).await;
                     return;
                 }
-                let view = session.view.borrow_and_update().clone();
-                let own = view.parties.iter().find(|it| it.id == session.party);
-                let exit = own.map_or(Some(Exit::Left), |it| it.exit);
-                if let Some(exit) = exit {
-                    let _ = send(&events, vec![disconnect(exit)]);
+                edition = news.editions.borrow_and_update().clone();
+                let own = edition.view.parties.iter().find(|it| it.id == viewer);
+                if let Some(exit) = own.map_or(Some(Exit::Left), |it| it.exit) {
+                    send(events, vec![disconnect(exit)]).await;
                     return;
                 }
-                roster.news(&session.service, &view)
+                roster.news(&edition)
             }
-            said = session.said.recv() => match said {
-                Ok(said) => message(&session, said),
-                // It was too slow for what was written; everything else it will be told.
-                Err(RecvError::Lagged(_)) => Vec::new(),
-                Err(RecvError::Closed) => return,
+            line = news.lines.recv(), if talks => match line {
+                Ok(line) => message(viewer, &edition, &line),
+                Err(RecvError::Lagged(_)) => {
+                    tracing::debug!(?viewer, "an event stream was closed: its client reads too slowly");
+                    return;
+                }
+                // The last edition tells why.
+                Err(RecvError::Closed) => {
+                    talks = false;
+                    continue;
+                }
             },
             () = events.closed() => return,
             () = async { drop(ending.wait_for(|ending| *ending).await) } => {
                 let reason = json!({ "reason": "Signaling node disconnected" });
-                let _ = send(&events, vec![("disconnect", reason)]);
+                send(events, vec![("disconnect", reason.into())]).await;
                 return;
             }
+            () = tokio::time::sleep(ALIVE_EVERY) => {
+                vec![PING]
+            }
         };
-        if !send(&events, told) {
+        if !send(events, told).await {
             return;
         }
     }
 }
 
 /// What somebody else wrote: those who write see their own words already.
-fn message(session: &Session, said: Said) -> Vec<Told> {
-    let view = session.view.borrow();
-    let here = view.parties.iter().find(|it| it.id == session.party).is_some_and(|it| it.party.is_some());
-    let mine = said.to.is_none_or(|to| to == session.party);
-    if said.from == session.party || !mine || !here {
+fn message(viewer: PartyId, edition: &Arc<Edition>, line: &Line) -> Vec<Told> {
+    let own = edition.view.parties.iter().find(|it| it.id == viewer);
+    let here = own.is_some_and(|it| it.party.is_some());
+    let mine = line.to.is_none_or(|to| to == viewer);
+    if line.from == viewer || !mine || !here {
         return Vec::new();
     }
-    let data = json!({
-        "origin": said.name,
-        "uuid": said.uuid.to_string(),
-        "type": said.kind,
-        "payload": said.text,
-        "direct": said.to.is_some(),
-    });
-    vec![("message_received", data)]
+    vec![("message_received", line.data.clone())]
 }
-
 fn disconnect(exit: Exit) -> Told {
     let reason = match exit {
         Exit::Left => "Call disconnected",
@@ -107,24 +150,43 @@ fn disconnect(exit: Exit) -> Told {
         Exit::Over(End::Ended(Actor::Admin)) => "Conference terminated by an administrator",
         Exit::Over(End::Ended(Actor::Party(_))) => "Conference terminated by another participant",
     };
-    ("disconnect", json!({ "reason": reason }))
+    ("disconnect", json!({ "reason": reason }).into())
 }
 
-/// False when nobody reads any more, or too slowly.
-fn send(events: &mpsc::Sender<Event>, told: Vec<Told>) -> bool {
-    told.into_iter().all(|(name, data): (&str, Value)| {
-        // Each event has data that is JSON: clients pass over empty ones.
-        events.try_send(Event::default().event(name).data(data.to_string())).is_ok()
-    })
+/// False when nobody reads any more.
+async fn send(events: &mpsc::Sender<Told>, told: Vec<Told>) -> bool {
+    for event in told {
+        if events.send(event).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
-/// The reading end.
-struct Feed(mpsc::Receiver<Event>);
+/// The reading end: events as they go out.
+struct Feed {
+    events: mpsc::Receiver<Told>,
+    /// What is left of the last one.
+    rest: VecDeque<Bytes>,
+}
 
 impl Stream for Feed {
-    type Item = Result<Event, Infallible>;
+    type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|event| event.map(Ok))
+        if let Some(rest) = self.rest.pop_front() {
+            return Poll::Ready(Some(Ok(rest)));
+        }
+        let Some((name, data)) = ready!(self.events.poll_recv(context)) else { return Poll::Ready(None) };
+        if name.is_empty() {
+            return Poll::Ready(Some(Ok(Bytes::from_static(b": ping\n\n"))));
+        }
+        let begin = [b"event: ", name.as_bytes(), b"\ndata: "].concat();
+        const END: &[u8] = b"\n\n";
+        if data.as_bytes().len() <= COPIED {
+            return Poll::Ready(Some(Ok([&begin, data.as_bytes(), END].concat().into())));
+        }
+        self.rest.extend([data.into_bytes(), Bytes::from_static(END)]);
+        Poll::Ready(Some(Ok(begin.into())))
     }
 }

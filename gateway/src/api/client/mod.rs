@@ -16,6 +16,7 @@ use crosspoint_codecs::clock::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+use crate::api::body;
 use crate::conference::Exchange;
 use crate::conference::policy::PartyId;
 use crate::conference::room::{Command, RoomView, Rooms, Said};
@@ -25,6 +26,7 @@ use crate::uuid::Uuid;
 
 mod commands;
 mod dial;
+mod edition;
 mod entry;
 mod events;
 #[cfg(test)]
@@ -33,14 +35,17 @@ pub mod one_time;
 mod roster;
 mod routes;
 pub mod sessions;
+mod streams;
 #[cfg(test)]
 mod tests;
 
+use edition::Press;
 use routes::{CONFERENCES, Route};
 use sessions::Sessions;
+use streams::Streams;
 
-/// Largest body of a request. A description of media has some 10 kB; pictures of slides come later.
-const BODY: usize = 256 * 1024;
+/// Largest body with a description of media, which has some 10 kB mostly.
+const MEDIA: usize = 256 * 1024;
 
 /// Finds services by what clients put into the path.
 pub trait Services: Send + Sync {
@@ -60,6 +65,8 @@ pub struct ClientApiParts {
     pub disabled: Option<String>,
     /// True while the gateway takes nobody more (S76).
     pub maintenance: watch::Receiver<bool>,
+    /// Event streams of one client address (IPv6: /64) at a time.
+    pub streams_per_source: usize,
     /// Of the program.
     pub version: &'static str,
 }
@@ -71,6 +78,8 @@ pub struct ClientApi(Arc<Inner>);
 struct Inner {
     parts: ClientApiParts,
     sessions: Mutex<Sessions<Session>>,
+    streams: Streams,
+    press: Press,
     /// True when the gateway stops.
     ending: watch::Sender<bool>,
 }
@@ -102,18 +111,29 @@ impl Session {
 impl ClientApi {
     /// The API, without participants.
     pub fn new(parts: ClientApiParts) -> Self {
-        Self(Arc::new(Inner { parts, sessions: Mutex::default(), ending: watch::channel(false).0 }))
+        Self(Arc::new(Inner {
+            sessions: Mutex::default(),
+            streams: Streams::new(parts.streams_per_source),
+            press: Press::default(),
+            ending: watch::channel(false).0,
+            parts,
+        }))
     }
 
     /// Its routes.
     pub fn router(&self) -> Router {
         let below = |routes: &[Route]| {
-            routes.iter().fold(Router::new(), |router, it| router.route(it.path, (it.serve)()))
+            routes.iter().fold(Router::new(), |router, it| {
+                let most = if it.path.contains("/calls") { MEDIA } else { body::JSON };
+                let bounded = middleware::from_fn(move |request, next| body::bounded(most, request, next));
+                router.route(it.path, (it.serve)().layer(bounded))
+            })
         };
         Router::new()
             .merge(below(&routes::NODE))
             .nest(CONFERENCES, below(&routes::CONFERENCE))
-            .layer(axum::extract::DefaultBodyLimit::max(BODY))
+            // Bodies have their limits already.
+            .layer(axum::extract::DefaultBodyLimit::disable())
             .layer(middleware::from_fn(across_origins))
             .with_state(self.clone())
     }

@@ -1,95 +1,107 @@
 //! What clients are told of a conference: its state, everybody in it, and what has changed since they
-//! were told last. Pure translation of a [`RoomView`].
+//! were told last. Pure translation of a
+//! [`RoomView`].
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::edition::{Data, Edition};
 use crate::cause::Reason;
 use crate::conference::policy::{PartyId, Place, Role};
 use crate::conference::room::{At, PartyView, RoomView};
 use crate::conference::service::{Kind, Service};
 use crate::leg::Party;
+use crate::uuid::Uuid;
 use crosspoint_codecs::format::MediaKind;
 
 /// An event of the stream: its name and its data.
-pub(super) type Told = (&'static str, Value);
+pub(super) type Told = (&'static str, Data);
 
 /// What one client was told last.
 #[derive(Debug)]
 pub(super) struct Roster {
     viewer: PartyId,
     /// Everybody it knows of, with what it was told of him.
-    known: Vec<(PartyId, Value)>,
-    conference: Value,
-    layout: Value,
-    stage: Value,
+    known: HashMap<PartyId, (Uuid, Data)>,
+    conference: Data,
+    layout: Data,
+    stage: Data,
     /// It waited when it was told last.
     waiting: bool,
 }
 
 impl Roster {
-    pub(super) const fn new(viewer: PartyId) -> Self {
+    pub(super) fn new(viewer: PartyId) -> Self {
         Self {
             viewer,
-            known: Vec::new(),
-            conference: Value::Null,
-            layout: Value::Null,
-            stage: Value::Null,
+            known: HashMap::new(),
+            conference: Data::NULL,
+            layout: Data::NULL,
+            stage: Data::NULL,
             waiting: false,
         }
     }
 
     /// Everything, as a stream begins.
-    pub(super) fn whole(&mut self, service: &Service, view: &RoomView) -> Vec<Told> {
-        self.known = seen_by(self.viewer, view).map(|it| (it.id, participant(service, it))).collect();
-        self.conference = conference(service, view);
-        (self.layout, self.stage) = (layout(view), stage(view));
+    pub(super) fn whole(&mut self, edition: &Edition) -> Vec<Told> {
+        let view = &edition.view;
+        self.known.clear();
         self.waiting = place(self.viewer, view) == Some(Place::Waiting);
-        let mut told = vec![("participant_sync_begin", Value::Null)];
-        told.extend(self.known.iter().map(|(_, it)| ("participant_create", it.clone())));
-        told.push(("participant_sync_end", Value::Null));
-        told.push(("conference_update", self.conference.clone()));
-        told.push(("layout", self.layout.clone()));
-        told.push(("stage", self.stage.clone()));
+        let mut told = vec![("participant_sync_begin", Data::NULL)];
+        for it in seen_by(self.viewer, view) {
+            let data = edition.participant(it.id);
+            told.push(("participant_create", data.clone()));
+            self.known.insert(it.id, (it.uuid, data));
+        }
+        told.push(("participant_sync_end", Data::NULL));
+        for (name, was, is) in self.rest(edition) {
+            was.clone_from(is);
+            told.push((name, is.clone()));
+        }
         told
     }
 
     /// What is new since.
-    pub(super) fn news(&mut self, service: &Service, view: &RoomView) -> Vec<Told> {
+    pub(super) fn news(&mut self, edition: &Edition) -> Vec<Told> {
+        let view = &edition.view;
         if self.waiting && place(self.viewer, view) == Some(Place::In) {
             // It was let in: first of itself, then of all whom it did not see before.
-            let own = view.parties.iter().find(|it| it.id == self.viewer);
-            let own = own.map(|it| ("participant_update", participant(service, it)));
-            let mut told: Vec<Told> = own.into_iter().collect();
-            told.extend(self.whole(service, view));
+            let mut told = vec![("participant_update", edition.participant(self.viewer))];
+            told.extend(self.whole(edition));
             return told;
         }
-        let now: Vec<(PartyId, Value)> =
-            seen_by(self.viewer, view).map(|it| (it.id, participant(service, it))).collect();
         let mut told = Vec::new();
-        for (id, is) in &now {
-            match self.known.iter().find(|(known, _)| known == id) {
+        let mut seen = HashMap::with_capacity(self.known.len());
+        for it in seen_by(self.viewer, view) {
+            let is = edition.participant(it.id);
+            match self.known.remove(&it.id) {
                 None => told.push(("participant_create", is.clone())),
                 Some((_, was)) if was != is => told.push(("participant_update", is.clone())),
                 Some(_) => {}
             }
+            seen.insert(it.id, (it.uuid, is));
         }
-        for (_, gone) in self.known.iter().filter(|(id, _)| now.iter().all(|(still, _)| still != id)) {
-            told.push(("participant_delete", json!({ "uuid": gone["uuid"] })));
+        for (uuid, _) in std::mem::replace(&mut self.known, seen).into_values() {
+            told.push(("participant_delete", json!({ "uuid": uuid.to_string() }).into()));
         }
-        self.known = now;
-        for (name, was, is) in [
-            ("conference_update", &mut self.conference, conference(service, view)),
-            ("layout", &mut self.layout, layout(view)),
-            ("stage", &mut self.stage, stage(view)),
-        ] {
-            if *was != is {
-                was.clone_from(&is);
-                told.push((name, is));
+        for (name, was, is) in self.rest(edition) {
+            if was != is {
+                was.clone_from(is);
+                told.push((name, is.clone()));
             }
         }
         told
+    }
+
+    /// What is told of the conference as a whole: what it was, and what it is.
+    fn rest<'a>(&'a mut self, edition: &'a Edition) -> [(&'static str, &'a mut Data, &'a Data); 3] {
+        [
+            ("conference_update", &mut self.conference, &edition.conference),
+            ("layout", &mut self.layout, &edition.layout),
+            ("stage", &mut self.stage, &edition.stage),
+        ]
     }
 }
 
@@ -238,7 +250,7 @@ pub(super) const fn service_type(service: &Service, at: At) -> &'static str {
     }
 }
 
-fn layout(view: &RoomView) -> Value {
+pub(super) fn layout(view: &RoomView) -> Value {
     let [hosts, guests] = view.layouts.map(|it| it.word());
     let uuid = |id: &PartyId| view.parties.iter().find(|it| it.id == *id).map(|it| it.uuid.to_string());
     json!({
@@ -250,7 +262,7 @@ fn layout(view: &RoomView) -> Value {
     })
 }
 
-fn stage(view: &RoomView) -> Value {
+pub(super) fn stage(view: &RoomView) -> Value {
     let of = |(index, id): (usize, &PartyId)| {
         let party = view.parties.iter().find(|it| it.id == *id)?;
         let vad = if view.speaker == Some(*id) { 100 } else { 0 };

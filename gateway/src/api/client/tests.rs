@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+mod guards;
+
 use super::*;
 use crate::alias::{Alias, Domains};
 use crate::cause::{Cause, Reason};
@@ -115,6 +117,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         clock: Arc::new(clock),
         disabled: disabled.map(Into::into),
         maintenance: maintained,
+        streams_per_source: 64,
         version: "0.1.0",
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -188,7 +191,8 @@ impl Events {
     async fn line(&mut self) -> String {
         let mut line = String::new();
         let read = self.0.read_line(&mut line);
-        tokio::time::timeout(Duration::from_secs(10), read).await.expect("a line").unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(10), read).await.expect("a line").unwrap();
+        assert!(read > 0, "the stream is over");
         line.trim_end().to_owned()
     }
 

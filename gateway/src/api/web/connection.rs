@@ -1,28 +1,29 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
-use axum::response::Response;
+use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Json, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::stall::Stalls;
 use super::{Kind, Shared, proxy};
-use crate::net::tcp::{HANDSHAKE, Room, WRITE_STALL};
+use crate::net::tcp::{HANDSHAKE, Room, WRITE_STALL, source_key};
 
 /// The head of a request must be there by then, counted from the end of the answer before: who
 /// keeps a connection for reuse without a word loses it then, and opens another.
@@ -34,9 +35,15 @@ pub(super) const BUFFER: usize = 32 * 1024;
 /// Headers of a request. Browsers and proxies send some twenty.
 const HEADERS: usize = 64;
 
+/// Bytes before and after encryption that wait in TLS, each: a record of RFC 8446 section 5.1.
+const TLS_BUFFER: usize = 16 * 1024;
+
 /// Bytes that the system takes from us for a client that does not read (Linux doubles it). Beyond,
 /// the stall begins to count.
 const SYSTEM_BUFFER: usize = 64 * 1024;
+
+/// Characters of a path that are logged.
+const LOGGED: usize = 200;
 
 /// Serves a connection until one side ends it.
 pub(super) async fn serve(
@@ -71,7 +78,7 @@ pub(super) async fn serve(
     match kind {
         Kind::Plain => converse(stream, peer, shared.service.clone(), &shared, stop).await,
         Kind::Redirect => converse(stream, peer, shared.redirect.clone(), &shared, stop).await,
-        Kind::Tls => match timeout(HANDSHAKE, shared.tls.accept(stream)).await {
+        Kind::Tls => match timeout(HANDSHAKE, shared.tls.accept_with(stream, small)).await {
             Ok(Ok(stream)) => converse(stream, peer, shared.service.clone(), &shared, stop).await,
             failed => {
                 shared.stats.handshakes_failed.add(1);
@@ -81,6 +88,11 @@ pub(super) async fn serve(
         },
     }
     shared.stats.connections_closed.add(1);
+}
+
+/// What is encrypted already waits for the system: little of it, so that a stall shows.
+fn small(tls: &mut rustls::ServerConnection) {
+    tls.set_buffer_limit(Some(TLS_BUFFER));
 }
 
 fn why<T>(failed: std::io::Result<T>) -> String {
@@ -125,11 +137,55 @@ struct Requests {
 impl Service<Request<Incoming>> for Requests {
     type Response = Response;
     type Error = Infallible;
-    type Future = TowerToHyperServiceFuture<Router, Request<Incoming>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let begun = Instant::now();
         let client = self.shared.proxies.client(self.peer, request.headers());
+        let line = Line { client, method: request.method().clone(), path: path(request.uri()) };
+        if !self.shared.allow(begun, client.ip()) {
+            let answer = too_many();
+            line.write(&answer, begun);
+            return Box::pin(async { Ok(answer) });
+        }
         request.extensions_mut().insert(ConnectInfo(client));
-        self.service.call(request)
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            line.write(&answer, begun);
+            Ok(answer)
+        })
     }
+}
+
+impl Shared {
+    fn allow(&self, now: Instant, client: IpAddr) -> bool {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).allow(now, source_key(client))
+    }
+}
+
+/// Pages of other origins shall see it too.
+fn too_many() -> Response {
+    let body = json!({ "status": "failed", "result": "Too many requests" });
+    let headers = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (header::RETRY_AFTER, "1")];
+    (StatusCode::TOO_MANY_REQUESTS, headers, Json(body)).into_response()
+}
+
+/// What the log says of a request. Neither its query nor its headers: tokens and PINs are there.
+struct Line {
+    client: SocketAddr,
+    method: Method,
+    path: String,
+}
+
+impl Line {
+    fn write(self, answer: &Response, begun: Instant) {
+        let Self { client, method, path } = self;
+        let (status, ms) = (answer.status().as_u16(), begun.elapsed().as_millis());
+        tracing::debug!(%client, %method, path, status, ms, "request");
+    }
+}
+
+fn path(uri: &Uri) -> String {
+    uri.path().chars().take(LOGGED).collect()
 }

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,10 +22,12 @@ use tokio_rustls::TlsAcceptor;
 mod connection;
 mod forwarded;
 mod proxy;
+mod rate;
 mod redirect;
 mod stall;
 
 use self::forwarded::Proxies;
+use self::rate::Rates;
 use super::ApiError;
 use crate::config;
 use crate::net::driver::Stats;
@@ -71,6 +73,7 @@ pub struct Bound {
     listening: Vec<Listening>,
     proxies: Proxies,
     admission: Arc<Admission>,
+    rates: Rates,
 }
 
 /// What all connections share.
@@ -80,6 +83,7 @@ struct Shared {
     tls: TlsAcceptor,
     proxies: Proxies,
     admission: Arc<Admission>,
+    rates: Mutex<Rates>,
     stats: Arc<Stats>,
 }
 
@@ -96,6 +100,7 @@ impl Web {
             listening: Vec::new(),
             proxies: Proxies::new(web.trusted_proxies.clone(), web.proxy_protocol),
             admission: Admission::new(limits.web_connections, limits.web_connections_per_source),
+            rates: Rates::new(limits.web_requests_per_source),
         };
         for (kind, option, addresses) in wanted {
             for address in addresses.iter().copied() {
@@ -143,6 +148,7 @@ impl Bound {
             tls: TlsAcceptor::from(tls.0),
             proxies: self.proxies,
             admission: self.admission,
+            rates: Mutex::new(self.rates),
             stats: stats.clone(),
         });
         let (stop, stopped) = watch::channel(false);
