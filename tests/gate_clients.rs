@@ -79,7 +79,7 @@ fn two_hundred_in_a_room_who_write_and_are_muted() {
         said.push(Instant::now());
         let body = json!({ "payload": round.to_string() }).to_string();
         assert_eq!(writer.post("message", &body).0, 200);
-        let deed = if round % 2 == 0 { "mute" } else { "unmute" };
+        let deed = if round.is_multiple_of(2) { "mute" } else { "unmute" };
         assert_eq!(clients[0].post(&format!("participants/{}/{deed}", muted.uuid), "").0, 200);
         std::thread::sleep(
             (begun + EACH * u32::try_from(round + 1).unwrap()).saturating_duration_since(Instant::now()),

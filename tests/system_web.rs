@@ -242,7 +242,7 @@ fn forgeries(token: &str, gone: &str) -> Vec<String> {
     };
     while forged.len() < 10_000 {
         let mut signs = token.as_bytes().to_vec();
-        if forged.len() % 2 == 0 {
+        if forged.len().is_multiple_of(2) {
             // One or two signs changed.
             for _ in 0..=random(2) {
                 let at = random(signs.len());

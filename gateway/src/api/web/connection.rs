@@ -30,7 +30,7 @@ use crate::net::tcp::{HANDSHAKE, Room, WRITE_STALL, source_key};
 const HEAD: Duration = Duration::from_secs(10);
 
 /// Bytes of a head, and of an answer that waits to be written.
-pub(super) const BUFFER: usize = 32 * 1024;
+pub(super) const BUFFER: usize = 16 * 1024;
 
 /// Headers of a request. Browsers and proxies send some twenty.
 const HEADERS: usize = 64;
