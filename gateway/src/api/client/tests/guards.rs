@@ -62,7 +62,7 @@ async fn a_client_that_does_not_read_loses_its_stream_and_holds_a_bounded_queue(
     let (bob, _) = server.join("Bob", "").await;
     let session = server.api.sessions().find(server.api.now(), &alice).map(Session::copy).unwrap();
     let news = server.api.0.press.subscribe(&session.service, &session.view, &session.said);
-    let (events, mut feed) = tokio::sync::mpsc::channel(1);
+    let (events, mut feed) = mpsc::channel(1);
     let ending = server.api.0.ending.subscribe();
     let telling = tokio::spawn(async move { tell(session.party, news, &events, ending).await });
     let count = 2 * LINES;
