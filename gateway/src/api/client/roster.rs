@@ -30,6 +30,8 @@ pub(super) struct Roster {
     stage: Data,
     /// It waited when it was told last.
     waiting: bool,
+    /// What it was then; a client that is another since asks for its role anew.
+    role: Option<Role>,
 }
 
 impl Roster {
@@ -41,6 +43,7 @@ impl Roster {
             layout: Data::NULL,
             stage: Data::NULL,
             waiting: false,
+            role: None,
         }
     }
 
@@ -49,6 +52,7 @@ impl Roster {
         let view = &edition.view;
         self.known.clear();
         self.waiting = place(self.viewer, view) == Some(Place::Waiting);
+        self.role = role(self.viewer, view);
         let mut told = vec![("participant_sync_begin", Data::NULL)];
         for it in seen_by(self.viewer, view) {
             let data = edition.participant(it.id);
@@ -91,6 +95,10 @@ impl Roster {
                 was.clone_from(is);
                 told.push((name, is.clone()));
             }
+        }
+        let role = role(self.viewer, view);
+        if role.is_some() && std::mem::replace(&mut self.role, role) != role {
+            told.push(("refresh_token", Data::NULL));
         }
         told
     }
@@ -273,6 +281,10 @@ pub(super) fn stage(view: &RoomView) -> Value {
 
 fn place(viewer: PartyId, view: &RoomView) -> Option<Place> {
     view.parties.iter().find(|it| it.id == viewer)?.party.map(|it| it.place)
+}
+
+fn role(viewer: PartyId, view: &RoomView) -> Option<Role> {
+    view.parties.iter().find(|it| it.id == viewer)?.party.map(|it| it.role)
 }
 
 const fn yes(is: bool) -> &'static str {

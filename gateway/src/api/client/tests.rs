@@ -341,6 +341,8 @@ async fn a_stream_begins_with_everything_in_order_and_goes_on_with_what_changes(
     assert_eq!(server.post(&alice, &to("dtmf"), r#"{"digits":"12#"}"#).await, (200, json!(true)));
     assert_eq!(server.post(&bob, &to("dtmf"), r#"{"digits":"1"}"#).await.0, 403);
     assert_eq!(server.post(&alice, &to("role"), r#"{"role":"chair"}"#).await, (200, json!(true)));
+    // His client is told to ask for its role anew.
+    assert_eq!(others.until("refresh_token").await, Value::Null);
     assert_eq!(server.post(&bob, "refresh_token", "").await.1["role"], "HOST");
     // S35: one, then all.
     assert_eq!(server.post(&alice, &to("disconnect"), "").await, (200, json!(true)));
