@@ -157,6 +157,13 @@ impl Baresip {
         self.command("hangup", "");
     }
 
+    /// Keys that it was sent in the media of its call so far.
+    pub fn keys(&self) -> String {
+        let log = self.log();
+        let pressed = log.lines().filter(|line| line.contains("(end=0)"));
+        pressed.filter_map(|line| line.split_once("received event: '")?.1.chars().next()).collect()
+    }
+
     /// A PNG of what it sees now.
     pub fn snapshot(&mut self, name: &str) -> PathBuf {
         let path = self.scratch.path().join(name);

@@ -43,16 +43,28 @@ impl Gateway {
 
     /// The same, with more lines for the section of SIP.
     pub fn with_sip(devices: &[Device<'_>], more: &str, sip_more: &str) -> Self {
-        Self::with_sections(devices, more, sip_more, "")
+        Self::with_sections(devices, more, sip_more, "", &[])
     }
 
     /// The same, with more lines for the section of clients.
     pub fn with_web(devices: &[&str], web_more: &str) -> Self {
         let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
-        Self::with_sections(&devices, "", "", web_more)
+        Self::with_sections(&devices, "", "", web_more, &[])
     }
 
-    fn with_sections(devices: &[Device<'_>], more: &str, sip_more: &str, web_more: &str) -> Self {
+    /// The same, with conferences that it knows from its start: what `conference add` is told of each.
+    pub fn with_conferences(devices: &[&str], web_more: &str, conferences: &[&[&str]]) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        Self::with_sections(&devices, "", "", web_more, conferences)
+    }
+
+    fn with_sections(
+        devices: &[Device<'_>],
+        more: &str,
+        sip_more: &str,
+        web_more: &str,
+        conferences: &[&[&str]],
+    ) -> Self {
         let scratch = Scratch::new("gateway");
         let (sip, http) = (free_port(), free_port());
         let (tls, web) = (free_port(), free_port());
@@ -75,6 +87,10 @@ impl Gateway {
             ));
         }
         std::fs::write(scratch.path().join("crosspoint.toml"), text).unwrap();
+        for conference in conferences {
+            let output = subcommand(&scratch, &[&["conference", "add"], *conference].concat());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
         let child = run(&scratch);
         let this = Self { sip, tls, http, web, child, scratch };
         this.wait();
@@ -122,12 +138,7 @@ impl Gateway {
 
     /// Runs a subcommand on the same configuration.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_crosspoint"))
-            .arg("--config")
-            .arg(self.scratch.path().join("crosspoint.toml"))
-            .args(arguments)
-            .output()
-            .unwrap()
+        subcommand(&self.scratch, arguments)
     }
 
     pub fn log(&self) -> String {
@@ -137,6 +148,15 @@ impl Gateway {
     fn wait(&self) {
         wait_for("the gateway's SIP port", || TcpStream::connect(("127.0.0.1", self.sip)).ok());
     }
+}
+
+fn subcommand(scratch: &Scratch, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_crosspoint"))
+        .arg("--config")
+        .arg(scratch.path().join("crosspoint.toml"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn run(scratch: &Scratch) -> Child {

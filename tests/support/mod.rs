@@ -9,7 +9,9 @@
 
 pub mod baresip;
 pub mod call;
+pub mod cut;
 pub mod gateway;
+pub mod infinity;
 pub mod register;
 pub mod room;
 pub mod sipp;

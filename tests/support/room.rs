@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::baresip::Baresip;
 use super::gateway::Gateway;
-use super::program;
+use super::{program, wait_for};
 
 /// Adds the room "Alice's room", alias meet.alice, with more options of the command line.
 pub fn add_room(gateway: &Gateway, options: &[&str]) {
@@ -31,6 +31,26 @@ pub fn level(samples: &[i16], rate: u32, hertz: f64) -> f64 {
         (re + value * turn.cos(), im - value * turn.sin())
     });
     20.0 * (4.0 * sum.0.hypot(sum.1) / length / 32_768.0).max(1e-9).log10()
+}
+
+/// Waits until the last second that `phone` has recorded has that tone.
+pub fn hears(phone: &Baresip, hertz: u32) {
+    wait_for(&format!("{} to hear {hertz} Hz", phone.account.user), || {
+        (last_second(phone, hertz)? > -45.0).then_some(())
+    });
+}
+
+/// Waits until it has not.
+pub fn misses(phone: &Baresip, hertz: u32) {
+    wait_for(&format!("{} to miss {hertz} Hz", phone.account.user), || {
+        (last_second(phone, hertz)? < -65.0).then_some(())
+    });
+}
+
+fn last_second(phone: &Baresip, hertz: u32) -> Option<f64> {
+    let heard = phone.heard();
+    let from = heard.samples.len().checked_sub(heard.rate as usize)?;
+    Some(level(&heard.samples[from..], heard.rate, f64::from(hertz)))
 }
 
 /// Words of everybody's route of that role, as the status has them.
