@@ -15,6 +15,7 @@ use crosspoint_codecs::format::MediaKind;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use self::attendee::{Attendee, Numbers, Stage};
+use self::hand_over::Told;
 use self::reception::Step;
 use self::studio::Studio;
 use super::dialling::LONGEST_KEYS;
@@ -32,6 +33,7 @@ use crate::media::port::StreamEvent;
 
 mod attendee;
 mod entry;
+mod hand_over;
 mod keypad;
 mod media;
 mod orders;
@@ -43,6 +45,7 @@ mod studio;
 #[cfg(test)]
 mod tests;
 
+pub use hand_over::Handed;
 pub use rooms::{Rooms, RoomsParts};
 pub use seam::{At, Command, Invited, Joined, PartyView, RoomView, Said};
 
@@ -87,7 +90,9 @@ struct Room {
     remind_at: Instant,
     /// Pictures are planned anew.
     changed: bool,
-    told: mpsc::Sender<(PartyId, LegEvent)>,
+    told: mpsc::Sender<(PartyId, Told)>,
+    /// Those who are on their way to another conference.
+    handed: Vec<Handed>,
     view: watch::Sender<RoomView>,
     said: broadcast::Sender<Said>,
     numbers: Numbers,
@@ -104,7 +109,7 @@ impl Room {
         engine: EngineHandle,
         numbers: Numbers,
         text: Arc<Mutex<Typesetter>>,
-        told: mpsc::Sender<(PartyId, LegEvent)>,
+        told: mpsc::Sender<(PartyId, Told)>,
         view: watch::Sender<RoomView>,
         events: Events,
     ) -> Self {
@@ -121,6 +126,7 @@ impl Room {
             remind_at: Instant::ZERO,
             changed: false,
             told,
+            handed: Vec::new(),
             view,
             said: broadcast::channel(SAID).0,
             numbers,

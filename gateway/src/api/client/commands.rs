@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::entry::Holder;
 use super::roster::{conference as state, participant as object, seen_by};
+use super::transfer::transfer;
 use super::{ClientApi, Session, done, refused};
 use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
@@ -192,6 +193,7 @@ pub(super) async fn participant(
             Some("guest") => Deed::Role(id, Role::Guest),
             _ => return refused(StatusCode::BAD_REQUEST, "role must be chair or guest"),
         },
+        "transfer" => return transfer(&api, &session, id, &asked).await,
         "dtmf" => return keys(&api, &session, id, &asked),
         // Of a client without media: nothing to do, and nothing wrong.
         "preferred_aspect_ratio" | "client_mute" | "client_unmute" => return done(true),
@@ -250,7 +252,17 @@ pub(super) async fn transform_layout(
 async fn act(api: &ClientApi, session: &Session, deed: Deed) -> Response {
     let (reply, told) = oneshot::channel();
     let act = Command::Act { actor: Actor::Party(session.party), deed, reply };
-    if !api.rooms().tell(&session.service.name, act) {
+    answered(api, session, act, told).await
+}
+
+/// Tells the conference `command`, which answers by `told`.
+pub(super) async fn answered(
+    api: &ClientApi,
+    session: &Session,
+    command: Command,
+    told: oneshot::Receiver<Result<(), Denied>>,
+) -> Response {
+    if !api.rooms().tell(&session.service.name, command) {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     match told.await {

@@ -14,11 +14,11 @@ use axum::response::Response;
 use crosspoint_codecs::clock::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::roster::service_type;
 use super::sessions::{LIFE, Sessions, Token};
-use super::{ClientApi, Session, done, prompt, refused};
+use super::{ClientApi, Session, Ticket, done, prompt, refused};
 use crate::conference::policy::{Answer, Knock, PartyId, Place, Role};
 use crate::conference::room::{At, Command, Joined};
 use crate::conference::service::{Kind, Service};
@@ -32,6 +32,8 @@ const NAME: usize = 100;
 #[serde(default)]
 struct Wanted {
     display_name: Value,
+    /// For one use: of a transfer.
+    token: Option<String>,
     call_tag: Option<String>,
 }
 
@@ -106,6 +108,12 @@ pub(super) async fn request_token(
         Err(answer) => return answer,
     };
     let wanted: Wanted = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(token) = wanted.token.as_deref().filter(|token| !token.is_empty()) {
+        return match sent_here(&api, token, &service) {
+            Some(role) => admit(&api, &service, role, source, wanted).await,
+            None => refused(StatusCode::FORBIDDEN, "Invalid token"),
+        };
+    }
     let pin = headers.get("pin").and_then(|pin| pin.to_str().ok());
     let knock = match pin {
         None | Some("") => Knock::Silent,
@@ -129,24 +137,48 @@ pub(super) async fn request_token(
             return refused(StatusCode::FORBIDDEN, "Invalid PIN");
         }
     };
+    admit(&api, &service, role, source, wanted).await
+}
+
+/// What somebody comes as who was sent here with a token for one use. One for another conference stays
+/// good there.
+fn sent_here(api: &ClientApi, token: &str, service: &Service) -> Option<Role> {
+    let mut tickets = api.tickets();
+    match tickets.look(api.now(), token)? {
+        Ticket::Transfer { service: there, role } if *there == service.name => {
+            let role = *role;
+            tickets.take(api.now(), token).map(|_| role)
+        }
+        Ticket::Transfer { .. } => None,
+    }
+}
+
+/// The door is open.
+async fn admit(
+    api: &ClientApi,
+    service: &Arc<Service>,
+    role: Role,
+    source: Option<SocketAddr>,
+    wanted: Wanted,
+) -> Response {
     if !api.sessions().has_room() {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     let name = shown(wanted.display_name.as_str().unwrap_or_default());
     let (reply, told) = oneshot::channel();
     let join = Command::Join { name: name.clone(), role, source, reply };
-    if !api.rooms().open_and_tell(&service, join) {
+    if !api.rooms().open_and_tell(service, join) {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     match told.await {
-        Ok(Ok(joined)) => admitted(&api, &service, role, name, joined, wanted.call_tag),
+        Ok(Ok(joined)) => admitted(api, service, role, name, joined, wanted.call_tag),
         Ok(Err(_)) => refused(StatusCode::FORBIDDEN, "Participant limit reached"),
         Err(_) => refused(StatusCode::FORBIDDEN, "Out of resource"),
     }
 }
 
 /// S77: who tries which door.
-fn attempt(api: &ClientApi, service: &Service, source: Option<SocketAddr>, result: Attempt) {
+pub(super) fn attempt(api: &ClientApi, service: &Service, source: Option<SocketAddr>, result: Attempt) {
     let (service, source) = (service.name.clone(), source.map(|it| it.to_string()));
     let what = What::PinAttempt { service, source, protocol: "api", result };
     api.rooms().events().tell(SystemTime::now(), what);
@@ -162,7 +194,15 @@ fn admitted(
 ) -> Response {
     let Some(token) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
     let Joined { id, uuid, place, view, said } = joined;
-    let session = Session { service: service.clone(), party: id, uuid, name: name.clone(), view, said };
+    let session = Session {
+        service: service.clone(),
+        party: id,
+        uuid,
+        name: name.clone(),
+        view,
+        said,
+        refer: watch::channel(None).0,
+    };
     api.sessions().open(api.now(), &token, session);
     let at = if place == Place::Waiting { At::Waiting } else { At::In };
     let in_service = service_type(service, At::In);
@@ -235,6 +275,8 @@ pub(super) async fn release_token(
     if let Some(session) = session {
         api.rooms().tell(&session.service.name, Command::Leave(session.party));
     }
+    // So is one for one use: who was told to come, or called, does not want to.
+    api.tickets().take(api.now(), &token);
     // One that is dead already is released as well.
     done(true)
 }
@@ -256,7 +298,7 @@ fn role(session: &Session) -> &'static str {
     if own(session.party).is_some_and(|it| it.role == Role::Host) { "HOST" } else { "GUEST" }
 }
 
-fn new_token() -> Option<Token> {
+pub(super) fn new_token() -> Option<Token> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).ok()?;
     Some(Token::of(bytes))

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use super::edition::{Data, Edition, Line, Subscription};
 use super::entry::{Holder, Source};
 use super::roster::{Roster, Told};
+use super::transfer::Refer;
 use super::{ClientApi, refused};
 use crate::conference::policy::{Actor, End, Exit, PartyId};
 
@@ -54,7 +55,7 @@ pub(super) async fn events(
     let ending = api.0.ending.subscribe();
     tokio::spawn(async move {
         tokio::select! {
-            () = tell(session.party, news, &events, ending) => {}
+            () = tell(session.party, news, &events, ending, session.refer) => {}
             // A newer stream takes over.
             _ = closed => {}
         }
@@ -70,6 +71,7 @@ pub(super) async fn tell(
     mut news: Subscription,
     events: &mpsc::Sender<Told>,
     mut ending: watch::Receiver<bool>,
+    refer: watch::Sender<Option<Refer>>,
 ) {
     let mut roster = Roster::new(viewer);
     let mut edition = news.editions.borrow_and_update().clone();
@@ -84,6 +86,9 @@ pub(super) async fn tell(
         return;
     }
     let mut talks = true;
+    let mut sent_away = refer.subscribe();
+    // One that came while no stream was open is told now.
+    sent_away.mark_changed();
     loop {
         let told = tokio::select! {
             changed = news.editions.changed() => {
@@ -112,6 +117,7 @@ pub(super) async fn tell(
                     continue;
                 }
             },
+            Ok(()) = sent_away.changed() => go_there(&refer),
             () = events.closed() => return,
             () = async { drop(ending.wait_for(|ending| *ending).await) } => {
                 let reason = json!({ "reason": "Signaling node disconnected" });
@@ -126,6 +132,13 @@ pub(super) async fn tell(
             return;
         }
     }
+}
+
+/// The client leaves and comes to that conference; it is told once.
+fn go_there(refer: &watch::Sender<Option<Refer>>) -> Vec<Told> {
+    let refer = refer.send_replace(None);
+    let told = refer.map(|Refer { alias, token }| json!({ "alias": alias, "token": token.reveal() }));
+    told.map(|data| ("refer", data.into())).into_iter().collect()
 }
 
 /// What somebody else wrote: those who write see their own words already.

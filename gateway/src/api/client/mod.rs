@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::api::body;
 use crate::conference::Exchange;
-use crate::conference::policy::PartyId;
+use crate::conference::policy::{PartyId, Role};
 use crate::conference::room::{Command, RoomView, Rooms, Said};
 use crate::conference::service::Service;
 use crate::media::ClockFn;
@@ -38,11 +38,14 @@ pub mod sessions;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use edition::Press;
+use one_time::OneTime;
 use routes::{CONFERENCES, Route};
 use sessions::Sessions;
 use streams::Streams;
+use transfer::Refer;
 
 /// Largest body with a description of media, which has some 10 kB mostly.
 const MEDIA: usize = 256 * 1024;
@@ -78,10 +81,23 @@ pub struct ClientApi(Arc<Inner>);
 struct Inner {
     parts: ClientApiParts,
     sessions: Mutex<Sessions<Session>>,
+    tickets: Mutex<OneTime<Ticket>>,
     streams: Streams,
     press: Press,
     /// True when the gateway stops.
     ending: watch::Sender<bool>,
+}
+
+/// What a token for one use is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ticket {
+    /// Entry into a conference without a PIN: somebody was sent there.
+    Transfer {
+        /// The name of its service.
+        service: String,
+        /// What he comes as.
+        role: Role,
+    },
 }
 
 /// A participant by the client API.
@@ -93,6 +109,8 @@ struct Session {
     name: String,
     view: watch::Receiver<RoomView>,
     said: broadcast::Receiver<Said>,
+    /// Where he has been told to go, until his client knows.
+    refer: watch::Sender<Option<Refer>>,
 }
 
 impl Session {
@@ -104,6 +122,7 @@ impl Session {
             name: self.name.clone(),
             view: self.view.clone(),
             said: self.said.resubscribe(),
+            refer: self.refer.clone(),
         }
     }
 }
@@ -113,6 +132,7 @@ impl ClientApi {
     pub fn new(parts: ClientApiParts) -> Self {
         Self(Arc::new(Inner {
             sessions: Mutex::default(),
+            tickets: Mutex::default(),
             streams: Streams::new(parts.streams_per_source),
             press: Press::default(),
             ending: watch::channel(false).0,
@@ -141,10 +161,15 @@ impl ClientApi {
     /// Ends the sessions that nobody has refreshed: to be called every second or so.
     pub fn expire(&self) {
         let gone = self.sessions().expire(self.now());
+        self.tickets().expire(self.now());
         for session in gone {
             tracing::info!(name = session.name, "Timer expired awaiting token refresh");
             self.rooms().tell(&session.service.name, Command::Leave(session.party));
         }
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, OneTime<Ticket>> {
+        self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The gateway stops: every event stream says so and ends. The rooms are told by who stops them.

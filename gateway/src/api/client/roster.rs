@@ -189,7 +189,8 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         ("is_audio_only_call", sound && !pictures),
         ("disconnect_supported", true),
         ("mute_supported", sound),
-        ("transfer_supported", false),
+        // Anybody can be told to go, or be handed over, once he is there.
+        ("transfer_supported", it.party.is_some()),
         ("fecc_supported", false),
         ("presentation_supported", false),
     ];

@@ -83,6 +83,11 @@ impl<S> Sessions<S> {
         self.sessions.get(&entry.session).map(|(session, _)| session)
     }
 
+    /// Those that match.
+    pub fn those(&self, matches: impl Fn(&S) -> bool) -> impl Iterator<Item = &S> {
+        self.sessions.values().map(|(session, _)| session).filter(move |session| matches(session))
+    }
+
     /// `new` takes the place of `old`, which is good for a while longer.
     pub fn refresh(&mut self, now: Instant, old: &str, new: &Token) -> Option<&S> {
         let entry = self.tokens.get_mut(&hash(old)).filter(|entry| now < entry.until)?;

@@ -23,10 +23,10 @@ use crate::records::CallRecord;
 use crosspoint_codecs::format::{Capabilities, Direction};
 use tokio::sync::mpsc;
 
-/// Alice's room, and Bob's beside it, which is open.
-struct Two([Arc<Service>; 2]);
+/// Alice's room, Bob's beside it, which is open, and a hall with PINs.
+struct Three([Arc<Service>; 3]);
 
-impl Services for Two {
+impl Services for Three {
     fn service(&self, alias: &str) -> Option<Arc<Service>> {
         let alias = Alias::parse(alias, &Domains::default()).ok()?;
         self.0.iter().find(|it| it.aliases.contains(&alias)).cloned()
@@ -90,6 +90,8 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let room = |name, alias| Service::new(name, Alias::parse(alias, &Domains::default()).unwrap());
     let mut service = room("Alice's room", "meet.alice");
     service.door = door;
+    let mut hall = room("Hall", "hall");
+    hall.door = pins("2468", Some("1357"));
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (maintenance, maintained) = watch::channel(false);
     let begun = std::time::Instant::now();
@@ -112,7 +114,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         fonts: None,
     });
     let api = ClientApi::new(ClientApiParts {
-        services: Arc::new(Two([Arc::new(service), Arc::new(room("Bob's room", "meet.bob"))])),
+        services: Arc::new(Three([service, room("Bob's room", "meet.bob"), hall].map(Arc::new))),
         exchange,
         clock: Arc::new(clock),
         disabled: disabled.map(Into::into),
@@ -483,4 +485,72 @@ async fn what_cannot_be_dialled_is_refused_in_words_and_nothing_rings() {
     let (code, answer) =
         server.ask("POST", &format!("{ROOM}/dial"), &format!("token: {alice}\r\n"), &body).await;
     assert_eq!((code, &answer["note"]), (200, &json!("mssip is dialled as SIP")));
+}
+
+#[tokio::test]
+async fn a_host_sends_somebody_to_another_conference_with_a_token_for_one_use() {
+    let server = server(pins("1234", None), None).await;
+    let (alice, alices) = server.join("Alice", "1234").await;
+    let (bob, bobs) = server.join("Bob", "none").await;
+    let mut events = server.events(&bob).await;
+    events.until("stage").await;
+    let transfer = async |token: &str, uuid: &str, body: Value| {
+        server.post(token, &format!("participants/{uuid}/transfer"), &body.to_string()).await
+    };
+    let there = json!({ "conference_alias": "hall", "role": "guest", "pin": "1357" });
+    assert_eq!(transfer(&bob, &alices, there.clone()).await, (403, json!("Invalid role")));
+    for (body, code, words) in [
+        (json!({ "conference_alias": "nowhere", "role": "guest" }), 403, "conference_alias: there is no"),
+        (json!({ "conference_alias": "meet.alice" }), 403, "conference_alias: the participant is there"),
+        (json!({ "conference_alias": "hall", "role": "guest" }), 403, "Invalid PIN"),
+        (json!({ "conference_alias": "hall", "role": "host", "pin": "1357" }), 403, "Invalid PIN"),
+        (json!({ "conference_alias": "hall", "role": "boss" }), 400, "role: "),
+    ] {
+        let (got, why) = transfer(&alice, &bobs, body).await;
+        assert!(got == code && why.as_str().unwrap().starts_with(words), "{why}");
+    }
+    assert_eq!(transfer(&alice, &bobs, there.clone()).await, (200, json!(true)));
+    let refer = events.until("refer").await;
+    assert_eq!(refer["alias"], "hall");
+    let token = refer["token"].as_str().unwrap();
+    // As his client does: it leaves, and comes there without a PIN.
+    assert_eq!(server.post(&bob, "release_token", "{}").await, (200, json!(true)));
+    let enter = async |alias: &str, token: &str| {
+        let body = json!({ "display_name": "Bob", "token": token }).to_string();
+        server.ask("POST", &format!("/api/client/v2/conferences/{alias}/request_token"), "", &body).await
+    };
+    assert_eq!(enter("meet.alice", token).await.0, 403, "for another conference it is none");
+    let (code, answer) = enter("hall", token).await;
+    assert_eq!((code, &answer["result"]["role"]), (200, &json!("GUEST")), "{answer}");
+    let (code, answer) = enter("hall", token).await;
+    assert_eq!((code, &answer["result"]), (403, &json!("Invalid token")), "once");
+    // Who does not want to go takes it back; one that came while no stream was open is told later.
+    let (carol, carols) = server.join("Carol", "none").await;
+    assert_eq!(transfer(&alice, &carols, there).await, (200, json!(true)));
+    let refer = server.events(&carol).await.until("refer").await;
+    let token = refer["token"].as_str().unwrap();
+    assert_eq!(server.post(token, "release_token", "").await, (200, json!(true)));
+    assert_eq!(enter("hall", token).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_telephone_that_is_sent_to_another_conference_is_handed_over() {
+    let server = server(Door::OPEN, None).await;
+    let (alice, _) = server.join("Alice", "").await;
+    let mut events = server.events(&alice).await;
+    let (_, uuids) = server.dial(&alice, json!({ "destination": "carol" })).await;
+    let (_, _, far) = server.last();
+    far.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    while events.until("participant_update").await["service_type"] != "conference" {}
+    let path = format!("participants/{}/transfer", uuids[0].as_str().unwrap());
+    let body = json!({ "conference_alias": "hall", "role": "host", "pin": "2468" }).to_string();
+    assert_eq!(server.post(&alice, &path, &body).await, (200, json!(true)));
+    assert_eq!(events.until("participant_delete").await["uuid"], uuids[0]);
+    let body = json!({ "display_name": "Dave" }).to_string();
+    let hall = "/api/client/v2/conferences/hall";
+    let (code, answer) = server.ask("POST", &format!("{hall}/request_token"), "pin: 2468\r\n", &body).await;
+    let token = answer["result"]["token"].as_str().unwrap();
+    let (_, all) = server.ask("GET", &format!("{hall}/participants?token={token}"), "", "").await;
+    let uuids_there: Vec<&Value> = all["result"].as_array().unwrap().iter().map(|it| &it["uuid"]).collect();
+    assert!(code == 200 && uuids_there.contains(&&uuids[0]), "{all}");
 }

@@ -17,6 +17,7 @@ use crate::conference::call::{CallView, LegView, Outcome, StreamView};
 use crate::conference::dialling::Keys;
 use crate::conference::policy::{Exit, Keeps, PartyId, Role};
 use crate::conference::prompts::Prompt;
+use crate::conference::service::Service;
 use crate::leg::{LegCommand, LegId, LegStream, Party};
 use crate::media::port::StreamId;
 use crate::uuid::Uuid;
@@ -32,6 +33,10 @@ pub(super) struct Attendee {
     pub(super) invited: Option<Invitation>,
     /// `None`: he has no leg. He sees and does everything by the client API.
     commands: Option<mpsc::Sender<LegCommand>>,
+    /// Stops the events of his leg, once.
+    release: Option<oneshot::Sender<()>>,
+    /// He is about to go to that conference, as that.
+    pub(super) goes_to: Option<(Arc<Service>, Role)>,
     pub(super) streams: Vec<LegStream>,
     pub(super) stage: Stage,
     /// His leg has been answered, or was the one who called.
@@ -91,6 +96,8 @@ impl Attendee {
             since,
             invited: None,
             commands: None,
+            release: None,
+            goes_to: None,
             streams: Vec::new(),
             stage: Stage::Arriving,
             answered: false,
@@ -108,10 +115,27 @@ impl Attendee {
         }
     }
 
-    /// His leg is told by `commands`.
+    /// His leg is told by `commands`, and tells nothing more once `release` is used.
     #[must_use]
-    pub(super) fn with_leg(self, commands: mpsc::Sender<LegCommand>) -> Self {
-        Self { commands: Some(commands), ..self }
+    pub(super) fn with_leg(self, commands: mpsc::Sender<LegCommand>, release: oneshot::Sender<()>) -> Self {
+        Self { commands: Some(commands), release: Some(release), ..self }
+    }
+
+    /// Has his leg tell nothing more; false when it has none, has ended, or is on its way already.
+    pub(super) fn release(&mut self) -> bool {
+        self.hung_up.is_none() && self.release.take().is_some_and(|release| release.send(()).is_ok())
+    }
+
+    /// He is in another room now, with a clock of its own.
+    pub(super) fn begin_anew(&mut self, role: Role, release: oneshot::Sender<()>) {
+        self.release = Some(release);
+        self.stage = Stage::Arriving;
+        self.keypad = Keypad::default();
+        (self.saying, self.leaving, self.exit) = (None, None, None);
+        self.key_at = Instant::ZERO;
+        if let Some(invited) = &mut self.invited {
+            invited.role = role;
+        }
     }
 
     /// `view` is told of his call as it goes, `done` when it is over.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
 use super::seam::{Command, Invited, Joined, Said};
@@ -14,7 +14,7 @@ use crate::conference::call::{CallView, Outcome};
 use crate::conference::layout::Layout;
 use crate::conference::offer::offer_for;
 use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Role};
-use crate::leg::{Leg, LegCommand, LegEvent, LegId, Origin, Party};
+use crate::leg::{Leg, LegCommand, LegId, Origin, Party};
 use crate::uuid::Uuid;
 
 impl Room {
@@ -43,6 +43,11 @@ impl Room {
                 let _ = reply.send(self.invite(leg, who, view, done));
                 self.show();
             }
+            Command::HandOver { actor, id, to, role, reply } => {
+                // Who asked may be gone.
+                let _ = reply.send(self.let_go(actor, id, to, role));
+            }
+            Command::TakeOver(handed) => self.take_over(*handed),
             Command::Keys(id, keys) => {
                 let now = self.now();
                 if let Some(attendee) = self.attendees.get_mut(&id) {
@@ -64,8 +69,10 @@ impl Room {
 
     /// A leg has called: it is answered at once, so that it hears us.
     pub(super) fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
-        let (id, party, commands) = self.follow(leg);
-        let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands).watched(view, done);
+        let Leg { id, party, commands, events, .. } = leg;
+        let mut attendee = Attendee::new(id, party, SystemTime::now())
+            .with_leg(commands, self.follow(id, events))
+            .watched(view, done);
         if self.policy.parties().len() >= self.service.rules.parties {
             attendee.hang_up(Cause::local(Reason::Congestion));
         } else {
@@ -88,10 +95,12 @@ impl Room {
         }
         let now = self.now();
         let Invited { role, keeps, keys, name, streams, rings } = who;
-        let (id, party, commands) = self.follow(leg);
+        let Leg { id, party, commands, events, .. } = leg;
         let called = self.service.aliases.first().map(ToString::to_string).unwrap_or_default();
         let party = Party { name, called, ..party };
-        let mut attendee = Attendee::new(id, party, SystemTime::now()).with_leg(commands).watched(view, done);
+        let mut attendee = Attendee::new(id, party, SystemTime::now())
+            .with_leg(commands, self.follow(id, events))
+            .watched(view, done);
         attendee.invited = Some(Invitation { role, keeps, streams, until: now + rings });
         attendee.queue_keys(now, &keys);
         let uuid = attendee.uuid;
@@ -157,27 +166,6 @@ impl Room {
             self.policy.leave(now, joined.id);
             self.carry_out();
         }
-    }
-
-    /// The events of `leg` go to the room from now on.
-    pub(super) fn follow(&self, leg: Leg) -> (LegId, Party, mpsc::Sender<LegCommand>) {
-        let Leg { id, party, commands, mut events, .. } = leg;
-        let (number, told) = (PartyId(id.0), self.told.clone());
-        tokio::spawn(async move {
-            // A leg that vanishes without a word is a fault of ours, and over all the same.
-            let mut last = LegEvent::Ended(Cause::local(Reason::Internal));
-            while let Some(event) = events.recv().await {
-                if matches!(event, LegEvent::Ended(_)) {
-                    last = event;
-                    break;
-                }
-                if told.send((number, event)).await.is_err() {
-                    return;
-                }
-            }
-            let _ = told.send((number, last)).await;
-        });
-        (id, party, commands)
     }
 
     pub(super) fn lay_out(&mut self, layouts: [Layout; 2]) {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::hand_over::{Handed, Told};
 use super::{COMMANDS, Command, EVENTS, Room, RoomView};
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
@@ -153,7 +154,7 @@ impl Rooms {
         self,
         mut room: Room,
         mut orders: mpsc::Receiver<Command>,
-        mut events: mpsc::Receiver<(super::PartyId, crate::leg::LegEvent)>,
+        mut events: mpsc::Receiver<(super::PartyId, Told)>,
     ) {
         let name = room.service.name.clone();
         let mut stop = self.0.stop.clone();
@@ -170,7 +171,14 @@ impl Rooms {
             let tick = room.next_tick();
             tokio::select! {
                 Some(command) = orders.recv() => room.command(command),
-                Some((party, event)) = events.recv() => room.event(party, event),
+                Some((party, told)) = events.recv() => match told {
+                    Told::Event(event) => room.event(party, event),
+                    Told::Released(events) => {
+                        if let Some(handed) = room.hand_over(party, events) {
+                            self.pass_on(handed);
+                        }
+                    }
+                },
                 () = until(tick) => room.tick(),
                 reason = stopped(&mut stop), if goodbye.is_none() => {
                     room.halt(reason);
@@ -184,6 +192,20 @@ impl Rooms {
         }
         let seconds = room.began.elapsed().as_secs();
         self.0.events.tell(SystemTime::now(), What::ConferenceEnded { conference: name, seconds });
+    }
+
+    /// To the conference that he goes to.
+    fn pass_on(&self, handed: Handed) {
+        let to = Arc::clone(handed.to());
+        let mut live = self.live();
+        let room = live.entry(to.name.clone()).or_insert_with(|| self.open(&to));
+        let told = room.commands.try_send(Command::TakeOver(Box::new(handed)));
+        drop(live);
+        let (Err(TrySendError::Full(command)) | Err(TrySendError::Closed(command))) = told else { return };
+        tracing::warn!(service = to.name, "a conference does not keep up");
+        if let Command::TakeOver(handed) = command {
+            tokio::spawn(tokio::time::timeout(GOODBYE, handed.give_up()));
+        }
     }
 
     /// The engine with the fewest members: a conference stays within one.

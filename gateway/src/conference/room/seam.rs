@@ -1,6 +1,7 @@
 //! What a room is told, and what it tells.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{broadcast, oneshot, watch};
@@ -10,6 +11,8 @@ use crate::conference::call::{CallView, LegView, Outcome};
 use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
 use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, PartyId, Place, Role};
+use crate::conference::room::hand_over::Handed;
+use crate::conference::service::Service;
 use crate::leg::Leg;
 use crate::uuid::Uuid;
 
@@ -60,6 +63,22 @@ pub enum Command {
         /// Told his number in the roster.
         reply: oneshot::Sender<Result<Uuid, Full>>,
     },
+    /// Hands somebody's leg over to another conference; his call goes on. Who has none is told to go
+    /// by the client API.
+    HandOver {
+        /// Who wants it: a host, or the administrator.
+        actor: Actor,
+        /// Who goes.
+        id: PartyId,
+        /// Where to: another service than this.
+        to: Arc<Service>,
+        /// What he comes as.
+        role: Role,
+        /// Told whether he goes.
+        reply: oneshot::Sender<Result<(), Denied>>,
+    },
+    /// Takes over whom another conference hands over.
+    TakeOver(Box<Handed>),
     /// Sends keys to somebody's leg.
     Keys(PartyId, Keys),
     /// Somebody writes: to all, or to one.

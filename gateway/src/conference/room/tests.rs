@@ -386,3 +386,74 @@ async fn s36_keys_go_out_after_the_answer_one_by_one_and_commas_wait() {
     let (leg8, _far) = leg(8);
     assert!(scene.invite(leg8, Role::Host, "").await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leg_is_handed_over_to_another_conference_and_its_call_goes_on() {
+    let scene = scene(None, None);
+    let mut hall = Service::new("Hall", Alias::parse("hall", &Domains::default()).unwrap());
+    let pin = |text: &str| Pin::parse(text).unwrap();
+    hall.door = Door::new(Some(pin("1234")), None, true).unwrap();
+    let hall = Arc::new(hall);
+    let (host, caller) = (scene.join("Alice", Role::Host).await, scene.call(1).await);
+    let other = scene.call(2).await;
+    let hand_over = |actor, id, role| {
+        let (reply, told) = oneshot::channel();
+        let command = Command::HandOver { actor, id: PartyId(id), to: hall.clone(), role, reply };
+        assert!(scene.rooms.tell(&scene.service.name, command));
+        told
+    };
+    let alice = Actor::Party(host.id);
+    assert_eq!(hand_over(Actor::Party(PartyId(77)), 1, Role::Host).await.unwrap(), Err(Denied::NoParty));
+    assert_eq!(hand_over(alice, host.id.0, Role::Host).await.unwrap(), Err(Denied::NoParty), "no leg");
+    assert_eq!(hand_over(alice, 1, Role::Host).await.unwrap(), Ok(()));
+    assert_eq!(hand_over(alice, 1, Role::Host).await.unwrap(), Err(Denied::NoParty), "once");
+    settle().await;
+    let there = || {
+        let all = scene.rooms.views();
+        let view = all.into_iter().find(|(name, _)| name == "Hall").map(|(_, view)| view);
+        view.map(|view| {
+            view.parties.iter().map(|it| (it.id.0, it.at, it.party.unwrap().role)).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(there(), Some(vec![(1, At::In, Role::Host)]));
+    let here = scene.rooms.views().into_iter().find(|(name, _)| *name == scene.service.name).unwrap().1;
+    assert!(here.parties.iter().all(|it| it.id != PartyId(1)));
+    // What it tells from now on is told there.
+    caller.keys("*7").await;
+    let locked = |name: &str| scene.rooms.views().iter().any(|(it, view)| it == name && view.locked);
+    assert!(locked("Hall") && !locked(&scene.service.name));
+    // A guest finds it locked, as everybody does.
+    assert_eq!(hand_over(alice, 2, Role::Guest).await.unwrap(), Ok(()));
+    settle().await;
+    assert_eq!(there().unwrap()[1], (2, At::Waiting, Role::Guest));
+    assert!(caller.view.borrow().answered && caller.goes().await.answered_by == Some(LegId(1)));
+    // The end that crosses the way is not lost.
+    assert_eq!(other.goes().await.cause, Cause::remote(Reason::Hangup));
+    settle().await;
+    assert_eq!(there(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leg_that_ends_on_its_way_to_another_conference_has_ended() {
+    let scene = scene(None, None);
+    let hall = Arc::new(Service::new("Hall", Alias::parse("hall", &Domains::default()).unwrap()));
+    for crossing in [true, false] {
+        let caller = scene.call(if crossing { 1 } else { 2 }).await;
+        let id = scene.view().parties[0].id;
+        let (reply, told) = oneshot::channel();
+        let hand_over =
+            Command::HandOver { actor: Actor::Admin, id, to: hall.clone(), role: Role::Host, reply };
+        if crossing {
+            // Both are there before the room looks.
+            caller.far.events.try_send(LegEvent::Ended(Cause::remote(Reason::Hangup))).unwrap();
+            assert!(scene.rooms.tell(&scene.service.name, hand_over));
+        } else {
+            assert!(scene.rooms.tell(&scene.service.name, hand_over));
+            caller.far.events.try_send(LegEvent::Ended(Cause::remote(Reason::Hangup))).unwrap();
+        }
+        assert_eq!(caller.over.await.unwrap().cause, Cause::remote(Reason::Hangup));
+        drop(told);
+        settle().await;
+        assert!(scene.rooms.views().is_empty(), "{:?}", scene.rooms);
+    }
+}

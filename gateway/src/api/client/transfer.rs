@@ -1,0 +1,111 @@
+//! `transfer`: a host sends somebody into another conference. Who came by the client API is told to go
+//! there with a token for one use; a leg is handed over within the gateway, its call goes on.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::commands::{answered, is_host};
+use super::entry::{attempt, new_token};
+use super::sessions::Token;
+use super::{ClientApi, Session, Ticket, refused};
+use crate::conference::policy::{Actor, Answer, Door, Knock, PartyId, Role};
+use crate::conference::room::Command;
+use crate::events::Attempt;
+
+/// Where somebody is told to go: the data of a `refer` event.
+#[derive(Clone, Debug)]
+pub(super) struct Refer {
+    pub(super) alias: String,
+    pub(super) token: Token,
+}
+
+pub(super) async fn transfer(api: &ClientApi, session: &Session, id: PartyId, asked: &Value) -> Response {
+    if !is_host(session) {
+        return refused(StatusCode::FORBIDDEN, "Invalid role");
+    }
+    let wanted = match asked["role"].as_str().map(str::to_ascii_lowercase).as_deref() {
+        None => None,
+        Some("host" | "chair") => Some(Role::Host),
+        Some("guest") => Some(Role::Guest),
+        Some(_) => return refused(StatusCode::BAD_REQUEST, "role: host or guest"),
+    };
+    let alias = asked["conference_alias"].as_str().unwrap_or_default();
+    let Some(service) = api.0.parts.services.service(alias) else {
+        return refused(StatusCode::FORBIDDEN, "conference_alias: there is no conference with that alias");
+    };
+    if service.name == session.service.name {
+        return refused(StatusCode::FORBIDDEN, "conference_alias: the participant is there already");
+    }
+    let pin = asked["pin"].as_str().filter(|pin| !pin.is_empty());
+    let Some(role) = role_there(&service.door, pin, wanted) else {
+        if pin.is_some() {
+            tracing::warn!(service = service.name, asked_by = session.name, "a PIN was wrong");
+            attempt(api, &service, None, Attempt::Wrong);
+        }
+        return refused(StatusCode::FORBIDDEN, "Invalid PIN");
+    };
+    let has_leg = session.view.borrow().parties.iter().any(|it| it.id == id && !it.control_only);
+    if has_leg {
+        let (reply, told) = oneshot::channel();
+        let actor = Actor::Party(session.party);
+        let hand_over = Command::HandOver { actor, id, to: service, role, reply };
+        return answered(api, session, hand_over, told).await;
+    }
+    let Some(token) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
+    let ticket = Ticket::Transfer { service: service.name.clone(), role };
+    if !api.tickets().give(api.now(), &token, ticket) {
+        return refused(StatusCode::FORBIDDEN, "Out of resource");
+    }
+    let refer = Refer { alias: alias.to_owned(), token };
+    let at = |other: &Session| other.party == id && other.service.name == session.service.name;
+    match api.sessions().those(at).next() {
+        Some(other) => other.refer.send_replace(Some(refer)),
+        None => return refused(StatusCode::FORBIDDEN, "transfer failed"),
+    };
+    super::done(true)
+}
+
+/// What somebody comes as: the PIN of the other conference opens its door for him, as it would for who
+/// sends him. A role below that which it opens may be given.
+fn role_there(door: &Door, pin: Option<&str>, wanted: Option<Role>) -> Option<Role> {
+    let opens = match door.answer(pin.map_or(Knock::Silent, Knock::Pin)) {
+        Answer::Enter(role) => role,
+        Answer::AskPin { guests_without: true } => Role::Guest,
+        Answer::AskPin { guests_without: false } | Answer::Wrong => return None,
+    };
+    match (opens, wanted) {
+        (Role::Host, wanted) => Some(wanted.unwrap_or(Role::Host)),
+        (Role::Guest, Some(Role::Host)) => None,
+        (Role::Guest, _) => Some(Role::Guest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conference::policy::Pin;
+
+    #[test]
+    fn nobody_is_sent_past_a_door_that_who_sends_him_cannot_open() {
+        let pin = |text| Some(Pin::parse(text).unwrap());
+        let closed = Door::new(pin("1234"), pin("5678"), true).unwrap();
+        let guests = Door::new(pin("1234"), None, true).unwrap();
+        let (host, guest) = (Some(Role::Host), Some(Role::Guest));
+        for (door, entered, wanted, role) in [
+            (&Door::OPEN, None, None, host),
+            (&Door::OPEN, None, guest, guest),
+            (&closed, None, guest, None),
+            (&closed, Some("9999"), guest, None),
+            (&closed, Some("5678"), None, guest),
+            (&closed, Some("5678"), host, None),
+            (&closed, Some("1234"), guest, guest),
+            (&closed, Some("1234"), None, host),
+            (&guests, None, None, guest),
+            (&guests, None, host, None),
+        ] {
+            assert_eq!(role_there(door, entered, wanted), role, "{entered:?} {wanted:?}");
+        }
+    }
+}
