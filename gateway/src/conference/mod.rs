@@ -7,6 +7,7 @@ pub(crate) mod cardboard;
 pub mod dialling;
 mod engaged;
 mod exchange;
+pub mod floor;
 pub mod fonts;
 mod graph;
 mod hunt;

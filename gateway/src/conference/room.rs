@@ -19,6 +19,7 @@ use self::hand_over::Told;
 use self::reception::Step;
 use self::studio::Studio;
 use super::dialling::LONGEST_KEYS;
+use super::floor::Floor;
 use super::layout::Layout;
 use super::offer::offer_for;
 use super::order::Order;
@@ -41,6 +42,7 @@ mod reception;
 mod rooms;
 mod seam;
 mod show;
+mod slides;
 mod studio;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ mod tests;
 pub use hand_over::Handed;
 pub use rooms::{Rooms, RoomsParts};
 pub use seam::{At, Command, Invited, Joined, PartyView, RoomView, Said};
+pub use slides::Still;
 
 /// After a goodbye the call stays so much longer, so that its end is heard.
 const AFTER_GOODBYE: Duration = Duration::from_millis(300);
@@ -85,6 +88,13 @@ struct Room {
     all: Order,
     hosts: Order,
     layouts: [Layout; 2],
+    /// Names are shown in pictures, and a message of the host's.
+    names: bool,
+    banner: Option<String>,
+    floor: Floor,
+    still: Option<Still>,
+    /// So many stills there have been.
+    stills: u64,
     began: tokio::time::Instant,
     look_at: Instant,
     remind_at: Instant,
@@ -115,12 +125,17 @@ impl Room {
     ) -> Self {
         let layouts = [service.layout, service.guest_layout];
         Self {
-            policy: Policy::new(rules(&service)),
+            policy: policy(&service),
             studio: Studio::new(engine, service.talkers, numbers.clone(), text),
             attendees: BTreeMap::new(),
             all: order(layouts[0]),
             hosts: order(layouts[1]),
             layouts,
+            names: service.names,
+            banner: None,
+            floor: Floor::default(),
+            still: None,
+            stills: 0,
             began: tokio::time::Instant::now(),
             look_at: Instant::ZERO,
             remind_at: Instant::ZERO,
@@ -234,6 +249,7 @@ impl Room {
             }
             self.changed = true;
         }
+        self.look_after_floor();
     }
 
     /// Brings somebody to where the policy has him.
@@ -380,6 +396,10 @@ impl fmt::Debug for Room {
 
 fn rules(service: &Service) -> Rules {
     Rules { tells_hosts: service.door.tells_hosts(), ..service.rules.clone() }
+}
+
+fn policy(service: &Service) -> Policy {
+    Policy::new(rules(service)).with_guests_present(service.guests_present)
 }
 
 fn order(layout: Layout) -> Order {

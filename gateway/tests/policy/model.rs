@@ -25,6 +25,10 @@ enum Fact {
     HandsLowered,
     Spotlight(PartyId, bool),
     SpotlightsCleared,
+    SlidesSent(PartyId, bool),
+    Hidden(PartyId, bool),
+    Microphone(PartyId, bool),
+    GuestsPresent(bool),
     Over(End),
 }
 
@@ -41,7 +45,11 @@ pub struct Guest {
     pub muted: Muted,
     pub hand: Option<Instant>,
     pub spotlight: Option<Instant>,
+    pub slides: bool,
+    pub hidden: bool,
+    pub microphone: bool,
     pub sees_waiting: bool,
+    pub may_present: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +129,11 @@ impl Model {
         self.last(|fact| if let GuestsCanUnmute(can) = fact { Some(can) } else { None }).unwrap_or(false)
     }
 
+    /// Unless it was said otherwise.
+    pub fn guests_present(&self) -> bool {
+        self.last(|fact| if let GuestsPresent(may) = fact { Some(may) } else { None }).unwrap_or(true)
+    }
+
     /// S20: a host is or was there, nobody is a host apart, or it was started by command.
     pub fn started(&self) -> bool {
         !self.rules.tells_hosts || self.host_since_ever() || self.opened()
@@ -172,6 +185,8 @@ impl Model {
             // S35: disconnect self, from wherever he is.
             (_, _, Deed::Remove(_)) if to_himself => true,
             (Place::Waiting, ..) => false,
+            // Whether a microphone is on is its owner's word, and no host's.
+            (Place::In, _, Deed::Microphone(..)) => to_himself,
             // S38.
             (Place::In, Role::Host, _) => true,
             // S25: everybody who is in lets in, and turns away, where hosts are not told apart.
@@ -184,7 +199,10 @@ impl Model {
                 }
                 true
             }
-            (Place::In, Role::Guest, Deed::Mute(..) | Deed::Hand(..)) => to_himself,
+            // S46: what he sees is his own matter as well.
+            (Place::In, Role::Guest, Deed::Mute(..) | Deed::Hand(..) | Deed::Slides(..) | Deed::Hide(..)) => {
+                to_himself
+            }
             (Place::In, Role::Guest, _) => false,
         };
         if !may {
@@ -213,6 +231,10 @@ impl Model {
             Deed::LowerHands => HandsLowered,
             Deed::Spotlight(id, on) => Spotlight(id, on),
             Deed::ClearSpotlights => SpotlightsCleared,
+            Deed::Slides(id, sent) => SlidesSent(id, sent),
+            Deed::Hide(id, hidden) => Hidden(id, hidden),
+            Deed::Microphone(id, on) => Microphone(id, on),
+            Deed::GuestsPresent(may) => GuestsPresent(may),
         };
         self.tell(now, fact);
     }
@@ -306,7 +328,43 @@ impl Model {
         let (role, place) = (self.role(id), self.place(id).unwrap_or(Place::Waiting));
         let sees_waiting = place == Place::In && (!self.rules.tells_hosts || role == Role::Host);
         let (muted, hand, spotlight) = (self.muted(id), self.hand(id), self.spotlight(id));
-        Guest { id, role, place, invited, keeps, muted, hand, spotlight, sees_waiting }
+        let slides = self.said_of(id, true, |fact| match fact {
+            SlidesSent(it, sent) => Some((it, sent)),
+            _ => None,
+        });
+        let hidden = self.said_of(id, false, |fact| match fact {
+            Hidden(it, hidden) => Some((it, hidden)),
+            _ => None,
+        });
+        let microphone = self.said_of(id, true, |fact| match fact {
+            Microphone(it, on) => Some((it, on)),
+            _ => None,
+        });
+        let may_present = place == Place::In && (role == Role::Host || self.guests_present());
+        Guest {
+            id,
+            role,
+            place,
+            invited,
+            keeps,
+            muted,
+            hand,
+            spotlight,
+            slides,
+            hidden,
+            microphone,
+            sees_waiting,
+            may_present,
+        }
+    }
+
+    /// The last that was said of him since he came, or what holds then.
+    fn said_of(&self, id: PartyId, first: bool, said: impl Fn(Fact) -> Option<(PartyId, bool)>) -> bool {
+        let last = self.last(|fact| match fact {
+            Came(it, _) if it == id => Some(first),
+            fact => said(fact).filter(|(it, _)| *it == id).map(|(_, word)| word),
+        });
+        last.unwrap_or(first)
     }
 
     fn place(&self, id: PartyId) -> Option<Place> {
@@ -452,7 +510,10 @@ pub fn whom(deed: Deed) -> Option<PartyId> {
         | Deed::Mute(id, _)
         | Deed::Role(id, _)
         | Deed::Hand(id, _)
-        | Deed::Spotlight(id, _) => Some(id),
+        | Deed::Spotlight(id, _)
+        | Deed::Slides(id, _)
+        | Deed::Hide(id, _)
+        | Deed::Microphone(id, _) => Some(id),
         _ => None,
     }
 }

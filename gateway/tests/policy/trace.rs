@@ -127,7 +127,11 @@ impl Trace {
             Actor::Party(id) if self.chance(3) => id,
             _ => self.somebody(),
         };
-        match self.random.next_u32() % 32 {
+        match self.random.next_u32() % 36 {
+            32 => Deed::Slides(id, on),
+            33 => Deed::Hide(id, on),
+            34 => Deed::Microphone(id, on),
+            35 => Deed::GuestsPresent(on),
             0..4 => Deed::Lock(on),
             4 => Deed::Start,
             5..9 => Deed::Admit(id),
@@ -169,7 +173,7 @@ struct Conference {
     seen: u32,
     /// Everybody as the changes told of him.
     roster: Vec<Party>,
-    flags: [bool; 4],
+    flags: [bool; 5],
     /// How often each came, and went.
     came: BTreeMap<PartyId, (usize, usize)>,
 }
@@ -254,11 +258,21 @@ impl Conference {
             muted: it.muted,
             hand: it.hand,
             spotlight: it.spotlight,
+            slides: it.slides,
+            hidden: it.hidden,
+            microphone: it.microphone,
+            may_present: self.policy.may_present(it.id),
             sees_waiting: self.policy.sees_waiting(it.id),
         });
         same("who is there", &guests.collect(), &self.model.guests())?;
         let model = &self.model;
-        let expected = [model.locked(), model.guests_muted(), model.guests_can_unmute(), model.started()];
+        let expected = [
+            model.locked(),
+            model.guests_muted(),
+            model.guests_can_unmute(),
+            model.started(),
+            model.guests_present(),
+        ];
         same("lock, mutes, start", &flags(&self.policy), &expected)?;
         same("the next timeout", &self.policy.next_timeout(), &model.next_timeout())?;
         let out = changes.iter().filter_map(|change| match *change {
@@ -377,8 +391,14 @@ impl Conference {
     }
 }
 
-fn flags(policy: &Policy) -> [bool; 4] {
-    [policy.locked(), policy.guests_muted(), policy.guests_can_unmute(), policy.started()]
+fn flags(policy: &Policy) -> [bool; 5] {
+    [
+        policy.locked(),
+        policy.guests_muted(),
+        policy.guests_can_unmute(),
+        policy.started(),
+        policy.guests_present(),
+    ]
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, product: &T, model: &T) -> Result<(), String> {

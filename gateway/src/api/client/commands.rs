@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::entry::Holder;
 use super::roster::{conference as state, participant as object, seen_by};
+use super::slides;
 use super::transfer::transfer;
 use super::{ClientApi, Session, done, refused};
 use crate::conference::dialling::Keys;
@@ -20,6 +21,8 @@ use crate::conference::policy::{Actor, Deed, Denied, PartyId, Role};
 use crate::conference::room::Command;
 use crate::uuid::Uuid;
 
+/// Longest text that is drawn into pictures, in characters.
+const DRAWN: usize = 250;
 /// Longest message, in bytes.
 const MESSAGE: usize = 64 * 1024;
 
@@ -66,8 +69,25 @@ pub(super) async fn avatar(Holder(_): Holder) -> Response {
     refused(StatusCode::NOT_FOUND, "No image available")
 }
 
-/// Media comes with WebRTC; until then a client stays in the conference without.
-pub(super) async fn calls(Holder(_): Holder) -> Response {
+/// Media comes with WebRTC; until then a client stays in the conference without. Old clients show stills
+/// by a call.
+pub(super) async fn calls(
+    State(api): State<ClientApi>,
+    Holder(session): Holder,
+    Path(path): Path<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    if let Some(answer) = slides::of_call(&api, &session, &path) {
+        return answer;
+    }
+    if path.get("rest").is_some_and(|rest| rest.ends_with("/statistics")) {
+        // Nobody asks for them; who tells them is heard all the same.
+        return done(Value::Null);
+    }
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if !path.contains_key("rest") && asked["call_type"] == "presentation" {
+        return slides::call(&api, &session).await;
+    }
     refused(StatusCode::FORBIDDEN, "Media by WebRTC is not available yet")
 }
 
@@ -113,7 +133,7 @@ fn say(api: &ClientApi, session: &Session, to: Option<PartyId>, body: &[u8]) -> 
 }
 
 /// What [`conference`] serves: a command that is not here is none.
-pub(super) const OF_A_CONFERENCE: [&str; 9] = [
+pub(super) const OF_A_CONFERENCE: [&str; 11] = [
     "lock",
     "unlock",
     "start_conference",
@@ -123,6 +143,8 @@ pub(super) const OF_A_CONFERENCE: [&str; 9] = [
     "clearallbuzz",
     "clearspotlights",
     "set_guests_can_unmute",
+    "set_guests_can_present",
+    "set_message_text",
 ];
 
 /// Commands to the conference.
@@ -146,13 +168,47 @@ pub(super) async fn conference(
             Some(can) => Deed::GuestsCanUnmute(can),
             None => return refused(StatusCode::BAD_REQUEST, "setting must be true or false"),
         },
+        "set_guests_can_present" => match setting() {
+            Some(may) => Deed::GuestsPresent(may),
+            None => return refused(StatusCode::BAD_REQUEST, "setting must be true or false"),
+        },
+        "set_message_text" => return banner(&api, &session, &body),
         _ => return unknown(&path),
     };
     act(&api, &session, deed).await
 }
 
+/// A host's message in everybody's picture; an empty one takes it away.
+fn banner(api: &ClientApi, session: &Session, body: &[u8]) -> Response {
+    if !is_host(session) {
+        return refused(StatusCode::FORBIDDEN, "Invalid role");
+    }
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    match text(&asked["text"]) {
+        Some(text) => look(api, session, None, None, None, Some(text)),
+        None => refused(StatusCode::BAD_REQUEST, "text: a text of 250 characters at most"),
+    }
+}
+
+/// Text that is drawn into pictures: without control characters; `None` where there is none or too much.
+fn text(value: &Value) -> Option<String> {
+    let text = value.as_str().filter(|text| text.chars().count() <= DRAWN)?;
+    Some(text.chars().filter(|it| !it.is_control()).collect())
+}
+
+fn look(
+    api: &ClientApi,
+    session: &Session,
+    hosts: Option<Layout>,
+    guests: Option<Layout>,
+    names: Option<bool>,
+    banner: Option<String>,
+) -> Response {
+    done(api.rooms().tell(&session.service.name, Command::Look { hosts, guests, names, banner }))
+}
+
 /// What [`participant`] serves.
-pub(super) const OF_A_PARTICIPANT: [&str; 13] = [
+pub(super) const OF_A_PARTICIPANT: [&str; 25] = [
     "mute",
     "unmute",
     "disconnect",
@@ -166,6 +222,18 @@ pub(super) const OF_A_PARTICIPANT: [&str; 13] = [
     "preferred_aspect_ratio",
     "client_mute",
     "client_unmute",
+    "transfer",
+    "allowrxpresentation",
+    "denyrxpresentation",
+    "video_muted",
+    "video_unmuted",
+    "take_floor",
+    "release_floor",
+    "overlaytext",
+    "show_live_captions",
+    "hide_live_captions",
+    "pres_in_mix",
+    "notify_not_afk",
 ];
 
 /// Commands to somebody.
@@ -195,11 +263,32 @@ pub(super) async fn participant(
         },
         "transfer" => return transfer(&api, &session, id, &asked).await,
         "dtmf" => return keys(&api, &session, id, &asked),
-        // Of a client without media: nothing to do, and nothing wrong.
-        "preferred_aspect_ratio" | "client_mute" | "client_unmute" => return done(true),
+        "allowrxpresentation" => Deed::Slides(id, true),
+        "denyrxpresentation" => Deed::Slides(id, false),
+        "video_muted" => Deed::Hide(id, true),
+        "video_unmuted" => Deed::Hide(id, false),
+        "client_mute" => Deed::Microphone(id, false),
+        "client_unmute" => Deed::Microphone(id, true),
+        "take_floor" => return slides::take_floor(&api, &session, id).await,
+        "release_floor" => return slides::release_floor(&api, &session, id),
+        "overlaytext" => return label(&api, &session, id, &asked),
+        "show_live_captions" | "hide_live_captions" => return done(Value::Null),
+        // Nothing to do for a client without media, and nothing wrong.
+        "preferred_aspect_ratio" | "pres_in_mix" | "notify_not_afk" => return done(true),
         _ => return unknown(&path),
     };
     act(&api, &session, deed).await
+}
+
+/// What somebody is called in pictures: his own matter, and the hosts'.
+fn label(api: &ClientApi, session: &Session, id: PartyId, asked: &Value) -> Response {
+    if id != session.party && !is_host(session) {
+        return refused(StatusCode::FORBIDDEN, "Invalid role");
+    }
+    match text(&asked["text"]) {
+        Some(text) => done(api.rooms().tell(&session.service.name, Command::Label { id, text })),
+        None => refused(StatusCode::BAD_REQUEST, "text: a text of 250 characters at most"),
+    }
 }
 
 /// S36: hosts send keys to somebody's leg.
@@ -225,6 +314,10 @@ struct Transform {
     layout: Option<String>,
     host_layout: Option<String>,
     guest_layout: Option<String>,
+    /// Names in pictures.
+    enable_overlay_text: Option<bool>,
+    /// Lines for everybody; they stand in the banner, one behind the other.
+    free_form_overlay_text: Option<Vec<String>>,
 }
 
 pub(super) async fn transform_layout(
@@ -238,12 +331,16 @@ pub(super) async fn transform_layout(
     let Ok(Transforms { transforms }) = serde_json::from_slice(&body) else {
         return refused(StatusCode::BAD_REQUEST, "transforms must be an object");
     };
-    let [hosts, guests] = session.view.borrow().layouts;
-    let wanted = |word: Option<String>, now: Layout| word.map_or(Ok(now), |word| word.parse::<Layout>());
-    let hosts = wanted(transforms.layout.or(transforms.host_layout), hosts);
-    match (hosts, wanted(transforms.guest_layout, guests)) {
+    let wanted = |word: Option<String>| word.map(|word| word.parse::<Layout>()).transpose();
+    let banner = match transforms.free_form_overlay_text.map(|lines| text(&lines.join("  ").into())) {
+        Some(None) => {
+            return refused(StatusCode::BAD_REQUEST, "free_form_overlay_text: 250 characters at most");
+        }
+        banner => banner.flatten(),
+    };
+    match (wanted(transforms.layout.or(transforms.host_layout)), wanted(transforms.guest_layout)) {
         (Ok(hosts), Ok(guests)) => {
-            done(api.rooms().tell(&session.service.name, Command::Layout(hosts, guests)))
+            look(&api, &session, hosts, guests, transforms.enable_overlay_text, banner)
         }
         (Err(wrong), _) | (_, Err(wrong)) => refused(StatusCode::BAD_REQUEST, &wrong.to_string()),
     }

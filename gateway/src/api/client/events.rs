@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::edition::{Data, Edition, Line, Subscription};
 use super::entry::{Holder, Source};
-use super::roster::{Roster, Told};
+use super::roster::{FRAME, Roster, Told};
 use super::transfer::Refer;
 use super::{ClientApi, refused};
 use crate::conference::policy::{Actor, End, Exit, PartyId};
@@ -193,6 +193,12 @@ impl Stream for Feed {
         let Some((name, data)) = ready!(self.events.poll_recv(context)) else { return Poll::Ready(None) };
         if name.is_empty() {
             return Poll::Ready(Some(Ok(Bytes::from_static(b": ping\n\n"))));
+        }
+        if name == FRAME {
+            // The number is what clients fetch the still by; they want data beside it.
+            let number =
+                [b"event: ", name.as_bytes(), b"\ndata: {}\nid: ", data.as_bytes(), b"\n\n"].concat();
+            return Poll::Ready(Some(Ok(number.into())));
         }
         let begin = [b"event: ", name.as_bytes(), b"\ndata: "].concat();
         const END: &[u8] = b"\n\n";

@@ -25,7 +25,7 @@ const NOBODY: [u16; 7] = [403; 7];
 
 /// Method and path with the command written out; the body; what each column is answered. `{uuid}` is
 /// another guest.
-const ROWS: [(&str, &str, [u16; 7]); 39] = [
+const ROWS: [(&str, &str, [u16; 7]); 56] = [
     ("GET /api/client/v2/status", "", ALL),
     // A PIN is wanted: no token takes its place.
     ("POST /request_token", "", NOBODY),
@@ -39,6 +39,10 @@ const ROWS: [(&str, &str, [u16; 7]); 39] = [
     ("GET /available_layouts", "", PARTIES),
     ("GET /layout_svgs", "", PARTIES),
     ("POST /dial", r#"{"destination":"carol"}"#, HOSTS),
+    // Nobody has the floor.
+    ("POST /presentation", "", NOBODY),
+    ("GET /presentation.jpeg", "", NOT_FOUND),
+    ("GET /presentation_high.jpeg", "", NOT_FOUND),
     ("POST /message", r#"{"type":"text/plain","payload":"hello"}"#, PARTIES),
     ("POST /transform_layout", r#"{"transforms":{"layout":"4:0"}}"#, HOSTS),
     ("POST /lock", "", HOSTS),
@@ -50,6 +54,8 @@ const ROWS: [(&str, &str, [u16; 7]); 39] = [
     ("POST /clearallbuzz", "", HOSTS),
     ("POST /clearspotlights", "", HOSTS),
     ("POST /set_guests_can_unmute", r#"{"setting":true}"#, HOSTS),
+    ("POST /set_guests_can_present", r#"{"setting":true}"#, HOSTS),
+    ("POST /set_message_text", r#"{"text":"Welcome"}"#, HOSTS),
     ("GET /participants/{uuid}/avatar.jpg", "", NOT_FOUND),
     ("POST /participants/{uuid}/message", r#"{"type":"text/plain","payload":"hello"}"#, PARTIES),
     ("POST /participants/{uuid}/calls", "{}", NOBODY),
@@ -65,8 +71,21 @@ const ROWS: [(&str, &str, [u16; 7]); 39] = [
     ("POST /participants/{uuid}/role", r#"{"role":"chair"}"#, HOSTS),
     ("POST /participants/{uuid}/dtmf", r#"{"digits":"1"}"#, HOSTS),
     ("POST /participants/{uuid}/preferred_aspect_ratio", r#"{"aspect_ratio":1.78}"#, PARTIES),
-    ("POST /participants/{uuid}/client_mute", "", PARTIES),
-    ("POST /participants/{uuid}/client_unmute", "", PARTIES),
+    // Each says that of himself alone.
+    ("POST /participants/{uuid}/client_mute", "", NOBODY),
+    ("POST /participants/{uuid}/client_unmute", "", NOBODY),
+    ("POST /participants/{uuid}/take_floor", "", NOBODY),
+    ("POST /participants/{uuid}/release_floor", "", NOBODY),
+    ("POST /participants/{uuid}/transfer", r#"{"conference_alias":"hall","pin":"1357"}"#, HOSTS),
+    ("POST /participants/{uuid}/allowrxpresentation", "", HOSTS),
+    ("POST /participants/{uuid}/denyrxpresentation", "", HOSTS),
+    ("POST /participants/{uuid}/video_muted", "", HOSTS),
+    ("POST /participants/{uuid}/video_unmuted", "", HOSTS),
+    ("POST /participants/{uuid}/overlaytext", r#"{"text":"Bobby"}"#, HOSTS),
+    ("POST /participants/{uuid}/show_live_captions", "", PARTIES),
+    ("POST /participants/{uuid}/hide_live_captions", "", PARTIES),
+    ("POST /participants/{uuid}/pres_in_mix", r#"{"state":true}"#, PARTIES),
+    ("POST /participants/{uuid}/notify_not_afk", "", PARTIES),
 ];
 
 /// Every route, with each command of a list written out.

@@ -29,12 +29,15 @@ mod dial;
 mod edition;
 mod entry;
 mod events;
+mod jpeg;
 #[cfg(test)]
 mod matrix;
+mod multipart;
 pub mod one_time;
 mod roster;
 mod routes;
 pub mod sessions;
+mod slides;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -144,6 +147,10 @@ impl ClientApi {
     pub fn router(&self) -> Router {
         let below = |routes: &[Route]| {
             routes.iter().fold(Router::new(), |router, it| {
+                if it.path == "/presentation" {
+                    // Its body is large, and read only for who has the floor.
+                    return router.route(it.path, (it.serve)());
+                }
                 let most = if it.path.contains("/calls") { MEDIA } else { body::JSON };
                 let bounded = middleware::from_fn(move |request, next| body::bounded(most, request, next));
                 router.route(it.path, (it.serve)().layer(bounded))

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::edition::{Data, Edition};
+use super::slides::presenter;
 use crate::cause::Reason;
 use crate::conference::policy::{PartyId, Place, Role};
 use crate::conference::room::{At, PartyView, RoomView};
@@ -19,6 +20,9 @@ use crosspoint_codecs::format::MediaKind;
 /// An event of the stream: its name and its data.
 pub(super) type Told = (&'static str, Data);
 
+/// There is another still; the data is its number.
+pub(super) const FRAME: &str = "presentation_frame";
+
 /// What one client was told last.
 #[derive(Debug)]
 pub(super) struct Roster {
@@ -28,6 +32,9 @@ pub(super) struct Roster {
     conference: Data,
     layout: Data,
     stage: Data,
+    /// Who presents, and the number of the last still.
+    presenter: Option<PartyId>,
+    still: Option<u64>,
     /// It waited when it was told last.
     waiting: bool,
     /// What it was then; a client that is another since asks for its role anew.
@@ -42,6 +49,8 @@ impl Roster {
             conference: Data::NULL,
             layout: Data::NULL,
             stage: Data::NULL,
+            presenter: None,
+            still: None,
             waiting: false,
             role: None,
         }
@@ -64,6 +73,8 @@ impl Roster {
             was.clone_from(is);
             told.push((name, is.clone()));
         }
+        (self.presenter, self.still) = (None, None);
+        told.extend(self.slides(view));
         told
     }
 
@@ -100,6 +111,28 @@ impl Roster {
         if role.is_some() && std::mem::replace(&mut self.role, role) != role {
             told.push(("refresh_token", Data::NULL));
         }
+        told.extend(self.slides(view));
+        told
+    }
+
+    /// Who has begun to present, or stopped; and that there is another still.
+    fn slides(&mut self, view: &RoomView) -> Vec<Told> {
+        let now = presenter(self.viewer, view);
+        let mut told = Vec::new();
+        if now != self.presenter {
+            self.still = None;
+            let of = |id| view.parties.iter().find(|it| it.id == id);
+            told.push(match now.and_then(of) {
+                Some(it) => ("presentation_start", starts(it).into()),
+                None => ("presentation_stop", Data::NULL),
+            });
+            self.presenter = now;
+        }
+        let still = view.still.as_ref().filter(|_| now.is_some()).map(|it| it.number);
+        if let Some(number) = still.filter(|_| still != self.still) {
+            told.push((FRAME, json!(number).into()));
+        }
+        self.still = still;
         told
     }
 
@@ -111,6 +144,16 @@ impl Roster {
             ("stage", &mut self.stage, &edition.stage),
         ]
     }
+}
+
+/// Somebody presents. Stills are all that there is yet.
+fn starts(it: &PartyView) -> Value {
+    json!({
+        "presenter_name": it.name,
+        "presenter_uri": uri(&it.leg.party),
+        "presenter_uuid": it.uuid.to_string(),
+        "presenter_source": "static",
+    })
 }
 
 /// Whom `viewer` may see in the roster: everybody who is in and whom we call; who waits is seen by those
@@ -138,7 +181,7 @@ pub(super) fn conference(service: &Service, view: &RoomView) -> Value {
         "guests_muted": view.guests_muted,
         "all_muted": false,
         "guests_can_unmute": view.guests_can_unmute,
-        "guests_can_present": service.guests_present,
+        "guests_can_present": view.guests_present,
         "started": view.started,
         "presentation_allowed": true,
         "direct_media": false,
@@ -162,7 +205,7 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
     let mut all = json!({
         "uuid": it.uuid.to_string(),
         "display_name": it.name,
-        "overlay_text": it.name,
+        "overlay_text": it.label.as_ref().unwrap_or(&it.name),
         "uri": uri(who),
         "local_alias": who.called,
         "vendor": "",
@@ -177,14 +220,14 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         "buzz_time": it.hand.map_or(0.0, unix),
         "spotlight": it.spotlight.map_or(0.0, unix),
         "last_spoken_time": 0,
-        "rx_presentation_policy": "ALLOW",
+        "rx_presentation_policy": if it.party.is_none_or(|it| it.slides) { "ALLOW" } else { "DENY" },
         "receive_from_video_mix": { "mix_name": "main", "timestamp": 0 },
         "encryption": if encrypted || it.control_only { "On" } else { "Off" },
     });
     // Some of it is yes or no in words, the rest true or false.
     let words = [
         ("is_muted", muted),
-        ("is_presenting", false),
+        ("is_presenting", it.presents),
         ("is_video_call", pictures),
         ("is_audio_only_call", sound && !pictures),
         ("disconnect_supported", true),
@@ -192,11 +235,12 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
         // Anybody can be told to go, or be handed over, once he is there.
         ("transfer_supported", it.party.is_some()),
         ("fecc_supported", false),
-        ("presentation_supported", false),
+        // By stills.
+        ("presentation_supported", it.control_only),
     ];
     let flags = [
-        ("is_client_muted", false),
-        ("is_video_muted", false),
+        ("is_client_muted", it.party.is_some_and(|it| !it.microphone)),
+        ("is_video_muted", it.party.is_some_and(|it| it.hidden)),
         ("is_video_silent", false),
         ("is_main_video_dropped_out", false),
         ("is_streaming_conference", it.streams),

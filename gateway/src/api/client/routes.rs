@@ -4,7 +4,7 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
-use super::{ClientApi, commands, dial, entry, events};
+use super::{ClientApi, commands, dial, entry, events, slides};
 
 /// One route.
 pub(super) struct Route {
@@ -35,7 +35,7 @@ pub(super) const CONFERENCES: &str = "/api/client/v2/conferences/{alias}";
 pub(super) const NODE: [Route; 1] = [read("/api/client/v2/status", || get(commands::status))];
 
 /// Below [`CONFERENCES`].
-pub(super) const CONFERENCE: [Route; 18] = [
+pub(super) const CONFERENCE: [Route; 21] = [
     ask("/request_token", || post(entry::request_token)),
     ask("/refresh_token", || post(entry::refresh_token)),
     ask("/release_token", || post(entry::release_token)),
@@ -46,6 +46,10 @@ pub(super) const CONFERENCE: [Route; 18] = [
     read("/available_layouts", || get(commands::available_layouts)),
     read("/layout_svgs", || get(commands::layout_svgs)),
     ask("/dial", || post(dial::dial)),
+    // Reads its body itself, with a limit of its own.
+    ask("/presentation", || post(slides::upload)),
+    read("/presentation.jpeg", || get(slides::still)),
+    read("/presentation_high.jpeg", || get(slides::still)),
     ask("/message", || post(commands::message)),
     ask("/transform_layout", || post(commands::transform_layout)),
     ask("/{command}", || post(commands::conference)),

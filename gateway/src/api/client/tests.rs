@@ -177,6 +177,32 @@ impl Server {
         (code, answer["result"].clone())
     }
 
+    /// With bytes both ways.
+    async fn bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let head = format!(
+            "{method} {ROOM}/{path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that has refused it does not read it to its end.
+        let _ = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head");
+        let code = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+        (code, answer.split_off(end + 4))
+    }
+
+    async fn upload(&self, token: &str, still: &[u8]) -> (u16, Value) {
+        let mut body = b"--b\r\nContent-Disposition: form-data; name=\"frame\"\r\n\r\n".to_vec();
+        body.extend(still);
+        body.extend(b"\r\n--b--\r\n");
+        let headers = format!("token: {token}\r\nContent-Type: multipart/form-data; boundary=b\r\n");
+        let (code, answer) = self.bytes("POST", "presentation", &headers, &body).await;
+        (code, serde_json::from_slice::<Value>(&answer).unwrap_or_default()["result"].clone())
+    }
+
     async fn events(&self, token: &str) -> Events {
         let mut stream = TcpStream::connect(self.at).await.unwrap();
         let head = format!("GET {ROOM}/events?token={token} HTTP/1.1\r\nHost: here\r\n\r\n");
@@ -207,6 +233,27 @@ impl Events {
             } else if let Some(data) = line.strip_prefix("data: ") {
                 return (name, serde_json::from_str(data).expect("data that is JSON"));
             }
+        }
+    }
+
+    /// The number of the next event that has one.
+    async fn number(&mut self) -> u64 {
+        loop {
+            if let Some(number) = self.line().await.strip_prefix("id: ") {
+                return number.parse().unwrap();
+            }
+        }
+    }
+
+    /// All that comes before that one, without it.
+    async fn names_until(&mut self, wanted: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            let (name, _) = self.next().await;
+            if name == wanted {
+                return names;
+            }
+            names.push(name);
         }
     }
 
@@ -553,4 +600,173 @@ async fn a_telephone_that_is_sent_to_another_conference_is_handed_over() {
     let (_, all) = server.ask("GET", &format!("{hall}/participants?token={token}"), "", "").await;
     let uuids_there: Vec<&Value> = all["result"].as_array().unwrap().iter().map(|it| &it["uuid"]).collect();
     assert!(code == 200 && uuids_there.contains(&&uuids[0]), "{all}");
+}
+
+#[tokio::test]
+async fn s42_s46_one_presents_at_a_time_and_who_is_denied_slides_knows_of_none() {
+    let server = server(pins("1234", None), None).await;
+    let (alice, alices) = server.join("Alice", "1234").await;
+    let (bob, bobs) = server.join("Bob", "none").await;
+    let (carol, carols) = server.join("Carol", "none").await;
+    let mut of_alice = server.events(&alice).await;
+    let mut of_bob = server.events(&bob).await;
+    let mut of_carol = server.events(&carol).await;
+    for events in [&mut of_alice, &mut of_bob, &mut of_carol] {
+        events.until("stage").await;
+    }
+    let to = async |token: &str, uuid: &str, command: &str| {
+        server.post(token, &format!("participants/{uuid}/{command}"), "").await
+    };
+    assert_eq!(to(&bob, &carols, "denyrxpresentation").await.0, 403, "S38");
+    assert_eq!(to(&alice, &carols, "denyrxpresentation").await, (200, json!(true)));
+    let update = of_carol.until("participant_update").await;
+    assert_eq!((&update["uuid"], &update["rx_presentation_policy"]), (&json!(carols), &json!("DENY")));
+    // The result is null: clients take nothing else.
+    assert_eq!(to(&alice, &bobs, "take_floor").await, (403, json!("Invalid role")), "each for himself");
+    assert_eq!(to(&bob, &bobs, "take_floor").await, (200, Value::Null));
+    let start = of_alice.until("presentation_start").await;
+    assert_eq!(
+        (&start["presenter_uuid"], &start["presenter_name"], &start["presenter_source"]),
+        (&json!(bobs), &json!("Bob"), &json!("static"))
+    );
+    let own = of_bob.until("participant_update").await;
+    assert!(own["uuid"] == json!(carols) || own["is_presenting"] == "YES", "{own}");
+    // Stills go through as they came, to those who may see them.
+    let still = super::jpeg::header_only(0xc0, 640, 360);
+    assert_eq!(server.upload(&alice, &still).await.0, 403, "the floor is Bob's");
+    assert_eq!(server.upload(&bob, b"GIF89a").await.0, 400);
+    assert_eq!(server.upload(&bob, &super::jpeg::header_only(0xc0, 9_000, 9_000)).await.0, 400);
+    assert_eq!(server.upload(&bob, &still).await, (200, json!(true)));
+    assert_eq!(of_alice.until("presentation_frame").await, json!({}));
+    assert_eq!(of_alice.number().await, 1);
+    for file in ["presentation.jpeg", "presentation_high.jpeg"] {
+        let (code, picture) = server.bytes("GET", &format!("{file}?id=1&token={alice}"), "", b"").await;
+        assert!(code == 200 && picture == still, "{file}");
+        assert_eq!(server.bytes("GET", &format!("{file}?token={carol}"), "", b"").await.0, 404);
+    }
+    // Who is let see them learns of them now, and nothing before.
+    assert_eq!(to(&carol, &carols, "allowrxpresentation").await, (200, json!(true)), "S46: by himself too");
+    let before = of_carol.names_until("presentation_start").await;
+    assert!(!before.iter().any(|name| name.starts_with("presentation")), "{before:?}");
+    // The floor goes to Alice; Bob hears of that, and what he gives back is no more his.
+    assert_eq!(to(&alice, &alices, "take_floor").await, (200, Value::Null));
+    assert_eq!(of_bob.until("presentation_start").await["presenter_uuid"], json!(alices));
+    assert_eq!(to(&bob, &bobs, "release_floor").await, (200, Value::Null));
+    assert_eq!(
+        server.bytes("GET", &format!("presentation.jpeg?token={bob}"), "", b"").await.0,
+        404,
+        "none yet"
+    );
+    assert_eq!(server.upload(&alice, &still).await, (200, json!(true)));
+    assert_eq!(to(&alice, &alices, "release_floor").await, (200, Value::Null));
+    of_bob.until("presentation_stop").await;
+    of_carol.until("presentation_stop").await;
+    // Guests may be kept from it; who has the floor then loses it.
+    assert_eq!(to(&bob, &bobs, "take_floor").await, (200, Value::Null));
+    let setting = |may: bool| json!({ "setting": may }).to_string();
+    assert_eq!(server.post(&bob, "set_guests_can_present", &setting(true)).await.0, 403);
+    assert_eq!(server.post(&alice, "set_guests_can_present", &setting(false)).await, (200, json!(true)));
+    of_carol.until("presentation_start").await;
+    of_carol.until("presentation_stop").await;
+    assert_eq!(to(&bob, &bobs, "take_floor").await, (403, json!("You may not present here")));
+    // Clients of 2015 show stills by a call.
+    let calls = format!("participants/{alices}/calls");
+    let (code, call) = server.post(&alice, &calls, r#"{"call_type":"presentation"}"#).await;
+    let call = format!("{calls}/{}", call["call_uuid"].as_str().unwrap());
+    assert_eq!(
+        (code, of_bob.until("presentation_start").await["presenter_uuid"].clone()),
+        (200, json!(alices))
+    );
+    assert_eq!(server.upload(&alice, &still).await, (200, json!(true)));
+    assert_eq!(server.post(&alice, &format!("{call}/disconnect"), "").await, (200, Value::Null));
+    of_bob.until("presentation_stop").await;
+    // Who leaves has the floor no more.
+    assert_eq!(to(&alice, &alices, "take_floor").await, (200, Value::Null));
+    of_bob.until("presentation_start").await;
+    assert_eq!(server.post(&alice, "release_token", "{}").await, (200, json!(true)));
+    of_bob.until("presentation_stop").await;
+}
+
+/// Section by section of the API: the command, its body, and the JSON type of its result, which clients
+/// check.
+#[tokio::test]
+async fn every_command_answers_with_the_type_that_clients_insist_on() {
+    let server = server(Door::OPEN, None).await;
+    let (alice, uuid) = server.join("Alice", "").await;
+    let (_, bobs) = server.join("Bob", "").await;
+    let own = |command: &str| format!("participants/{uuid}/{command}");
+    let other = |command: &str| format!("participants/{bobs}/{command}");
+    let on = r#"{"setting":true}"#.to_owned();
+    let bare = String::new;
+    let rows: Vec<(String, String, Value)> = vec![
+        ("lock".into(), bare(), json!(true)),
+        ("unlock".into(), "{}".into(), json!(true)),
+        ("start_conference".into(), bare(), json!(true)),
+        ("muteguests".into(), bare(), json!(true)),
+        ("unmuteguests".into(), bare(), json!(true)),
+        ("message".into(), r#"{"type":"text/plain","payload":"x"}"#.into(), json!(true)),
+        ("transform_layout".into(), r#"{"transforms":{"layout":"1:7"}}"#.into(), json!(true)),
+        ("transform_layout".into(), r#"{"transforms":{"enable_overlay_text":false}}"#.into(), json!(true)),
+        (
+            "transform_layout".into(),
+            r#"{"transforms":{"free_form_overlay_text":["a","b"]}}"#.into(),
+            json!(true),
+        ),
+        ("set_guests_can_unmute".into(), on.clone(), json!(true)),
+        ("set_guests_can_present".into(), on, json!(true)),
+        ("set_message_text".into(), r#"{"text":"Welcome"}"#.into(), json!(true)),
+        ("clearallbuzz".into(), bare(), json!(true)),
+        ("clearspotlights".into(), bare(), json!(true)),
+        (other("mute"), bare(), json!(true)),
+        (other("unmute"), bare(), json!(true)),
+        (other("dtmf"), r#"{"digits":"1"}"#.into(), json!(true)),
+        (other("role"), r#"{"role":"guest"}"#.into(), json!(true)),
+        (other("message"), r#"{"type":"text/plain","payload":"x"}"#.into(), json!(true)),
+        (other("buzz"), bare(), json!(true)),
+        (other("clearbuzz"), bare(), json!(true)),
+        (other("video_muted"), bare(), json!(true)),
+        (other("video_unmuted"), bare(), json!(true)),
+        (own("client_mute"), bare(), json!(true)),
+        (own("client_unmute"), bare(), json!(true)),
+        (other("spotlighton"), bare(), json!(true)),
+        (other("spotlightoff"), bare(), json!(true)),
+        (other("denyrxpresentation"), bare(), json!(true)),
+        (other("allowrxpresentation"), bare(), json!(true)),
+        (own("preferred_aspect_ratio"), r#"{"aspect_ratio":1.78}"#.into(), json!(true)),
+        (own("pres_in_mix"), r#"{"state":true}"#.into(), json!(true)),
+        (other("overlaytext"), r#"{"text":"Bobby"}"#.into(), json!(true)),
+        (own("take_floor"), bare(), Value::Null),
+        (own("release_floor"), bare(), Value::Null),
+        (own("show_live_captions"), bare(), Value::Null),
+        (own("hide_live_captions"), bare(), Value::Null),
+        (own(&format!("calls/{uuid}/statistics")), r#"{"audio":{}}"#.into(), Value::Null),
+        (other("transfer"), r#"{"conference_alias":"hall","role":"guest","pin":"1357"}"#.into(), json!(true)),
+        (other("disconnect"), bare(), json!(true)),
+        ("disconnect".into(), bare(), json!(true)),
+    ];
+    for (path, body, result) in rows {
+        assert_eq!(server.post(&alice, &path, &body).await, (200, result), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_of_somebody_is_told_of_him() {
+    let server = server(Door::OPEN, None).await;
+    let (alice, uuid) = server.join("Alice", "").await;
+    let mut events = server.events(&alice).await;
+    events.until("stage").await;
+    for (command, body, member, is) in [
+        ("client_mute", "", "is_client_muted", json!(true)),
+        ("client_unmute", "", "is_client_muted", json!(false)),
+        ("video_muted", "", "is_video_muted", json!(true)),
+        ("denyrxpresentation", "", "rx_presentation_policy", json!("DENY")),
+        ("take_floor", "", "is_presenting", json!("YES")),
+        ("overlaytext", r#"{"text":"Ally"}"#, "overlay_text", json!("Ally")),
+    ] {
+        assert_eq!(server.post(&alice, &format!("participants/{uuid}/{command}"), body).await.0, 200);
+        assert_eq!(events.until("participant_update").await[member], is, "{command}");
+    }
+    let names = r#"{"transforms":{"enable_overlay_text":false}}"#;
+    assert_eq!(server.post(&alice, "transform_layout", names).await, (200, json!(true)));
+    assert_eq!(events.until("layout").await["overlay_text_enabled"], false);
 }

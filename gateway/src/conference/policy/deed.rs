@@ -42,6 +42,14 @@ pub enum Deed {
     Spotlight(PartyId, bool),
     /// Shows nobody first.
     ClearSpotlights,
+    /// Whether somebody is sent slides (S46).
+    Slides(PartyId, bool),
+    /// Whether somebody's picture is hidden.
+    Hide(PartyId, bool),
+    /// Somebody says that he has turned his own microphone off, or on.
+    Microphone(PartyId, bool),
+    /// Whether guests may show slides.
+    GuestsPresent(bool),
 }
 
 /// Why it was not done.
@@ -107,9 +115,19 @@ impl Policy {
                     self.change(id, |party| party.spotlight = None);
                 }
             }
+            Deed::Slides(id, sent) => self.change(id, |party| party.slides = sent),
+            Deed::Hide(id, hidden) => self.change(id, |party| party.hidden = hidden),
+            Deed::Microphone(id, on) => self.change(id, |party| party.microphone = on),
+            Deed::GuestsPresent(may) => self.set(|it| &mut it.guests_present, may),
         }
         self.settle(now);
         Ok(())
+    }
+
+    /// Whether somebody may show slides.
+    pub fn may_present(&self, id: PartyId) -> bool {
+        let may = |it: &Party| it.role == Role::Host || self.guests_present;
+        self.party(id).is_some_and(|it| it.place == Place::In && may(it))
     }
 
     fn may(&self, actor: Actor, deed: Deed) -> Result<(), Denied> {
@@ -119,7 +137,10 @@ impl Policy {
             | Deed::Mute(id, _)
             | Deed::Role(id, _)
             | Deed::Hand(id, _)
-            | Deed::Spotlight(id, _) => Some(*self.party(id).ok_or(Denied::NoParty)?),
+            | Deed::Spotlight(id, _)
+            | Deed::Slides(id, _)
+            | Deed::Hide(id, _)
+            | Deed::Microphone(id, _) => Some(*self.party(id).ok_or(Denied::NoParty)?),
             _ => None,
         };
         let Actor::Party(id) = actor else { return Ok(()) };
@@ -129,10 +150,18 @@ impl Policy {
             Deed::Remove(_) if himself => Ok(()),
             // Who waits may go, and nothing else.
             _ if own.place == Place::Waiting => Err(Denied::Role),
+            // Only he himself knows.
+            Deed::Microphone(..) => {
+                if himself {
+                    Ok(())
+                } else {
+                    Err(Denied::Role)
+                }
+            }
             _ if own.role == Role::Host => Ok(()),
             // All in a room without a host PIN let in and reject (S25), whatever they were made since.
             Deed::Admit(_) | Deed::Remove(_) if to.is_some_and(waits) && self.sees_waiting(id) => Ok(()),
-            Deed::Hand(..) | Deed::Mute(_, true) if himself => Ok(()),
+            Deed::Hand(..) | Deed::Slides(..) | Deed::Hide(..) | Deed::Mute(_, true) if himself => Ok(()),
             Deed::Mute(_, false) if himself && own.muted.by_host && !self.guests_can_unmute => {
                 Err(Denied::MutedByHost)
             }

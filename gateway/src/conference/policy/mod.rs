@@ -137,6 +137,12 @@ pub struct Party {
     pub hand: Option<Instant>,
     /// He is shown first, since then.
     pub spotlight: Option<Instant>,
+    /// He is sent slides.
+    pub slides: bool,
+    /// His picture is shown to nobody.
+    pub hidden: bool,
+    /// His microphone is on, as he says.
+    pub microphone: bool,
     /// Since when he waits, or is in.
     since: Instant,
 }
@@ -178,9 +184,9 @@ pub enum Change {
     LetIn(PartyId),
     /// He is out.
     Out(PartyId, Exit),
-    /// His role, mute, hand or spotlight is another.
+    /// His role, mute, hand, spotlight, or what he sees and shows is another.
     Party(PartyId),
-    /// Lock, or whether guests are muted or may unmute themselves, or whether it has started.
+    /// Lock, or whether guests are muted, may unmute themselves or present, or whether it has started.
     Conference,
     /// It is over; nothing follows.
     Over(End),
@@ -194,6 +200,7 @@ pub struct Policy {
     locked: bool,
     guests_muted: bool,
     guests_can_unmute: bool,
+    guests_present: bool,
     /// A host was there or is not needed, or it was started by command; and whether it was that.
     started: bool,
     opened: bool,
@@ -223,6 +230,7 @@ impl Policy {
             locked: false,
             guests_muted: false,
             guests_can_unmute: false,
+            guests_present: true,
             started,
             opened: false,
             begun: false,
@@ -264,6 +272,17 @@ impl Policy {
         self.guests_can_unmute
     }
 
+    /// Guests may show slides.
+    pub const fn guests_present(&self) -> bool {
+        self.guests_present
+    }
+
+    /// The same conference, as its service has it.
+    #[must_use]
+    pub fn with_guests_present(self, guests_present: bool) -> Self {
+        Self { guests_present, ..self }
+    }
+
     /// A host is or was there, or is not needed.
     pub const fn started(&self) -> bool {
         self.started
@@ -295,6 +314,9 @@ impl Policy {
             muted: Muted { himself: false, by_host: role == Role::Guest && self.guests_muted },
             hand: None,
             spotlight: None,
+            slides: true,
+            hidden: false,
+            microphone: true,
             since: now,
         };
         let place = if self.holds(&party) { Place::Waiting } else { Place::In };

@@ -29,6 +29,8 @@ pub(super) struct Attendee {
     pub(super) leg: LegId,
     pub(super) who: Party,
     pub(super) since: SystemTime,
+    /// What he is called on screens, if otherwise than in the roster.
+    pub(super) label: Option<String>,
     /// What he comes as once his phone is answered, if we have called him.
     pub(super) invited: Option<Invitation>,
     /// `None`: he has no leg. He sees and does everything by the client API.
@@ -94,6 +96,7 @@ impl Attendee {
             leg,
             who,
             since,
+            label: None,
             invited: None,
             commands: None,
             release: None,
@@ -261,6 +264,11 @@ impl Attendee {
     }
 
     /// What he is called on screens.
+    pub(super) fn label(&self) -> &str {
+        self.label.as_deref().unwrap_or_else(|| self.name())
+    }
+
+    /// What he is called.
     pub(super) fn name(&self) -> &str {
         if self.who.name.is_empty() { &self.who.address } else { &self.who.name }
     }

@@ -7,12 +7,10 @@ use crosspoint_codecs::clock::Instant;
 use super::attendee::{Invitation, Stage};
 use super::keypad::Command as Key;
 use super::reception::{Reception, Step};
-use super::{Room, rules};
+use super::{Room, policy};
 use crate::cause::{Cause, Reason};
 use crate::conference::layout::Layout;
-use crate::conference::policy::{
-    Actor, Answer, Deed, Door, Entry, Full, Keeps, Knock, PartyId, Place, Policy, Role,
-};
+use crate::conference::policy::{Actor, Answer, Deed, Door, Entry, Full, Keeps, Knock, PartyId, Place, Role};
 use crate::conference::prompts::Prompt;
 use crate::events::{Attempt, What};
 
@@ -78,7 +76,7 @@ impl Room {
     pub(super) fn enter_as(&mut self, id: PartyId, now: Instant, entry: Entry) -> Result<Place, Full> {
         if self.policy.is_over() {
             // The last conference is over but for its goodbyes: this is the next one.
-            self.policy = Policy::new(rules(&self.service));
+            self.policy = policy(&self.service);
             self.is_on = false;
         }
         self.policy.enter(now, id, entry)

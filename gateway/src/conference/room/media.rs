@@ -11,6 +11,7 @@ use super::studio::{Sight, Slate, composition};
 use super::{Room, SPEAKS_WITHIN};
 use crate::conference::order::SelfView;
 use crate::conference::policy::{PartyId, Role};
+use crate::conference::scene::Look;
 use crate::conference::service::Kind;
 use crate::leg::LegId;
 use crate::media::port::StreamId;
@@ -78,15 +79,16 @@ impl Room {
         }
         let find = |leg: LegId| {
             let attendee = self.attendees.get(&PartyId(leg.0))?;
-            let picture = attendee.source(MediaKind::Main);
-            Some((attendee.name().to_owned(), attendee.who.address.clone(), picture))
+            let hidden = self.policy.party(attendee.id).is_some_and(|it| it.hidden);
+            let picture = attendee.source(MediaKind::Main).filter(|_| !hidden);
+            Some((attendee.label().to_owned(), attendee.who.address.clone(), picture))
         };
         for ((order, viewers), layout) in [&self.all, &self.hosts].into_iter().zip(&viewers).zip(self.layouts)
         {
             let speaker = order.speaker(now);
             for view in order.views(viewers, SelfView::Hidden) {
-                let names = self.service.names;
-                let picture = composition(&self.studio, layout, names, &view.seated, speaker, find);
+                let look = Look { names: self.names, banner: self.banner.clone(), ..Look::default() };
+                let picture = composition(&self.studio, layout, look, &view.seated, speaker, find);
                 let picture = Arc::new(picture);
                 let sinks = view
                     .viewers

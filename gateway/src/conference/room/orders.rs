@@ -63,7 +63,25 @@ impl Room {
                     let _ = self.said.send(Said { from, uuid, name, to, kind, text });
                 }
             }
-            Command::Layout(hosts, guests) => self.lay_out([hosts, guests]),
+            Command::Look { hosts, guests, names, banner } => {
+                let [was, was_for_guests] = self.layouts;
+                self.names = names.unwrap_or(self.names);
+                if let Some(text) = banner {
+                    self.banner = Some(text).filter(|text| !text.is_empty());
+                }
+                self.lay_out([hosts.unwrap_or(was), guests.unwrap_or(was_for_guests)]);
+                self.show();
+            }
+            Command::Label { id, text } => {
+                if let Some(attendee) = self.attendees.get_mut(&id) {
+                    attendee.label = Some(text).filter(|text| !text.is_empty());
+                    self.changed = true;
+                }
+            }
+            // Who asked may be gone.
+            Command::TakeFloor { id, reply } => drop(reply.send(self.take_floor(id))),
+            Command::ReleaseFloor(id) => self.release_floor(id),
+            Command::Slide { id, jpeg, reply } => drop(reply.send(self.slide(id, jpeg))),
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::cause::Cause;
@@ -12,6 +13,7 @@ use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
 use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, PartyId, Place, Role};
 use crate::conference::room::hand_over::Handed;
+use crate::conference::room::slides::Still;
 use crate::conference::service::Service;
 use crate::leg::Leg;
 use crate::uuid::Uuid;
@@ -92,8 +94,42 @@ pub enum Command {
         /// What.
         text: String,
     },
-    /// Another layout, for hosts and for guests.
-    Layout(Layout, Layout),
+    /// Another look: what is `None` stays as it is.
+    Look {
+        /// The layout of hosts, and of everybody in a room.
+        hosts: Option<Layout>,
+        /// The layout of guests in an auditorium.
+        guests: Option<Layout>,
+        /// Whether names are shown.
+        names: Option<bool>,
+        /// A message for everybody; empty: none.
+        banner: Option<String>,
+    },
+    /// Somebody is called otherwise on screens.
+    Label {
+        /// Who.
+        id: PartyId,
+        /// Empty: as he is called in the roster.
+        text: String,
+    },
+    /// Somebody takes the floor, to show slides.
+    TakeFloor {
+        /// Who.
+        id: PartyId,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<(), Denied>>,
+    },
+    /// Somebody gives it back.
+    ReleaseFloor(PartyId),
+    /// The next still of who has the floor.
+    Slide {
+        /// Who.
+        id: PartyId,
+        /// A JPEG file.
+        jpeg: Bytes,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<(), Denied>>,
+    },
 }
 
 /// What somebody comes as whom we call.
@@ -168,6 +204,14 @@ pub struct RoomView {
     pub stage: Vec<PartyId>,
     /// Who speaks.
     pub speaker: Option<PartyId>,
+    /// Guests may show slides.
+    pub guests_present: bool,
+    /// Who shows slides.
+    pub presenter: Option<PartyId>,
+    /// The last still of them.
+    pub still: Option<Still>,
+    /// The host's message to everybody.
+    pub banner: Option<String>,
 }
 
 /// Somebody.
@@ -177,8 +221,10 @@ pub struct PartyView {
     pub id: PartyId,
     /// And in the roster.
     pub uuid: Uuid,
-    /// What he is called on screens.
+    /// What he is called.
     pub name: String,
+    /// What he is called on screens, if otherwise.
+    pub label: Option<String>,
     /// When he came.
     pub since: SystemTime,
     /// Where he is.
@@ -199,6 +245,8 @@ pub struct PartyView {
     pub hand: Option<SystemTime>,
     /// See `hand`.
     pub spotlight: Option<SystemTime>,
+    /// He shows slides.
+    pub presents: bool,
     /// Why he goes, once that is clear.
     pub exit: Option<Exit>,
 }

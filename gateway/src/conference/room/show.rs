@@ -18,6 +18,7 @@ impl Room {
                 id: it.id,
                 uuid: it.uuid,
                 name: it.name().to_owned(),
+                label: it.label.clone(),
                 since: it.since,
                 at: it.at(),
                 party,
@@ -28,6 +29,7 @@ impl Room {
                 control_only: it.is_control_only(),
                 hand: party.and_then(|it| it.hand).map(wall),
                 spotlight: party.and_then(|it| it.spotlight).map(wall),
+                presents: self.floor.holder() == Some(it.id),
                 exit: it.exit,
             }
         });
@@ -36,7 +38,11 @@ impl Room {
             guests_muted: self.policy.guests_muted(),
             guests_can_unmute: self.policy.guests_can_unmute(),
             tells_hosts: self.service.door.tells_hosts(),
-            names: self.service.names,
+            names: self.names,
+            guests_present: self.policy.guests_present(),
+            presenter: self.floor.holder(),
+            still: self.still.clone(),
+            banner: self.banner.clone(),
             started: self.policy.started(),
             parties: parties.collect(),
             layouts: self.layouts,

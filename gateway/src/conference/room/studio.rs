@@ -302,7 +302,7 @@ impl Drop for Studio {
 pub(super) fn composition(
     studio: &Studio,
     layout: Layout,
-    names: bool,
+    look: Look,
     seated: &[LegId],
     speaker: Option<LegId>,
     find: impl Fn(LegId) -> Option<(String, String, Option<StreamId>)>,
@@ -317,5 +317,5 @@ pub(super) fn composition(
         Some(Party { name, alias, source, speaks: speaker == Some(*leg) })
     };
     let parties = seated.iter().filter_map(party).collect();
-    Composition { layout, parties, sources, look: Look { names, ..Look::default() } }
+    Composition { layout, parties, sources, look }
 }
