@@ -10,10 +10,12 @@ mod support;
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use support::baresip::{Account, Baresip};
-use support::gateway::Gateway;
+use support::gateway::{Device, Gateway};
 use support::room::{add_room, colour, dial_room, level, routes};
 use support::wait_for;
+use support::web::Client;
 
 const PCMA: &str = "PCMA/8000/1";
 
@@ -95,6 +97,92 @@ fn s22_to_s29_pins_by_keypad_the_lock_and_the_end() {
     let loudest = heard.samples.windows(second).step_by(second).map(|part| level(part, heard.rate, 440.0));
     let loudest = loudest.fold(f64::NEG_INFINITY, f64::max);
     assert!(loudest > -45.0, "the guest heard the host's tone at {loudest:.0} dB");
+}
+
+#[test]
+fn s33_s36_s79_a_host_adds_a_telephone_by_a_rule_and_sees_why_others_are_not_reached() {
+    let phone = |name: &str, tone, answer| {
+        let account = Account { answer, ..Account::new(name, PCMA, tone) };
+        Baresip::start_unregistered(account, None)
+    };
+    let (ann, mut rude, deaf) =
+        (phone("ann", 440, "auto"), phone("rude", 0, "manual"), phone("deaf", 0, "manual"));
+    let rule = |priority, phone: &Baresip| {
+        format!(
+            "[[rules]]\nname = \"to {user}\"\npriority = {priority}\nmatch = '{user}'\nfrom = 'meet.alice'\n\
+             conferences = true\nproxy = \"127.0.0.1:{port}\"\n",
+            user = phone.account.user,
+            port = phone.port
+        )
+    };
+    let rules = [rule(1, &ann), rule(2, &rude), rule(3, &deaf)].concat();
+    let ben = Device { name: "ben", more: String::new() };
+    let gateway = Gateway::with_sections(&[ben], &rules, "ring_timeout = \"4s\"", "", &[]);
+    add_room(&gateway, &["--host-pin", "2468"]);
+    let host = wait_for("the room to be known", || {
+        let answer = support::web::Web::of(&gateway).request_token("meet.alice", "", "");
+        (answer.code == 403).then(|| Client::join(&gateway, "meet.alice", "Alice", "2468"))
+    });
+    let mut ben = Baresip::start(Account::new("ben", PCMA, 620), gateway.sip);
+    dial_room(&gateway, &mut ben);
+    ben.command("sndcode", "#");
+    wait_for("ben in the mix", || (routes(&gateway, "audio") == ["mix"]).then_some(()));
+    let mut events = host.events();
+    events.until("stage");
+    let dial = |body: Value| host.post("dial", &body.to_string());
+    // Nobody is called without a rule.
+    let (code, why) = dial(json!({ "destination": "sip:+4930123456@carrier.example" }));
+    assert!(code == 403 && why.as_str().unwrap().contains("no rule lets conferences call there"), "{why}");
+    // S33, S36: a telephone with a role, and keys once it has answered.
+    let (code, uuids) = dial(json!({ "destination": "ann", "role": "GUEST", "dtmf_sequence": ",4#" }));
+    assert_eq!(code, 200, "{uuids}");
+    let rings = events.until_that("participant_create", |it| it["uuid"] == uuids[0]);
+    assert_eq!((&rings["service_type"], &rings["call_direction"]), (&json!("connecting"), &json!("out")));
+    let in_it = |it: &Value| it["uuid"] == uuids[0] && it["service_type"] == "conference";
+    let there = events.until_that("participant_update", in_it);
+    assert_eq!((&there["role"], &there["is_audio_only_call"]), (&json!("guest"), &json!("YES")));
+    for key in ["4", "#"] {
+        assert_eq!(ann.event("CALL_DTMF_START")["param"], key);
+    }
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(4));
+    // S79.
+    let not_reached = |events: &mut support::web::Events, name: &str, act: &mut dyn FnMut()| {
+        let (code, uuids) = dial(json!({ "destination": name }));
+        assert_eq!(code, 200, "{uuids}");
+        act();
+        let why = |it: &Value| it["uuid"] == uuids[0] && !it["disconnect_reason"].is_null();
+        let last = events.until_that("participant_update", why);
+        events.until_that("participant_delete", |it| it["uuid"] == uuids[0]);
+        last["disconnect_reason"].as_str().unwrap().to_owned()
+    };
+    let refuse = &mut || {
+        rude.event("CALL_INCOMING");
+        rude.hang_up();
+    };
+    assert_eq!(not_reached(&mut events, "rude", refuse), "The called party is busy");
+    assert_eq!(not_reached(&mut events, "deaf", &mut || ()), "Nobody answered");
+    deaf.event("CALL_CLOSED");
+    let disconnect = format!("participants/{}/disconnect", uuids[0].as_str().unwrap());
+    assert_eq!(host.post(&disconnect, ""), (200, json!(true)));
+    ann.event("CALL_CLOSED");
+    ben.hang_up();
+    ben.event("CALL_CLOSED");
+    for (phone, other) in [(&ann, 620.0), (&ben, 440.0)] {
+        let heard = phone.heard();
+        let second = heard.rate as usize;
+        let loudest =
+            heard.samples.windows(second).step_by(second / 2).map(|part| level(part, heard.rate, other));
+        let loudest = loudest.fold(f64::NEG_INFINITY, f64::max);
+        assert!(loudest > -45.0, "{} hears the other at {loudest:.0} dB", phone.account.user);
+    }
+    let records = std::fs::read_to_string(gateway.scratch.path().join("data/calls.jsonl")).unwrap();
+    for (called, reason) in [("rude", "busy"), ("deaf", "no-answer"), ("ann", "hangup")] {
+        let of = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        let record = records.lines().map(of).find(|it| it["called"] == called).expect(called);
+        assert_eq!((&record["reason"], &record["caller"]), (&json!(reason), &json!("meet.alice")));
+        assert_eq!(record["rule"], format!("to {called}"));
+    }
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Gateway {
         Self::with_sections(&devices, "", "", web_more, conferences)
     }
 
-    fn with_sections(
+    /// With lines for every section.
+    pub fn with_sections(
         devices: &[Device<'_>],
         more: &str,
         sip_more: &str,

@@ -101,8 +101,6 @@ struct Room {
     /// Pictures are planned anew.
     changed: bool,
     told: mpsc::Sender<(PartyId, Told)>,
-    /// Those who are on their way to another conference.
-    handed: Vec<Handed>,
     view: watch::Sender<RoomView>,
     said: broadcast::Sender<Said>,
     numbers: Numbers,
@@ -141,7 +139,6 @@ impl Room {
             remind_at: Instant::ZERO,
             changed: false,
             told,
-            handed: Vec::new(),
             view,
             said: broadcast::channel(SAID).0,
             numbers,

@@ -128,10 +128,6 @@ impl Trace {
             _ => self.somebody(),
         };
         match self.random.next_u32() % 36 {
-            32 => Deed::Slides(id, on),
-            33 => Deed::Hide(id, on),
-            34 => Deed::Microphone(id, on),
-            35 => Deed::GuestsPresent(on),
             0..4 => Deed::Lock(on),
             4 => Deed::Start,
             5..9 => Deed::Admit(id),
@@ -144,7 +140,11 @@ impl Trace {
             25..28 => Deed::Hand(id, on),
             28 => Deed::LowerHands,
             29..31 => Deed::Spotlight(id, on),
-            _ => Deed::ClearSpotlights,
+            31 => Deed::ClearSpotlights,
+            32 => Deed::Slides(id, on),
+            33 => Deed::Hide(id, on),
+            34 => Deed::Microphone(id, on),
+            _ => Deed::GuestsPresent(on),
         }
     }
 

@@ -632,10 +632,10 @@ async fn s42_s46_one_presents_at_a_time_and_who_is_denied_slides_knows_of_none()
     let own = of_bob.until("participant_update").await;
     assert!(own["uuid"] == json!(carols) || own["is_presenting"] == "YES", "{own}");
     // Stills go through as they came, to those who may see them.
-    let still = super::jpeg::header_only(0xc0, 640, 360);
+    let still = jpeg::header_only(0xc0, 640, 360);
     assert_eq!(server.upload(&alice, &still).await.0, 403, "the floor is Bob's");
     assert_eq!(server.upload(&bob, b"GIF89a").await.0, 400);
-    assert_eq!(server.upload(&bob, &super::jpeg::header_only(0xc0, 9_000, 9_000)).await.0, 400);
+    assert_eq!(server.upload(&bob, &jpeg::header_only(0xc0, 9_000, 9_000)).await.0, 400);
     assert_eq!(server.upload(&bob, &still).await, (200, json!(true)));
     assert_eq!(of_alice.until("presentation_frame").await, json!({}));
     assert_eq!(of_alice.number().await, 1);

@@ -136,7 +136,9 @@ impl Room {
         let Handed { mut attendee, events, role, .. } = handed;
         let now = self.now();
         let id = attendee.id;
-        let keeps = attendee.invited.map_or(Keeps::Always, |it| it.keeps);
+        // Who was sent here may be the first: he waits for others, unless he is a recorder.
+        let recorder = attendee.invited.is_some_and(|it| it.keeps == Keeps::Never);
+        let keeps = if recorder { Keeps::Never } else { Keeps::Always };
         attendee.begin_anew(role, self.follow(attendee.leg, events));
         self.studio.engage(&attendee);
         self.attendees.insert(id, attendee);
