@@ -245,6 +245,22 @@ fn conferences_are_added_shown_changed_and_removed_and_pins_are_dots() {
     place.prints(&["conference", "set", "Lecture", "--rename", "Hall", "--guest-pin", "none", "--chat"]);
     let shown = place.prints(&["conference", "show", "Hall"]);
     assert!(shown.contains("host ....\n") && shown.contains("limit                 50\n"), "{shown}");
+    // S73: whom it calls when it begins; keys may be a PIN and are not shown.
+    place.prints(&["conference", "set", "Hall", "--dial", "+49301 role=guest keys=,,1234#", "--dial", "bob"]);
+    let shown = place.prints(&["conference", "show", "Hall"]);
+    let calls: Vec<&str> =
+        shown.lines().filter_map(|line| line.strip_prefix("calls")).map(str::trim).collect();
+    assert_eq!(
+        calls,
+        [
+            "+49301 role=guest protocol=auto keeps=in-company keys=....",
+            "bob role=host protocol=auto keeps=in-company"
+        ]
+    );
+    let told = place.fails(&["conference", "set", "Hall", "--dial", "bob boss"], 2);
+    assert!(told.contains("dial: \"boss\" is not understood"), "{told}");
+    place.prints(&["conference", "set", "Hall", "--dial", "none"]);
+    assert!(!place.prints(&["conference", "show", "Hall"]).contains("\ncalls"));
     let explained = place.prints(&["explain", "sip:LECTURE@example.com", "--from", "x@elsewhere.org"]);
     assert!(explained.ends_with("the call enters the conference \"Hall\"\n"), "{explained}");
     assert!(
@@ -272,6 +288,13 @@ fn explain_says_where_and_why_and_makes_nothing() {
         String::from_utf8(output.stdout)
             .unwrap()
             .ends_with("the call is refused: the device is not registered\n")
+    );
+    // A rule for callers is none for conferences.
+    let conference = place.call(&["explain", "+491", "--from", "meet.alice", "--conference"]);
+    let told = String::from_utf8(conference.stdout).unwrap();
+    assert!(
+        told.contains("conferences = true makes it so") && told.contains("the call is refused"),
+        "{told}"
     );
     let unproved = place.call(&["explain", "+491", "--from", "alice", "--stranger"]);
     assert!(String::from_utf8(unproved.stdout).unwrap().ends_with("the caller must authenticate\n"));
