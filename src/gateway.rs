@@ -9,12 +9,14 @@ use std::time::{Duration, SystemTime};
 use crosspoint_codecs::kernels::cpu::{CapError, Cpu};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
+use crosspoint_gateway::api::client::RegistrationParts;
 use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
 use crosspoint_gateway::events::Events;
+use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
@@ -119,6 +121,7 @@ struct View {
     started: SystemTime,
     exchange: Exchange,
     registrar: Registrar,
+    connect: ConnectLegs,
     engines: Vec<EngineHandle>,
     media: Arc<MediaNet>,
     signalling: Arc<driver::Stats>,
@@ -167,23 +170,26 @@ impl Gateway {
         let (events, event_queue) = mpsc::channel(EVENTS);
         let machine = sip::Endpoint::new(machine_config(&config, &listening), random()?);
         let driver = sockets.drive(machine, clock, events)?;
+        let next_leg = Arc::new(AtomicU64::new(1));
+        let connect = ConnectLegs::new(config.limits.registrations, next_leg.clone());
         let legs = SipLegs::new(
             driver.commands(),
             media.clone(),
             leg_config(&config, &listening),
             random()?,
-            Arc::new(AtomicU64::new(1)),
+            next_leg,
         );
         let directory = SwitchDirectory {
             services: services.clone(),
             registrar: registrar.clone(),
+            clients: connect.clone(),
             routing: routing.clone(),
             clock,
         };
         let metrics = Arc::new(Metrics::default());
         let exchange = Exchange::new(ExchangeParts {
             directory: Arc::new(directory),
-            protocols: vec![Arc::new(legs.clone())],
+            protocols: vec![Arc::new(legs.clone()), Arc::new(connect.clone())],
             engines: engines.clone(),
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
@@ -197,6 +203,13 @@ impl Gateway {
             services: services.clone(),
             routing: routing.clone(),
             exchange: exchange.clone(),
+            registrations: RegistrationParts {
+                registrar: registrar.clone(),
+                domains: routing.domains().clone(),
+                realm: config.sip.realm.clone(),
+                clients: connect.clone(),
+                directory: config.web.directory,
+            },
             clock,
             web: config.web.clone(),
             streams_per_source: config.limits.web_streams_per_source,
@@ -205,6 +218,7 @@ impl Gateway {
             legs,
             exchange: exchange.clone(),
             registrar: registrar.clone(),
+            clients: connect.clone(),
             services,
             routing,
             machine: driver.commands(),
@@ -231,6 +245,7 @@ impl Gateway {
             clock,
             exchange,
             registrar,
+            connect,
             engines,
             media,
             config,
@@ -323,7 +338,7 @@ impl Source for View {
             data: self.data.display().to_string(),
             instructions: Cpu::detect().name().to_owned(),
             devices: self.registrar.device_count(),
-            registrations: Registration::all(&self.registrar, now.mono),
+            registrations: Registration::all(&self.registrar, &self.connect, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
             engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
             signalling: vec![

@@ -1,12 +1,15 @@
 //! The status document: what `/status` serves and `crosspoint status` shows. Plain data; fields are
 //! only ever added.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crosspoint_proto::Transport;
 use serde::{Deserialize, Serialize};
 
 use crate::conference::{CallView, LegView, StreamView};
 use crate::leg::Origin;
+use crate::leg::connect::{ConnectLegs, Registered};
 use crate::media::{LaneStats, WorkerStats};
 use crate::net::driver::Stats;
 use crate::registrar::Registrar;
@@ -72,6 +75,12 @@ pub struct RegisteredContact {
     pub expires_seconds: u64,
     /// What the device calls itself.
     pub user_agent: String,
+    /// "sip"; "api" for a client of the client API, whose `uri` is empty.
+    #[serde(default)]
+    pub protocol: String,
+    /// What it came by: "udp", "tcp", "tls", "https"; empty once that is closed.
+    #[serde(default)]
+    pub transport: String,
 }
 
 /// One call.
@@ -238,22 +247,32 @@ pub struct Ports {
 }
 
 impl Registration {
-    /// Everybody who is registered at `now`.
-    pub fn all(registrar: &Registrar, now: crosspoint_proto::Instant) -> Vec<Self> {
+    /// Everybody who is registered at `now`, by alias.
+    pub fn all(registrar: &Registrar, clients: &ConnectLegs, now: crosspoint_proto::Instant) -> Vec<Self> {
         let contact = |it: &crate::registrar::Binding| RegisteredContact {
             uri: it.uri.to_string(),
             flow: it.flow.map(|flow| flow.to_string()).unwrap_or_default(),
             expires_seconds: it.remaining(now).as_secs(),
             user_agent: it.user_agent.clone(),
+            protocol: "sip".into(),
+            transport: it.flow.map_or("", |flow| transport(flow.transport())).into(),
         };
-        registrar
-            .registrations(now)
-            .into_iter()
-            .map(|(alias, contacts)| Self {
-                alias: alias.to_string(),
-                contacts: contacts.iter().map(contact).collect(),
-            })
-            .collect()
+        let client = |it: &Registered| RegisteredContact {
+            uri: String::new(),
+            flow: it.source.map(|from| from.to_string()).unwrap_or_default(),
+            expires_seconds: it.remaining(now).as_secs(),
+            user_agent: it.user_agent.clone(),
+            protocol: "api".into(),
+            transport: "https".into(),
+        };
+        let mut all: BTreeMap<String, Vec<RegisteredContact>> = BTreeMap::new();
+        for (alias, bindings) in registrar.registrations(now) {
+            all.entry(alias.to_string()).or_default().extend(bindings.iter().map(contact));
+        }
+        for it in clients.all(now) {
+            all.entry(it.alias.to_string()).or_default().push(client(&it));
+        }
+        all.into_iter().map(|(alias, contacts)| Self { alias, contacts }).collect()
     }
 }
 
@@ -365,6 +384,14 @@ impl Signalling {
             datagrams_dropped: stats.datagrams_dropped.count() + stats.datagrams_failed.count(),
             event_stalls: stats.event_stalls.count(),
         }
+    }
+}
+
+const fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
     }
 }
 

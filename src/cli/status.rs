@@ -124,7 +124,7 @@ fn table(status: &Status) -> String {
                 out,
                 "  {:16} {}  [{}]  {} s left  {}",
                 clean(&registration.alias),
-                clean(&contact.uri),
+                if contact.protocol == "api" { "by HTTPS".into() } else { clean(&contact.uri) },
                 if contact.flow.is_empty() { "connection closed" } else { &contact.flow },
                 contact.expires_seconds,
                 clean(&contact.user_agent),

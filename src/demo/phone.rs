@@ -181,7 +181,8 @@ impl Phone {
                 proxy: None,
             },
         };
-        let from = Caller { address: self.name.to_owned(), name: String::new(), hops: MAX_FORWARDS };
+        let from =
+            Caller { address: self.name.to_owned(), name: String::new(), hops: MAX_FORWARDS, venue: None };
         let leg = self
             .legs
             .dial(&to, &from, wanted.0, None)

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crosspoint_gateway::api::client::{self, ClientApi, ClientApiParts};
+use crosspoint_gateway::api::client::{self, ClientApi, ClientApiParts, RegistrationParts};
 use crosspoint_gateway::api::web::{Bound, Listening, Web};
 use crosspoint_gateway::conference::Exchange;
 use crosspoint_gateway::conference::service::Service;
@@ -27,6 +27,7 @@ pub(super) struct ClientsParts {
     pub(super) services: Services,
     pub(super) routing: Arc<Routing>,
     pub(super) exchange: Exchange,
+    pub(super) registrations: RegistrationParts,
     pub(super) clock: Clock,
     pub(super) web: config::Web,
     pub(super) streams_per_source: usize,
@@ -44,11 +45,22 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn start(parts: ClientsParts) -> io::Result<Self> {
-        let ClientsParts { bound, tls, services, routing, exchange, clock, web, streams_per_source } = parts;
+        let ClientsParts {
+            bound,
+            tls,
+            services,
+            routing,
+            exchange,
+            registrations,
+            clock,
+            web,
+            streams_per_source,
+        } = parts;
         let (maintenance, maintained) = watch::channel(web.maintenance);
         let api = ClientApi::new(ClientApiParts {
             services: Arc::new(ByAlias { services, routing }),
             exchange,
+            registrations,
             clock: Arc::new(move || clock.now()),
             disabled: (!web.infinity_clients).then_some(web.disabled_text),
             maintenance: maintained,

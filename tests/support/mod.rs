@@ -13,6 +13,7 @@ pub mod cut;
 pub mod gateway;
 pub mod infinity;
 pub mod register;
+pub mod registered;
 pub mod room;
 pub mod sipp;
 pub mod web;

@@ -133,6 +133,18 @@ impl Web {
         Ok(Answer { code, head, body })
     }
 
+    /// Opens the event stream of that path with that token; its code, and it.
+    pub fn events(&self, path: &str, token: &str) -> std::io::Result<(u16, Events)> {
+        let mut connection = self.connect()?;
+        connection.patience(PATIENCE);
+        // As clients do it: no header, the token in the query.
+        let head = format!("GET {path}?token={token}");
+        self.ask(&mut connection, &head, "Accept: text/event-stream\r\n", "")?;
+        let mut incoming = Incoming::new(connection);
+        let (code, _) = incoming.head()?;
+        Ok((code, Events { incoming, text: String::new() }))
+    }
+
     /// Asks for a token. An empty `pin` is none.
     pub fn request_token(&self, alias: &str, name: &str, pin: &str) -> Answer {
         let pin = if pin.is_empty() { String::new() } else { format!("pin: {pin}\r\n") };
@@ -346,14 +358,7 @@ impl Client {
 
     /// Opens the event stream.
     pub fn try_events(&self) -> std::io::Result<(u16, Events)> {
-        let mut connection = self.web.connect()?;
-        connection.patience(PATIENCE);
-        // As clients do it: no header, the token in the query.
-        let head = format!("GET {}?token={}", self.path("events"), self.token);
-        self.web.ask(&mut connection, &head, "Accept: text/event-stream\r\n", "")?;
-        let mut incoming = Incoming::new(connection);
-        let (code, _) = incoming.head()?;
-        Ok((code, Events { incoming, text: String::new() }))
+        self.web.events(&self.path("events"), &self.token)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::alias::Alias;
 use crate::cause::Reason;
 use crate::conference::{Directory, Resolution, Resolving};
 use crate::config::Protocol;
+use crate::leg::connect::ConnectLegs;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
 use crate::registrar::Registrar;
@@ -18,8 +19,10 @@ use crate::services::Services;
 pub struct SwitchDirectory {
     /// What can be entered.
     pub services: Services,
-    /// Who is registered.
+    /// Who is registered by SIP.
     pub registrar: Registrar,
+    /// Who is registered by HTTP.
+    pub clients: ConnectLegs,
     /// The rules.
     pub routing: Arc<Routing>,
     /// What this moment is.
@@ -54,7 +57,12 @@ impl Directory for SwitchDirectory {
 
 impl SwitchDirectory {
     fn decide(&self, request: &Request<'_>) -> Resolution {
-        let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
+        let known = Known {
+            services: &self.services,
+            registrar: &self.registrar,
+            clients: &self.clients,
+            clock: self.clock,
+        };
         let decision = self.routing.route(request, &known);
         let why = decision.why.join("; ");
         match decision.outcome {
@@ -64,18 +72,16 @@ impl SwitchDirectory {
                 None => Resolution::Refuse { reason: Reason::NotFound, why },
             },
             Ok(Target::Device(alias)) => {
-                let targets = self
-                    .registrar
-                    .bindings(&alias, self.clock.now())
-                    .into_iter()
-                    .map(|binding| Address {
-                        uri: binding.uri.to_string(),
-                        flow: binding.flow.map(|flow| flow.to_string()),
-                        device: Some(alias.to_string()),
-                        translated: binding.translated,
-                        proxy: None,
-                    })
-                    .collect();
+                let now = self.clock.now();
+                let bindings = self.registrar.bindings(&alias, now).into_iter().map(|binding| Address {
+                    uri: binding.uri.to_string(),
+                    flow: binding.flow.map(|flow| flow.to_string()),
+                    device: Some(alias.to_string()),
+                    translated: binding.translated,
+                    proxy: None,
+                });
+                let clients = self.clients.of(&alias, now);
+                let targets = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
                 Resolution::Dial { targets, rule: None, why }
             }
             Ok(Target::External { rule, uri, proxy, .. }) => {
@@ -92,13 +98,16 @@ impl SwitchDirectory {
 pub(super) struct Known<'a> {
     pub(super) services: &'a Services,
     pub(super) registrar: &'a Registrar,
+    pub(super) clients: &'a ConnectLegs,
     pub(super) clock: Clock,
 }
 
 impl routing::Directory for Known<'_> {
     fn device(&self, alias: &Alias) -> Option<Presence> {
         self.registrar.device(alias)?;
-        let there = !self.registrar.bindings(alias, self.clock.now()).is_empty();
+        let now = self.clock.now();
+        let there =
+            !self.registrar.bindings(alias, now).is_empty() || !self.clients.of(alias, now).is_empty();
         Some(if there { Presence::Registered } else { Presence::Away })
     }
 
@@ -110,7 +119,8 @@ impl routing::Directory for Known<'_> {
 fn protocol(word: &str) -> Protocol {
     match word {
         "h323" => Protocol::H323,
-        "webrtc" => Protocol::Webrtc,
+        // Whoever calls by the client API has a browser or an app.
+        "webrtc" | "api" => Protocol::Webrtc,
         "rtmp" => Protocol::Rtmp,
         _ => Protocol::Sip,
     }

@@ -20,6 +20,7 @@ use self::directory::Known;
 pub use self::directory::SwitchDirectory;
 use crate::conference::Exchange;
 use crate::config::Protocol;
+use crate::leg::connect::ConnectLegs;
 use crate::leg::sip::{Proven, SipLegs};
 use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
@@ -44,6 +45,8 @@ pub struct SipDoor {
     pub exchange: Exchange,
     /// Who may register.
     pub registrar: Registrar,
+    /// Who has by HTTP.
+    pub clients: ConnectLegs,
     /// What can be entered.
     pub services: Services,
     /// Where calls may go.
@@ -160,7 +163,12 @@ impl SipDoor {
             protocol: Protocol::Sip,
             conference: false,
         };
-        let known = Known { services: &self.services, registrar: &self.registrar, clock: self.clock };
+        let known = Known {
+            services: &self.services,
+            registrar: &self.registrar,
+            clients: &self.clients,
+            clock: self.clock,
+        };
         matches!(self.routing.route(&request, &known).outcome, Err(Refused::Unauthenticated))
     }
 

@@ -182,6 +182,8 @@ impl Call {
             LegEvent::ReofferWithdrawn => self.withdrawn(leg).await,
             LegEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
             LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
+            // Whom such legs ring are called from a conference, never from here.
+            LegEvent::Taken(_) => self.ended(leg, Cause::local(Reason::Internal)).await,
             LegEvent::Offered(_) | LegEvent::Ringing => {}
         }
     }

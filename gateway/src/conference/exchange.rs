@@ -1,6 +1,8 @@
 //! Where legs come in and calls begin: asks the directory, dials, runs the call, keeps the list of
 //! what is live.
 
+mod gateway;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -159,7 +161,7 @@ impl Exchange {
             if !fits {
                 refuse(leg, Cause::local(Reason::Congestion)).await;
                 return;
-            }
+            };
             let span = tracing::info_span!("call", call = number, leg = leg.id.0);
             let record =
                 tracing::Instrument::instrument(this.clone().run(number, began, leg, view), span).await;
@@ -259,11 +261,10 @@ impl Exchange {
             }
         };
         record.rule = rule;
-        let from = Caller {
-            address: caller.address.clone(),
-            name: caller.name.clone(),
-            hops: caller.hops.saturating_sub(1),
-        };
+        if self.need_venue(&targets) {
+            return self.meet(leg, offered, targets, record, view, start).await;
+        }
+        let from = Caller::of(&caller);
         let offer = Call::offer(offered.as_ref());
         let mut refused = Cause::local(Reason::Unavailable);
         let callees: Vec<Leg> = targets

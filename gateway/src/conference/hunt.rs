@@ -49,9 +49,9 @@ async fn run(mut legs: Vec<Leg>, mut orders: mpsc::Receiver<LegCommand>, told: m
                     rings = true;
                     let _ = told.send(LegEvent::Ringing).await;
                 }
-                LegEvent::Answered(streams) => {
+                answer @ (LegEvent::Answered(_) | LegEvent::Taken(_)) => {
                     let winner = legs.swap_remove(at);
-                    let _ = told.send(LegEvent::Answered(streams)).await;
+                    let _ = told.send(answer).await;
                     break winner;
                 }
                 LegEvent::Ended(cause) => {

@@ -4,7 +4,7 @@
 //! routes; it waits for nobody. What people may do is the [`policy`](super::policy)'s matter, what they
 //! hear and see the studio's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -15,6 +15,7 @@ use crosspoint_codecs::format::MediaKind;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use self::attendee::{Attendee, Numbers, Stage};
+use self::gateway::{Call, Claim};
 use self::hand_over::Told;
 use self::reception::Step;
 use self::studio::Studio;
@@ -23,9 +24,9 @@ use super::floor::Floor;
 use super::layout::Layout;
 use super::offer::offer_for;
 use super::order::Order;
-use super::policy::{Change, Exit, PartyId, Place, Policy, Role, Rules};
+use super::policy::{Change, End, Exit, PartyId, Place, Policy, Role, Rules};
 use super::prompts::Prompt;
-use super::service::Service;
+use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
 use crate::events::Events;
 use crate::leg::{LegCommand, LegEvent, LegId};
@@ -34,6 +35,7 @@ use crate::media::port::StreamEvent;
 
 mod attendee;
 mod entry;
+mod gateway;
 mod hand_over;
 mod keypad;
 mod media;
@@ -109,6 +111,10 @@ struct Room {
     /// Somebody is or was in; and who is told of the first.
     is_on: bool,
     begun: Option<mpsc::Sender<Arc<Service>>>,
+    /// For a call between two.
+    call: Option<Call>,
+    /// Clients that want to come in before their leg has told so.
+    claims: HashMap<LegId, Claim>,
 }
 
 impl Room {
@@ -146,6 +152,8 @@ impl Room {
             events,
             is_on: false,
             begun: None,
+            call: (service.kind == Kind::Gateway).then(Call::default),
+            claims: HashMap::new(),
             service,
         }
     }
@@ -165,7 +173,8 @@ impl Room {
 
     fn event(&mut self, id: PartyId, event: LegEvent) {
         let now = self.now();
-        let Some(attendee) = self.attendees.get_mut(&id) else { return };
+        // The leg of one who has become a client is over for him.
+        let Some(attendee) = self.attendees.get_mut(&id).filter(|it| !it.is_control_only()) else { return };
         match event {
             LegEvent::Answered(streams) | LegEvent::Changed(streams) => {
                 let gone: Vec<_> = attendee
@@ -194,8 +203,9 @@ impl Room {
                 attendee.hang_up(Cause::local(Reason::MediaTimeout));
             }
             LegEvent::Ended(cause) => self.ended(id, now, cause),
+            LegEvent::Taken(leg) => self.taken(id, leg),
+            LegEvent::Ringing => self.called_rings(),
             LegEvent::Offered(_)
-            | LegEvent::Ringing
             | LegEvent::Progress(_)
             | LegEvent::ReofferWithdrawn
             | LegEvent::ReofferRefused
@@ -211,7 +221,9 @@ impl Room {
         {
             // He stays in the roster for a moment, with the reason.
             attendee.not_reached(now, cause);
+            let cause = attendee.hung_up.unwrap_or(cause);
             self.changed = true;
+            self.one_less(cause);
             return;
         }
         if let Some(mut attendee) = self.attendees.remove(&id) {
@@ -219,6 +231,7 @@ impl Room {
             self.studio.release(&attendee);
             self.forget(attendee.leg);
             self.policy.leave(now, id);
+            self.one_less(cause);
         }
     }
 
@@ -231,20 +244,30 @@ impl Room {
     /// Does what the policy has told.
     fn carry_out(&mut self) {
         let now = self.now();
-        for change in self.policy.take_changes() {
-            match change {
-                Change::Came(id) | Change::LetIn(id) | Change::Party(id) => self.place(id, now),
-                Change::Out(id, exit) => self.sent_away(id, now, exit),
-                Change::Conference => {}
-                Change::Over(end) => {
-                    tracing::info!(service = self.service.name, ?end, "conference over");
-                    // Nobody is called into a conference that is over.
-                    let rings = |it: &&mut Attendee| it.rings_until().is_some();
-                    let over = Cause::local(Reason::Cancelled);
-                    self.attendees.values_mut().filter(rings).for_each(|it| it.hang_up(over));
-                }
+        loop {
+            let changes = self.policy.take_changes();
+            if changes.is_empty() {
+                break;
             }
             self.changed = true;
+            for change in changes {
+                match change {
+                    Change::Came(id) | Change::LetIn(id) | Change::Party(id) => self.place(id, now),
+                    Change::Out(id, exit) => {
+                        self.sent_away(id, now, exit);
+                        // Which may end the call.
+                        self.one_less(Cause::local(Reason::Hangup));
+                    }
+                    Change::Conference => {}
+                    Change::Over(end) => {
+                        tracing::info!(service = self.service.name, ?end, "conference over");
+                        // Nobody is called into a conference that is over.
+                        let rings = |it: &&mut Attendee| it.rings_until().is_some();
+                        let over = Cause::local(Reason::Cancelled);
+                        self.attendees.values_mut().filter(rings).for_each(|it| it.hang_up(over));
+                    }
+                }
+            }
         }
         self.look_after_floor();
     }
@@ -272,7 +295,9 @@ impl Room {
                     tracing::warn!("too many conferences begin: nobody is called into this one");
                 }
                 let alone = self.policy.parties().iter().filter(|it| it.place == Place::In).count() == 1;
-                attendee.say(now, if alone { Prompt::Alone } else { Prompt::Welcome });
+                if self.service.kind != Kind::Gateway {
+                    attendee.say(now, if alone { Prompt::Alone } else { Prompt::Welcome });
+                }
                 if !attendee.is_control_only() {
                     self.all.join(attendee.leg);
                 }
@@ -292,6 +317,9 @@ impl Room {
         self.all.set_spotlight(&spotlit);
         self.hosts.set_spotlight(&spotlit);
         self.sound(id);
+        if !was_in {
+            self.called_answers(id);
+        }
     }
 
     fn sent_away(&mut self, id: PartyId, now: Instant, exit: Exit) {
@@ -299,9 +327,15 @@ impl Room {
         let prompt = match exit {
             Exit::Left => None,
             Exit::Waited => Some(Prompt::Waited),
+            // Between two nobody speaks for us.
+            _ if self.service.kind == Kind::Gateway => None,
             Exit::Removed(_) | Exit::Over(_) => Some(Prompt::Ended),
         };
-        let cause = Cause::local(if exit == Exit::Waited { Reason::NoAnswer } else { Reason::Hangup });
+        let cause = match exit {
+            Exit::Waited => Cause::local(Reason::NoAnswer),
+            Exit::Over(End::FarSide(reason)) => Cause::local(reason).across(),
+            _ => Cause::local(Reason::Hangup),
+        };
         attendee.exit = Some(exit);
         attendee.say_goodbye(now, prompt, cause);
         let leg = attendee.leg;
@@ -331,7 +365,10 @@ impl Room {
 
     fn tick(&mut self) {
         let now = self.now();
-        self.policy.timeout(now);
+        // One that is empty and has not begun would take it for its end, while somebody rings.
+        if !self.policy.parties().is_empty() {
+            self.policy.timeout(now);
+        }
         let remind = now >= self.remind_at;
         for id in self.attendees.keys().copied().collect::<Vec<_>>() {
             self.receive(id, now, |reception, door| {
@@ -356,6 +393,7 @@ impl Room {
                 attendee.hang_up(cause);
                 // Who has no leg does not tell of his end.
                 if attendee.has_no_leg() {
+                    attendee.end(cause);
                     self.attendees.remove(&id);
                     self.changed = true;
                 }

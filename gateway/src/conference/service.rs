@@ -25,11 +25,23 @@ pub enum Kind {
     Auditorium,
     /// Whoever calls hears and sees himself.
     TestCall,
+    /// A call between two (S2), made for it and gone with it: nobody sets one up.
+    Gateway,
 }
 
 impl Kind {
-    /// All of them.
+    /// All that can be set up.
     pub const ALL: [Self; 3] = [Self::Room, Self::Auditorium, Self::TestCall];
+
+    /// What somebody takes part in, in the word of the client API.
+    pub const fn type_word(self) -> &'static str {
+        match self {
+            Self::Room => "conference",
+            Self::Auditorium => "lecture",
+            Self::TestCall => "test_call",
+            Self::Gateway => "gateway",
+        }
+    }
 
     /// Its word on the command line and in the management API.
     pub const fn word(self) -> &'static str {
@@ -37,6 +49,7 @@ impl Kind {
             Self::Room => "room",
             Self::Auditorium => "auditorium",
             Self::TestCall => "test-call",
+            Self::Gateway => "gateway",
         }
     }
 }
@@ -90,6 +103,16 @@ pub struct Service {
 }
 
 impl Service {
+    /// A call between two that is named, and reached by, `alias`, which nobody else has.
+    pub fn call(alias: Alias) -> Self {
+        let mut call = Self::new(alias.to_string(), alias);
+        call.kind = Kind::Gateway;
+        call.rules.parties = 2;
+        (call.layout, call.guest_layout) = (Layout::OneMain, Layout::OneMain);
+        (call.talkers, call.names) = (None, false);
+        call
+    }
+
     /// An open room of that name and alias, with every default.
     pub fn new(name: impl Into<String>, alias: Alias) -> Self {
         Self {

@@ -276,6 +276,8 @@ pub struct Web {
     pub disabled_text: String,
     /// Nobody more is let in by the client API; who is in stays.
     pub maintenance: bool,
+    /// Registered clients may search for devices by alias and user name.
+    pub directory: bool,
 }
 
 impl Default for Web {
@@ -289,6 +291,8 @@ impl Default for Web {
             infinity_clients: true,
             disabled_text: "Disabled".into(),
             maintenance: false,
+            // Who knows one password need not know who else there is.
+            directory: false,
         }
     }
 }

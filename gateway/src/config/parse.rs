@@ -193,6 +193,7 @@ fn web(mut from: Section<'_, '_>) -> Web {
         infinity_clients: from.flag("infinity_clients").unwrap_or(defaults.infinity_clients),
         disabled_text: from.label("disabled_text").unwrap_or(defaults.disabled_text),
         maintenance: from.flag("maintenance").unwrap_or(defaults.maintenance),
+        directory: from.flag("directory").unwrap_or(defaults.directory),
     };
     for address in web.plain_listen.iter().filter(|address| !address.ip().is_loopback()) {
         from.fault(
@@ -405,6 +406,7 @@ mod tests {
         infinity_clients = false
         disabled_text = "Closed on Sundays"
         maintenance = true
+        directory = true
         [http]
         listen = ["127.0.0.1:9000", "[::1]:9000"]
         [limits]
@@ -446,7 +448,12 @@ mod tests {
         assert_eq!(config.limits.calls, 10);
         assert_eq!(config.web.plain_listen.len(), 2);
         assert!(config.web.trusted_proxies[1].contains("192.0.2.15".parse().unwrap()));
-        assert!(config.web.proxy_protocol && config.web.maintenance && !config.web.infinity_clients);
+        assert!(
+            config.web.proxy_protocol
+                && config.web.maintenance
+                && config.web.directory
+                && !config.web.infinity_clients
+        );
         assert_eq!(config.web.disabled_text, "Closed on Sundays");
         assert_eq!(config.devices[0].alias.as_str(), "alice");
         assert_eq!(config.devices[0].username, "alice");

@@ -1,6 +1,7 @@
 //! The whole seam for a new kind of leg: a [`Protocol`] makes [`Leg`]s, a leg takes commands and
 //! tells events. Legs never know each other; what they have in common is this file.
 
+pub mod connect;
 pub mod sip;
 
 use std::fmt;
@@ -35,7 +36,7 @@ pub enum Origin {
 /// Who is on the leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Party {
-    /// The protocol's word: "sip", "h323", "webrtc", "rtmp".
+    /// The protocol's word: "sip", "h323", "webrtc", "rtmp"; "api" for a client without media.
     pub protocol: &'static str,
     /// Who began.
     pub origin: Origin,
@@ -129,6 +130,9 @@ pub enum LegEvent {
     Progress(Vec<LegStream>),
     /// The call stands with these streams.
     Answered(Vec<LegStream>),
+    /// A client whom this leg rang has taken the call, and comes into the conference of
+    /// [`Caller::venue`] by a request of its own, as this leg. The leg is of no more use then.
+    Taken(LegId),
     /// The peer offers anew (hold, resume, codec change); answer it with
     /// [`LegCommand::AcceptReoffer`] or refuse it. `held` when it asks for silence.
     Reoffered {
@@ -179,12 +183,40 @@ pub struct Caller {
     pub name: String,
     /// Hops that are left for the new leg.
     pub hops: u8,
+    /// The conference that the called party shall find itself in, if there is one yet: clients of the
+    /// client API join it by name instead of sending media. `None`: a plain call between two legs.
+    pub venue: Option<Venue>,
+}
+
+impl Caller {
+    /// Who calls with `party`'s call, one hop further.
+    pub fn of(party: &Party) -> Self {
+        let (address, name) = (party.address.clone(), party.name.clone());
+        Self { address, name, hops: party.hops.saturating_sub(1), venue: None }
+    }
+}
+
+/// A conference, as somebody who is called into it is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Venue {
+    /// The name of its service.
+    pub service: String,
+    /// An alias that reaches it.
+    pub alias: String,
+    /// What it is, in the word of the client API: "conference", "lecture", "gateway".
+    pub kind: &'static str,
 }
 
 /// A kind of leg.
 pub trait Protocol: Send + Sync {
     /// The URI schemes that it dials: "sip", "sips".
     fn schemes(&self) -> &'static [&'static str];
+
+    /// Whether who is dialled comes into a conference instead of sending media by the leg: there must
+    /// be one then ([`Caller::venue`]).
+    fn needs_venue(&self) -> bool {
+        false
+    }
 
     /// Begins an outgoing leg; its events tell the rest. `thread` is the media thread of the leg
     /// that it shall be joined with, so that the two can relay.

@@ -48,6 +48,20 @@ impl Device {
         }
     }
 
+    /// Whether these are the user name and the password of `device`. The same work is done whether it
+    /// exists or not, and whatever is wrong.
+    pub fn is_proved(device: Option<&Self>, realm: &str, username: &str, password: &str) -> bool {
+        // Nothing hashes to this.
+        let nobody = "-".repeat(64);
+        let known = device.map_or(nobody.as_str(), |device| device.sha256.expose());
+        let own_realm = device.map_or(realm, |device| &device.realm);
+        let claimed = hex(&Sha256::digest(format!("{username}:{own_realm}:{password}")));
+        let differs =
+            known.bytes().zip(claimed.bytes()).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
+        let named = device.is_some_and(|device| device.username == username);
+        (differs == 0) & (known.len() == claimed.len()) & named
+    }
+
     /// A device of the configuration file.
     pub fn from_config(entry: &DeviceEntry, realm: &str) -> Self {
         Self::new(entry.alias.clone(), &entry.username, realm, &entry.password, Origin::Config)
@@ -74,5 +88,19 @@ mod tests {
             "7987c64c30e25f1b74be53f966b49b90f2808aa92faf9a00262392d7b4794232"
         );
         assert!(!format!("{device:?}").contains("3d78807d"), "never shown");
+    }
+
+    #[test]
+    fn s50_a_device_is_proved_by_its_own_user_name_and_password() {
+        let alias = Alias::parse("bob", &Domains::default()).unwrap();
+        let device = Device::new(alias, "bob.b", "example", &Redacted::new("secret"), Origin::Store);
+        let proves = |username, password| Device::is_proved(Some(&device), "example", username, password);
+        assert!(proves("bob.b", "secret"));
+        for (username, password) in
+            [("bob.b", "Secret"), ("bob", "secret"), ("", ""), ("bob.b", ""), ("bob.b:example", "secret")]
+        {
+            assert!(!proves(username, password), "{username}:{password}");
+        }
+        assert!(!Device::is_proved(None, "example", "bob.b", "secret"));
     }
 }

@@ -329,6 +329,7 @@ impl Conference {
                         Exit::Over(End::NoHost) => 1 << 5,
                         Exit::Over(End::LastOne) => 1 << 6,
                         Exit::Over(End::Ended(_)) => 1 << 7,
+                        Exit::Over(End::FarSide(_)) => panic!("a room is no call"),
                     };
                     self.came.entry(id).or_default().1 += 1;
                     self.roster.retain(|it| it.id != id);

@@ -80,7 +80,8 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
         user_agent: String::new(),
     };
     registrar.register(register).await.unwrap();
-    (SwitchDirectory { services: Services::default(), registrar, routing, clock }, scratch)
+    let clients = ConnectLegs::new(10, Arc::default());
+    (SwitchDirectory { services: Services::default(), registrar, clients, routing, clock }, scratch)
 }
 
 /// Who calls.

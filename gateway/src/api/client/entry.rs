@@ -4,25 +4,27 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use crosspoint_codecs::clock::Instant;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::roster::service_type;
 use super::sessions::{LIFE, Sessions, Token};
-use super::{ClientApi, Session, Ticket, done, prompt, refused};
+use super::{ClientApi, Session, Ticket, calls, done, prompt, refused};
 use crate::conference::policy::{Answer, Knock, PartyId, Place, Role};
 use crate::conference::room::{At, Command, Joined};
 use crate::conference::service::{Kind, Service};
 use crate::events::{Attempt, What};
+
+/// Before a dead token is told to be one: clients ask again at once and for ever.
+pub(super) const HESITATE: Duration = Duration::from_secs(1);
 
 /// Longest name that somebody is given, in characters.
 const NAME: usize = 100;
@@ -30,24 +32,24 @@ const NAME: usize = 100;
 /// What a client says of itself. Every other member is taken and passed over.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wanted {
-    display_name: Value,
-    /// For one use: of a transfer.
+pub(super) struct Wanted {
+    pub(super) display_name: Value,
+    pub(super) call_tag: Option<String>,
+    /// For one use: of a transfer, or of a call that rings here. Takes the place of a PIN.
     token: Option<String>,
-    call_tag: Option<String>,
+    /// Of the registration of the client's device.
+    pub(super) registration_token: Option<String>,
 }
 
-/// A conference that exists, by the alias of the path, and the source of the request.
-pub(super) struct Called(pub(super) Arc<Service>);
+/// What the path calls.
+pub(super) struct Called(pub(super) String);
 
 impl FromRequestParts<ClientApi> for Called {
-    type Rejection = Response;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, api: &ClientApi) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, api: &ClientApi) -> Result<Self, Infallible> {
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, api).await;
-        let alias = path.ok().and_then(|path| path.get("alias").cloned()).unwrap_or_default();
-        let found = api.0.parts.services.service(&alias);
-        found.map(Self).ok_or_else(|| refused(StatusCode::NOT_FOUND, "Neither conference nor gateway found"))
+        Ok(Self(path.ok().and_then(|path| path.get("alias").cloned()).unwrap_or_default()))
     }
 }
 
@@ -69,11 +71,12 @@ impl FromRequestParts<ClientApi> for Holder {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, api: &ClientApi) -> Result<Self, Response> {
-        let Called(service) = Called::from_request_parts(parts, api).await?;
+        let Ok(Called(alias)) = Called::from_request_parts(parts, api).await;
         let token = token_of(&parts.headers, parts.uri.query());
         let sessions = api.sessions();
         let session = token.and_then(|token| sessions.find(api.now(), &token));
-        let session = session.filter(|session| session.service.name == service.name).map(Session::copy);
+        // Without a token nobody learns which conferences there are.
+        let session = session.filter(|session| api.is_reached(session, &alias)).map(Session::copy);
         session.map(Self).ok_or_else(|| refused(StatusCode::FORBIDDEN, "Invalid token"))
     }
 }
@@ -92,28 +95,30 @@ pub(super) fn token_of(headers: &HeaderMap, query: Option<&str>) -> Option<Strin
 
 pub(super) async fn request_token(
     State(api): State<ClientApi>,
-    called: Result<Called, Response>,
+    Called(alias): Called,
     Source(source): Source,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(words) = &api.0.parts.disabled {
-        return refused(StatusCode::FORBIDDEN, words);
+    if let Some(answer) = api.turned_away() {
+        return answer;
     }
-    if *api.0.parts.maintenance.borrow() {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "System in maintenance mode");
-    }
-    let service = match called {
-        Ok(Called(service)) => service,
-        Err(answer) => return answer,
-    };
-    let wanted: Wanted = serde_json::from_slice(&body).unwrap_or_default();
-    if let Some(token) = wanted.token.as_deref().filter(|token| !token.is_empty()) {
-        return match sent_here(&api, token, &service) {
-            Some(role) => admit(&api, &service, role, source, wanted).await,
-            None => refused(StatusCode::FORBIDDEN, "Invalid token"),
+    let mut wanted: Wanted = serde_json::from_slice(&body).unwrap_or_default();
+    let service = api.0.parts.services.service(&alias);
+    if let Some(token) = wanted.token.take().filter(|token| !token.is_empty()) {
+        let sent = |service: Arc<Service>| sent_here(&api, &token, &service).map(|role| (service, role));
+        return match service.and_then(sent) {
+            Some((service, role)) => admit(&api, &service, role, source, wanted).await,
+            None => calls::take(&api, &token, wanted, source).await,
         };
     }
+    // A call between two is come into by such a token alone.
+    if api.rooms().service(&alias).is_some_and(|it| it.kind == Kind::Gateway) {
+        return refused(StatusCode::NOT_FOUND, "Neither conference nor gateway found");
+    }
+    let Some(service) = service else {
+        return calls::make(&api, &alias, wanted, source).await;
+    };
     let pin = headers.get("pin").and_then(|pin| pin.to_str().ok());
     let knock = match pin {
         None | Some("") => Knock::Silent,
@@ -184,7 +189,7 @@ pub(super) fn attempt(api: &ClientApi, service: &Service, source: Option<SocketA
     api.rooms().events().tell(SystemTime::now(), what);
 }
 
-fn admitted(
+pub(super) fn admitted(
     api: &ClientApi,
     service: &Arc<Service>,
     role: Role,
@@ -241,7 +246,7 @@ fn admitted(
 
 pub(super) async fn refresh_token(
     State(api): State<ClientApi>,
-    called: Result<Called, Response>,
+    Called(alias): Called,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
@@ -249,12 +254,11 @@ pub(super) async fn refresh_token(
     let Some(new) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
     let role = {
         let mut sessions = api.sessions();
-        let here = belongs(&sessions, api.now(), &old, &called);
+        let here = belongs(&api, &sessions, &old, &alias);
         here.then(|| sessions.refresh(api.now(), &old, &new).map(role)).flatten()
     };
     let Some(role) = role else {
-        // Clients ask again at once and for ever.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(HESITATE).await;
         return refused(StatusCode::FORBIDDEN, "Invalid token");
     };
     done(json!({ "token": new.reveal(), "expires": LIFE.as_secs().to_string(), "role": role }))
@@ -262,14 +266,19 @@ pub(super) async fn refresh_token(
 
 pub(super) async fn release_token(
     State(api): State<ClientApi>,
-    called: Result<Called, Response>,
+    Called(alias): Called,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     let token = token_of(&headers, None).or_else(|| query.get("token").cloned()).unwrap_or_default();
+    if let Some(ring) = api.0.registrations.take(api.now(), &token) {
+        // S52: so is a call rejected.
+        ring.reject();
+        return done(true);
+    }
     let session = {
         let mut sessions = api.sessions();
-        let here = belongs(&sessions, api.now(), &token, &called);
+        let here = belongs(&api, &sessions, &token, &alias);
         here.then(|| sessions.close(api.now(), &token)).flatten()
     };
     if let Some(session) = session {
@@ -282,14 +291,8 @@ pub(super) async fn release_token(
 }
 
 /// Whether a token is of the conference that is called: in another one it is none.
-fn belongs(
-    sessions: &Sessions<Session>,
-    now: Instant,
-    token: &str,
-    called: &Result<Called, Response>,
-) -> bool {
-    let Ok(Called(service)) = called else { return false };
-    sessions.find(now, token).is_some_and(|session| session.service.name == service.name)
+fn belongs(api: &ClientApi, sessions: &Sessions<Session>, token: &str, alias: &str) -> bool {
+    sessions.find(api.now(), token).is_some_and(|session| api.is_reached(session, alias))
 }
 
 fn role(session: &Session) -> &'static str {
@@ -304,12 +307,12 @@ pub(super) fn new_token() -> Option<Token> {
     Some(Token::of(bytes))
 }
 
-fn version(api: &ClientApi) -> Value {
+pub(super) fn version(api: &ClientApi) -> Value {
     json!({ "version_id": api.0.parts.version, "pseudo_version": api.0.parts.version })
 }
 
 /// A name as it is shown: without control characters, of a length that fits.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     let tidy: String = name.chars().filter(|it| !it.is_control()).take(NAME).collect();
     let tidy = tidy.trim();
     if tidy.is_empty() { "Unnamed".to_owned() } else { tidy.to_owned() }

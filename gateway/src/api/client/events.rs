@@ -22,20 +22,21 @@ use super::entry::{Holder, Source};
 use super::roster::{FRAME, Roster, Told};
 use super::transfer::Refer;
 use super::{ClientApi, refused};
+use crate::cause::Reason;
 use crate::conference::policy::{Actor, End, Exit, PartyId};
 
 /// Proxies end what is silent for a minute.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
+pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Events on their way to a connection. Overflow: the stream waits; meanwhile changes of the roster
 /// become one, and messages wait in their own queue, whose overflow ends the stream.
-const ON_THE_WAY: usize = 16;
+pub(super) const ON_THE_WAY: usize = 16;
 
 /// Larger ones go out as they are, in pieces of their own: a message of 64 KiB to a thousand clients
 /// that do not read is there once.
 const COPIED: usize = 2_048;
 
 /// Stands for a comment.
-const PING: Told = ("", Data::NULL);
+pub(super) const PING: Told = ("", Data::NULL);
 
 /// nginx passes on what has this at once.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -61,8 +62,13 @@ pub(super) async fn events(
         }
         drop(place);
     });
+    stream(feed)
+}
+
+/// An answer that goes on with what comes by `events`.
+pub(super) fn stream(events: mpsc::Receiver<Told>) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (UNBUFFERED, "no")];
-    (headers, Body::from_stream(Feed { events: feed, rest: VecDeque::new() })).into_response()
+    (headers, Body::from_stream(Feed { events, rest: VecDeque::new() })).into_response()
 }
 
 /// Tells of everything until the participant is out or nobody reads.
@@ -160,14 +166,26 @@ fn disconnect(exit: Exit) -> Told {
         Exit::Over(End::NobodyKeeps | End::Empty) => "No participants can keep conference alive",
         Exit::Over(End::NoHost) => "All conference hosts departed hosted conference",
         Exit::Over(End::LastOne) => "Last remaining participant removed from conference after timeout",
+        Exit::Over(End::FarSide(reason)) => unreached(reason),
         Exit::Over(End::Ended(Actor::Admin)) => "Conference terminated by an administrator",
         Exit::Over(End::Ended(Actor::Party(_))) => "Conference terminated by another participant",
     };
     ("disconnect", json!({ "reason": reason }).into())
 }
 
+/// Why a call did not come about, or ended, in the words that clients know (S79).
+const fn unreached(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Hangup | Reason::Cancelled | Reason::Shutdown | Reason::MediaTimeout => "Call disconnected",
+        Reason::Rejected | Reason::Busy => "Call rejected",
+        Reason::NotFound | Reason::Unavailable => "404 Not Found",
+        Reason::Congestion => "Out of resource",
+        _ => "Gateway dial out failed",
+    }
+}
+
 /// False when nobody reads any more.
-async fn send(events: &mpsc::Sender<Told>, told: Vec<Told>) -> bool {
+pub(super) async fn send(events: &mpsc::Sender<Told>, told: Vec<Told>) -> bool {
     for event in told {
         if events.send(event).await.is_err() {
             return false;

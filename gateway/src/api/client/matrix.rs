@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::commands::{OF_A_CONFERENCE, OF_A_PARTICIPANT};
-use super::routes::{CONFERENCE, NODE};
+use super::routes::{CONFERENCE, NODE, REGISTRATION, REGISTRATIONS};
 use super::tests::{ROOM, Server, pins, server};
 
 /// What somebody shows. An administrator's token is none here: it opens the management API alone.
@@ -25,8 +25,15 @@ const NOBODY: [u16; 7] = [403; 7];
 
 /// Method and path with the command written out; the body; what each column is answered. `{uuid}` is
 /// another guest.
-const ROWS: [(&str, &str, [u16; 7]); 56] = [
+const ROWS: [(&str, &str, [u16; 7]); 62] = [
     ("GET /api/client/v2/status", "", ALL),
+    // A participant's token is none of a registration.
+    ("GET /api/client/v2/registrations", "", NOBODY),
+    ("POST /api/client/v2/registrations/{alias}/request_token", "", [401; 7]),
+    ("POST /api/client/v2/registrations/{alias}/refresh_token", "", NOBODY),
+    ("POST /api/client/v2/registrations/{alias}/release_token", "", ALL),
+    ("GET /api/client/v2/registrations/{alias}/events", "", NOBODY),
+    ("GET /api/client/v2/registrations/{alias}/avatar.jpg", "", NOBODY),
     // A PIN is wanted: no token takes its place.
     ("POST /request_token", "", NOBODY),
     ("POST /refresh_token", "", PARTIES),
@@ -103,6 +110,7 @@ fn routes() -> BTreeSet<String> {
                 .map(|command| format!("{} {}", route.method, route.path.replace("{command}", command))),
         );
     }
+    all.extend(REGISTRATION.iter().map(|it| format!("{} {REGISTRATIONS}{}", it.method, it.path)));
     all
 }
 
@@ -151,7 +159,7 @@ async fn answer(route: &str, body: &str, column: usize) -> u16 {
         _ => String::new(),
     };
     let (method, path) = route.split_once(' ').unwrap();
-    let path = path.replace("{uuid}", &other).replace("{*rest}", "k/ack");
+    let path = path.replace("{uuid}", &other).replace("{*rest}", "k/ack").replace("{alias}", "bob");
     let path = if path.starts_with("/api") { path } else { format!("{ROOM}{path}") };
     status(&server, method, &path, &shown, body).await
 }

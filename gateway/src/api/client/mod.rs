@@ -16,15 +16,18 @@ use crosspoint_codecs::clock::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+use crate::alias::{Alias, Domains};
 use crate::api::body;
 use crate::conference::Exchange;
 use crate::conference::policy::{PartyId, Role};
 use crate::conference::room::{Command, RoomView, Rooms, Said};
-use crate::conference::service::Service;
+use crate::conference::service::{Kind, Service};
 use crate::media::ClockFn;
 use crate::uuid::Uuid;
 
+mod calls;
 mod commands;
+mod credentials;
 mod dial;
 mod edition;
 mod entry;
@@ -34,6 +37,7 @@ mod jpeg;
 mod matrix;
 mod multipart;
 pub mod one_time;
+mod registrations;
 mod roster;
 mod routes;
 pub mod sessions;
@@ -45,7 +49,9 @@ mod transfer;
 
 use edition::Press;
 use one_time::OneTime;
-use routes::{CONFERENCES, Route};
+pub use registrations::RegistrationParts;
+use registrations::Registrations;
+use routes::{CONFERENCES, REGISTRATIONS, Route};
 use sessions::Sessions;
 use streams::Streams;
 use transfer::Refer;
@@ -65,6 +71,8 @@ pub struct ClientApiParts {
     pub services: Arc<dyn Services>,
     /// What goes on, and what calls people.
     pub exchange: Exchange,
+    /// Who may register.
+    pub registrations: RegistrationParts,
     /// The gateway's clock.
     pub clock: ClockFn,
     /// S70: `None` when clients may use the API, else what they are told instead.
@@ -83,6 +91,7 @@ pub struct ClientApi(Arc<Inner>);
 
 struct Inner {
     parts: ClientApiParts,
+    registrations: Registrations,
     sessions: Mutex<Sessions<Session>>,
     tickets: Mutex<OneTime<Ticket>>,
     streams: Streams,
@@ -134,6 +143,7 @@ impl ClientApi {
     /// The API, without participants.
     pub fn new(parts: ClientApiParts) -> Self {
         Self(Arc::new(Inner {
+            registrations: Registrations::default(),
             sessions: Mutex::default(),
             tickets: Mutex::default(),
             streams: Streams::new(parts.streams_per_source),
@@ -159,14 +169,16 @@ impl ClientApi {
         Router::new()
             .merge(below(&routes::NODE))
             .nest(CONFERENCES, below(&routes::CONFERENCE))
+            .nest(REGISTRATIONS, below(&routes::REGISTRATION))
             // Bodies have their limits already.
             .layer(axum::extract::DefaultBodyLimit::disable())
             .layer(middleware::from_fn(across_origins))
             .with_state(self.clone())
     }
 
-    /// Ends the sessions that nobody has refreshed: to be called every second or so.
+    /// Ends the sessions and registrations that nobody has refreshed: to be called every second or so.
     pub fn expire(&self) {
+        self.expire_registrations();
         let gone = self.sessions().expire(self.now());
         self.tickets().expire(self.now());
         for session in gone {
@@ -186,6 +198,25 @@ impl ClientApi {
 
     fn rooms(&self) -> &Rooms {
         self.0.parts.exchange.rooms()
+    }
+
+    /// Whether `alias` is what a participant has come by, or another alias of the same. Who has called
+    /// somebody goes on with the alias that he called.
+    fn is_reached(&self, session: &Session, alias: &str) -> bool {
+        let service = &session.service;
+        if service.kind != Kind::Gateway {
+            return self.0.parts.services.service(alias).is_some_and(|it| it.name == service.name);
+        }
+        Alias::parse(alias, &Domains::default()).is_ok_and(|it| service.aliases.contains(&it))
+    }
+
+    /// What everybody is told who would come now, if nobody may.
+    fn turned_away(&self) -> Option<Response> {
+        if let Some(words) = &self.0.parts.disabled {
+            return Some(refused(StatusCode::FORBIDDEN, words));
+        }
+        let closed = *self.0.parts.maintenance.borrow();
+        closed.then(|| refused(StatusCode::SERVICE_UNAVAILABLE, "System in maintenance mode"))
     }
 
     fn now(&self) -> Instant {

@@ -10,8 +10,8 @@ use crosspoint_codecs::clock::Instant;
 use super::sessions::{Hash, Token, hash};
 
 /// A token that is not used for so long is none any more. Clients come within a second after a
-/// transfer; a call rings about as long as this.
-pub const LIFE: Duration = Duration::from_secs(60);
+/// transfer; no call rings for longer than this (`sip.ring_timeout`).
+pub const LIFE: Duration = Duration::from_secs(180);
 /// Tokens that wait to be used. Overflow: no more are given.
 pub const MOST: usize = 10_000;
 
@@ -76,26 +76,26 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_used_once_and_within_a_minute() {
+    fn a_token_is_used_once_and_within_three_minutes() {
         let mut tokens = OneTime::default();
         assert!(tokens.give(at(0), &token(1), "one") && tokens.give(at(10), &token(2), "two"));
-        assert_eq!(tokens.look(at(59), token(1).reveal()), Some(&"one"));
-        assert_eq!(tokens.take(at(59), token(1).reveal()), Some("one"));
-        assert_eq!(tokens.take(at(59), token(1).reveal()), None, "used");
-        assert_eq!(tokens.look(at(70), token(2).reveal()), None, "too late");
-        assert_eq!(tokens.take(at(70), token(2).reveal()), None, "too late");
+        assert_eq!(tokens.look(at(179), token(1).reveal()), Some(&"one"));
+        assert_eq!(tokens.take(at(179), token(1).reveal()), Some("one"));
+        assert_eq!(tokens.take(at(179), token(1).reveal()), None, "used");
+        assert_eq!(tokens.look(at(190), token(2).reveal()), None, "too late");
+        assert_eq!(tokens.take(at(190), token(2).reveal()), None, "too late");
         assert_eq!(tokens.take(at(0), "other"), None);
         assert!(tokens.give(at(0), &token(3), "three") && tokens.give(at(1), &token(4), "four"));
         tokens.withdraw(|what| *what == "three");
-        assert_eq!(tokens.expire(at(100)), ["four"]);
+        assert_eq!(tokens.expire(at(300)), ["four"]);
     }
 
     #[test]
     fn there_are_only_so_many_and_old_ones_make_room() {
         let mut tokens = OneTime::default();
         assert!((0..MOST).all(|number| tokens.give(at(0), &token(number), number)));
-        assert!(!tokens.give(at(59), &token(MOST), MOST));
-        assert!(tokens.look(at(59), token(7).reveal()).is_some(), "none was put out for another");
-        assert!(tokens.give(at(60), &token(MOST), MOST));
+        assert!(!tokens.give(at(179), &token(MOST), MOST));
+        assert!(tokens.look(at(179), token(7).reveal()).is_some(), "none was put out for another");
+        assert!(tokens.give(at(180), &token(MOST), MOST));
     }
 }

@@ -12,7 +12,7 @@ use super::slides::presenter;
 use crate::cause::Reason;
 use crate::conference::policy::{PartyId, Place, Role};
 use crate::conference::room::{At, PartyView, RoomView};
-use crate::conference::service::{Kind, Service};
+use crate::conference::service::Service;
 use crate::leg::Party;
 use crate::uuid::Uuid;
 use crosspoint_codecs::format::MediaKind;
@@ -297,9 +297,7 @@ pub(super) const fn service_type(service: &Service, at: At) -> &'static str {
         (At::Connecting, _) => "connecting",
         (At::Door, _) => "ivr",
         (At::Waiting, _) => "waiting_room",
-        (At::In | At::Leaving, Kind::Room) => "conference",
-        (At::In | At::Leaving, Kind::Auditorium) => "lecture",
-        (At::In | At::Leaving, Kind::TestCall) => "test_call",
+        (At::In | At::Leaving, kind) => kind.type_word(),
     }
 }
 

@@ -4,7 +4,7 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 
-use super::{ClientApi, commands, dial, entry, events, slides};
+use super::{ClientApi, commands, dial, entry, events, registrations, slides};
 
 /// One route.
 pub(super) struct Route {
@@ -31,8 +31,23 @@ const fn ask(path: &'static str, serve: fn() -> MethodRouter<ClientApi>) -> Rout
 /// Where conferences are.
 pub(super) const CONFERENCES: &str = "/api/client/v2/conferences/{alias}";
 
+/// Where registrations are.
+pub(super) const REGISTRATIONS: &str = "/api/client/v2/registrations/{alias}";
+
 /// Of the gateway itself.
-pub(super) const NODE: [Route; 1] = [read("/api/client/v2/status", || get(commands::status))];
+pub(super) const NODE: [Route; 2] = [
+    read("/api/client/v2/status", || get(commands::status)),
+    read("/api/client/v2/registrations", || get(registrations::directory)),
+];
+
+/// Below [`REGISTRATIONS`].
+pub(super) const REGISTRATION: [Route; 5] = [
+    ask("/request_token", || post(registrations::request_token)),
+    ask("/refresh_token", || post(registrations::refresh_token)),
+    ask("/release_token", || post(registrations::release_token)),
+    read("/events", || get(registrations::events)),
+    read("/avatar.jpg", || get(registrations::avatar)),
+];
 
 /// Below [`CONFERENCES`].
 pub(super) const CONFERENCE: [Route; 21] = [

@@ -17,6 +17,7 @@ use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
 use crate::conference::policy::{Door, Pin};
 use crate::conference::{CallRules, Directory, ExchangeParts, Resolution, Resolving};
 use crate::config::Ringback;
+use crate::leg::connect::ConnectLegs;
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Origin, Party, Protocol};
 use crate::media::{Engine, EngineConfig};
 use crate::records::CallRecord;
@@ -33,6 +34,8 @@ impl Services for Three {
     }
 }
 
+mod registrations;
+
 pub(super) struct Server {
     api: ClientApi,
     pub(super) at: SocketAddr,
@@ -46,19 +49,23 @@ pub(super) struct Server {
     _engine: Engine,
 }
 
-/// Everybody can be called whose name begins so: out by the rule "town".
-#[derive(Default)]
-struct Town(Mutex<Vec<(Address, Caller, Far)>>);
+/// Everybody else can be called: out by the rule "town". Bob is where he has registered.
+struct Town(Mutex<Vec<(Address, Caller, Far)>>, ConnectLegs);
 
 impl Directory for Town {
-    fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
-        unreachable!("nobody calls")
+    fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
+        self.dial_out(&party.address, &party.called)
     }
 
     fn dial_out<'a>(&'a self, _: &'a str, destination: &'a str) -> Resolving<'a> {
         let refuse = |reason| Resolution::Refuse { reason, why: "no rule".into() };
         let resolution = match destination {
             "nobody" => refuse(Reason::NotFound),
+            "bob" => {
+                let clients = self.1.of(&registrations::alias("bob"), Instant::ZERO);
+                let targets = clients.iter().map(ConnectLegs::address).collect();
+                Resolution::Dial { targets, rule: None, why: String::new() }
+            }
             "away" => refuse(Reason::Unavailable),
             number if number.starts_with('+') => refuse(Reason::Forbidden),
             name => {
@@ -101,11 +108,13 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         let time = begun.elapsed() + Duration::from_secs(late.load(Ordering::Relaxed));
         Instant::from_nanos(u64::try_from(time.as_nanos()).unwrap())
     };
-    let town = Arc::new(Town::default());
+    let clients = ConnectLegs::new(100, Arc::new(AtomicU64::new(1_000)));
+    let town = Arc::new(Town(Mutex::default(), clients.clone()));
+    let registrations = registrations::parts(clients.clone());
     let (recorder, records) = mpsc::unbounded_channel();
     let exchange = Exchange::new(ExchangeParts {
         directory: town.clone(),
-        protocols: vec![town.clone()],
+        protocols: vec![town.clone(), Arc::new(clients)],
         engines: vec![handle],
         rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
         calls: 100,
@@ -116,6 +125,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let api = ClientApi::new(ClientApiParts {
         services: Arc::new(Three([service, room("Bob's room", "meet.bob"), hall].map(Arc::new))),
         exchange,
+        registrations,
         clock: Arc::new(clock),
         disabled: disabled.map(Into::into),
         maintenance: maintained,

@@ -18,7 +18,7 @@ use crate::conference::hunt::hunt;
 use crate::conference::offer::offer_for;
 use crate::conference::room::{Command, Invited};
 use crate::conference::service::Service;
-use crate::leg::{Address, Caller, HOPS, Leg, Origin, Party};
+use crate::leg::{Address, Caller, HOPS, Leg, Origin, Party, Venue};
 use crate::records::CallRecord;
 use crate::status::rfc3339;
 use crate::uuid::Uuid;
@@ -138,6 +138,11 @@ impl Exchange {
             address: address_of(service),
             name: dialling.caller.clone().unwrap_or_else(|| service.name.clone()),
             hops: HOPS,
+            venue: Some(Venue {
+                service: service.name.clone(),
+                alias: address_of(service),
+                kind: service.kind.type_word(),
+            }),
         };
         let mut offer = offer_for(None);
         offer.media.retain(|line| !dialling.audio_only || line.role == MediaKind::Audio);

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 
+use crate::cause::Reason;
+
 mod deed;
 mod door;
 #[cfg(test)]
@@ -173,6 +175,8 @@ pub enum End {
     LastOne,
     /// A host, or the administrator, ended it.
     Ended(Actor),
+    /// It was a call, and its other side is gone or was never reached: for that reason.
+    FarSide(Reason),
 }
 
 /// What has changed.
@@ -332,6 +336,13 @@ impl Policy {
         if self.over.is_none() {
             self.out(id, Exit::Left);
             self.settle(now);
+        }
+    }
+
+    /// It ends for no deed of anybody in it.
+    pub fn end(&mut self, end: End) {
+        if self.over.is_none() {
+            self.finish(end);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One party of a room: its leg, where it is, and what it is told.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +34,10 @@ pub(super) struct Attendee {
     pub(super) label: Option<String>,
     /// What he comes as once his phone is answered, if we have called him.
     pub(super) invited: Option<Invitation>,
+    /// He hears himself, until the other side of his call has media.
+    pub(super) tested: bool,
+    /// The leg that a client has taken the call of: his own, or one that it stands for.
+    pub(super) taken: Option<LegId>,
     /// `None`: he has no leg. He sees and does everything by the client API.
     commands: Option<mpsc::Sender<LegCommand>>,
     /// Stops the events of his leg, once.
@@ -98,6 +103,8 @@ impl Attendee {
             since,
             label: None,
             invited: None,
+            tested: false,
+            taken: None,
             commands: None,
             release: None,
             goes_to: None,
@@ -145,6 +152,18 @@ impl Attendee {
     #[must_use]
     pub(super) fn watched(self, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) -> Self {
         Self { view: Some(view), done: Some(done), ..self }
+    }
+
+    /// He is a client of the client API from now on, whom his leg has rung. The leg ends when what is
+    /// given back is dropped.
+    pub(super) fn become_client(
+        &mut self,
+        name: String,
+        source: Option<SocketAddr>,
+    ) -> Option<mpsc::Sender<LegCommand>> {
+        (self.who.protocol, self.who.transport) = ("api", "https");
+        (self.who.name, self.who.signalling) = (name, source);
+        self.commands.take()
     }
 
     /// He is there by the client API alone (S6): no tile, no port.
@@ -288,6 +307,9 @@ impl Attendee {
     fn route(&self, kind: MediaKind) -> (&'static str, &'static str) {
         match (&self.stage, kind) {
             (Stage::Arriving, _) => ("silence", "he has not been answered"),
+            (Stage::In, MediaKind::Audio | MediaKind::Main) if self.tested => {
+                ("transcode", "a test leg: himself, for the other side has no media yet")
+            }
             (_, MediaKind::Content) => ("silence", "slides are not sent yet"),
             (Stage::In, MediaKind::Audio) if self.saying.is_none() => ("mix", "everybody but himself"),
             (_, MediaKind::Audio) => ("play", "a prompt"),

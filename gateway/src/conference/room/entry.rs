@@ -74,6 +74,9 @@ impl Room {
     }
 
     pub(super) fn enter_as(&mut self, id: PartyId, now: Instant, entry: Entry) -> Result<Place, Full> {
+        if self.policy.is_over() && self.is_call() {
+            return Err(Full);
+        }
         if self.policy.is_over() {
             // The last conference is over but for its goodbyes: this is the next one.
             self.policy = policy(&self.service);
@@ -91,6 +94,10 @@ impl Room {
     }
 
     pub(super) fn press(&mut self, id: PartyId, now: Instant, key: char) {
+        if self.is_call() {
+            self.pass_on(id, key);
+            return;
+        }
         self.receive(id, now, |reception, door| reception.press(now, key, door));
         let Some(attendee) = self.attendees.get_mut(&id) else { return };
         if !matches!(attendee.stage, Stage::In) {

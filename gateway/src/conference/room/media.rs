@@ -19,9 +19,15 @@ use crate::media::port::StreamId;
 impl Room {
     /// Has somebody be heard, and hear, as he should.
     pub(super) fn sound(&mut self, id: PartyId) {
-        let Some(attendee) = self.attendees.get(&id) else { return };
+        let tested = self.is_tested(id);
+        let Some(attendee) = self.attendees.get_mut(&id) else { return };
+        attendee.tested = tested;
         if self.service.kind == Kind::TestCall && matches!(attendee.stage, Stage::In) {
-            self.studio.echo(attendee);
+            self.studio.echo(attendee, false);
+            return;
+        }
+        if matches!(attendee.stage, Stage::In) && tested {
+            self.studio.echo(attendee, self.policy.party(id).is_some_and(|it| it.muted.any()));
             return;
         }
         let gain = self
@@ -69,7 +75,7 @@ impl Room {
                 Stage::Waiting => sights.push((sink, Sight::Slate(Slate::Waiting))),
                 Stage::Leaving => sights.push((sink, Sight::Slate(Slate::Goodbye))),
                 // He sees himself.
-                Stage::In if self.service.kind == Kind::TestCall => {}
+                Stage::In if self.service.kind == Kind::TestCall || attendee.tested => {}
                 Stage::In => {
                     let guest = self.policy.party(attendee.id).is_some_and(|it| it.role == Role::Guest);
                     let hosts_alone = guest && self.service.kind == Kind::Auditorium;

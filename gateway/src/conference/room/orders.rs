@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::{oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
+use super::gateway::Claim;
 use super::seam::{Command, Invited, Joined, Said};
 use super::{CONTROL, Room};
 use crate::cause::{Cause, Reason};
@@ -33,6 +34,7 @@ impl Room {
                 let _ = reply.send(done);
             }
             Command::Join { name, role, source, reply } => self.join(name, role, source, reply),
+            Command::Take { leg, name, source, reply } => self.claim(leg, Claim { name, source, reply }),
             Command::Leave(id) => {
                 let now = self.now();
                 self.policy.leave(now, id);
@@ -85,7 +87,8 @@ impl Room {
         }
     }
 
-    /// A leg has called: it is answered at once, so that it hears us.
+    /// A leg has called: it is answered at once, so that it hears us; in a call between two when the
+    /// called party is.
     pub(super) fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
         let Leg { id, party, commands, events, .. } = leg;
         let mut attendee = Attendee::new(id, party, SystemTime::now())
@@ -93,7 +96,7 @@ impl Room {
             .watched(view, done);
         if self.policy.parties().len() >= self.service.rules.parties {
             attendee.hang_up(Cause::local(Reason::Congestion));
-        } else {
+        } else if !self.is_call() {
             attendee.tell(LegCommand::Answer(offer_for(None)));
         }
         self.attendees.insert(attendee.id, attendee);
@@ -121,6 +124,10 @@ impl Room {
             .watched(view, done);
         attendee.invited = Some(Invitation { role, keeps, streams, until: now + rings });
         attendee.queue_keys(now, &keys);
+        if self.is_call() && self.policy.is_over() {
+            // Whoever called has gone meanwhile.
+            attendee.hang_up(Cause::local(Reason::Cancelled));
+        }
         let uuid = attendee.uuid;
         self.attendees.insert(attendee.id, attendee);
         self.changed = true;

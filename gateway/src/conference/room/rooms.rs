@@ -18,7 +18,7 @@ use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
 use crate::conference::prompts;
-use crate::conference::service::Service;
+use crate::conference::service::{Kind, Service};
 use crate::events::{Events, What};
 use crate::leg::Leg;
 use crate::media::EngineHandle;
@@ -57,6 +57,7 @@ struct Inner {
 }
 
 struct Live {
+    service: Arc<Service>,
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<RoomView>,
 }
@@ -120,6 +121,11 @@ impl Rooms {
         room.commands.try_send(command).is_ok()
     }
 
+    /// The service of that name, while there is a conference of it.
+    pub fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.live().get(name).map(|room| room.service.clone())
+    }
+
     /// What goes on, by service.
     pub fn views(&self) -> Vec<(String, RoomView)> {
         let views =
@@ -142,12 +148,14 @@ impl Rooms {
         let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
         let mut room =
             Room::new(service.clone(), self.engine(), numbers, text, told, view, self.0.events.clone());
-        let conference = service.name.clone();
-        self.0.events.tell(SystemTime::now(), What::ConferenceStarted { conference });
+        if service.kind != Kind::Gateway {
+            let conference = service.name.clone();
+            self.0.events.tell(SystemTime::now(), What::ConferenceStarted { conference });
+        }
         room.begun = self.0.begun.get().cloned();
         let span = tracing::info_span!("conference", service = service.name);
         tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
-        Live { commands, view: views }
+        Live { service: service.clone(), commands, view: views }
     }
 
     async fn run(
@@ -189,6 +197,9 @@ impl Rooms {
                     break;
                 }
             }
+        }
+        if room.is_call() {
+            return;
         }
         let seconds = room.began.elapsed().as_secs();
         self.0.events.tell(SystemTime::now(), What::ConferenceEnded { conference: name, seconds });

@@ -15,7 +15,7 @@ use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, P
 use crate::conference::room::hand_over::Handed;
 use crate::conference::room::slides::Still;
 use crate::conference::service::Service;
-use crate::leg::Leg;
+use crate::leg::{Leg, LegId};
 use crate::uuid::Uuid;
 
 /// What a room is told.
@@ -48,6 +48,17 @@ pub enum Command {
         /// Where his requests come from.
         source: Option<SocketAddr>,
         /// Told what came of it.
+        reply: oneshot::Sender<Result<Joined, Full>>,
+    },
+    /// A client comes in that has taken a call of this conference, in the place of the leg which rang.
+    Take {
+        /// Which leg.
+        leg: LegId,
+        /// What the client's user is called.
+        name: String,
+        /// Where his requests come from.
+        source: Option<SocketAddr>,
+        /// Told what came of it; dropped when somebody else was quicker.
         reply: oneshot::Sender<Result<Joined, Full>>,
     },
     /// Somebody who came so leaves.

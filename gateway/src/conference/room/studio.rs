@@ -208,14 +208,15 @@ impl Studio {
         self.engine.route(sink, route)
     }
 
-    /// Has `attendee` hear and see himself.
-    pub(super) fn echo(&self, attendee: &Attendee) {
+    /// Has `attendee` see himself, and hear himself unless he is muted.
+    pub(super) fn echo(&self, attendee: &Attendee, muted: bool) {
         for kind in [MediaKind::Audio, MediaKind::Main] {
             let (Some(source), Some(sink)) = (attendee.source(kind), attendee.sink(kind)) else { continue };
             let route = match &attendee.saying {
                 Some((prompt, _)) if kind == MediaKind::Audio => {
                     Route::Play(Playback::Clip { clip: prompt.clip(), turn: attendee.turn })
                 }
+                _ if muted && kind == MediaKind::Audio => Route::Play(Playback::Silence),
                 _ => Route::Transcode { source },
             };
             if let Err(fault) = self.engine.route(sink, route) {

@@ -78,7 +78,7 @@ impl Rig {
             credentials: None,
         });
         let to = Address { uri: uri.to_owned(), flow: None, device: None, translated: false, proxy };
-        let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70 };
+        let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
         self.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
     }
 
