@@ -97,6 +97,15 @@ pub(super) async fn tell(
     sent_away.mark_changed();
     loop {
         let told = tokio::select! {
+            // The stop comes first: the rooms that it ends are no reason of their own.
+            biased;
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => {
+                let reason = json!({ "reason": "Signaling node disconnected" });
+                send(events, vec![("disconnect", reason.into())]).await;
+                return;
+            }
+            // Who is sent to another conference leaves this one.
+            Ok(()) = sent_away.changed() => go_there(&refer),
             changed = news.editions.changed() => {
                 if changed.is_err() {
                     // The conference is over.
@@ -123,13 +132,7 @@ pub(super) async fn tell(
                     continue;
                 }
             },
-            Ok(()) = sent_away.changed() => go_there(&refer),
             () = events.closed() => return,
-            () = async { drop(ending.wait_for(|ending| *ending).await) } => {
-                let reason = json!({ "reason": "Signaling node disconnected" });
-                send(events, vec![("disconnect", reason.into())]).await;
-                return;
-            }
             () = tokio::time::sleep(ALIVE_EVERY) => {
                 vec![PING]
             }

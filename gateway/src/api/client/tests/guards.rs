@@ -116,3 +116,23 @@ async fn bodies_have_a_size_a_depth_and_no_coding() {
         assert_eq!((code, &answer["status"]), (415, &json!("failed")), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_stop_is_told_as_one_and_not_as_the_end_of_the_conference() {
+    let server = server(Door::OPEN, None).await;
+    let mut streams = Vec::new();
+    for n in 0..20 {
+        let (token, _) = server.join(&format!("Client {n}"), "").await;
+        streams.push(server.events(&token).await);
+    }
+    for events in &mut streams {
+        events.until("stage").await;
+    }
+    // The rooms end in the same breath.
+    server.api.end();
+    server.api.0.parts.exchange.halt(Reason::Shutdown);
+    for events in &mut streams {
+        assert_eq!(events.until("disconnect").await["reason"], "Signaling node disconnected");
+        events.end().await;
+    }
+}
