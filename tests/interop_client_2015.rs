@@ -201,6 +201,24 @@ fn s33_s36_somebody_is_called_into_the_meeting() {
 }
 
 #[test]
+fn a_participant_is_transferred_and_comes_in_by_his_token() {
+    let alices: &[&str] = &["Alice's room", "--alias", "meet.alice", "--host-pin", HOST_PIN];
+    let board: &[&str] = &["Board", "--alias", "board", "--host-pin", "1111"];
+    let gateway = Gateway::with_conferences(&[], "", &[alices, board]);
+    let (alice, _) = enter(&gateway, "Alice", HOST_PIN);
+    let (bob, mut told) = enter(&gateway, "Bob", "none");
+    let to = json!({ "conference_alias": "board", "pin": "1111" }).to_string();
+    assert_eq!(alice.post(&format!("participants/{}/transfer", bob.uuid), &to), (200, json!(true)));
+    let referred = told.until("refer");
+    assert_eq!(referred["alias"], "board");
+    assert_eq!(bob.post("release_token", "{}"), (200, json!(true)));
+    let body = json!({ "display_name": "Bob", "token": referred["token"] }).to_string();
+    let answer =
+        Web::of(&gateway).request("POST /api/client/v2/conferences/board/request_token", "", &body).unwrap();
+    assert_eq!((answer.code, &answer.result()["role"]), (200, &json!("HOST")), "{}", answer.json());
+}
+
+#[test]
 fn s70_s71_switched_off_for_clients_alone() {
     let gateway = gateway(&["tess"], "infinity_clients = false");
     // Such clients show it as "Call Failed: Disabled".

@@ -326,6 +326,48 @@ fn s33_s36_somebody_is_called_into_the_meeting() {
     bob.misses(&again);
 }
 
+#[test]
+fn a_participant_is_transferred_and_comes_in_by_his_token() {
+    let gateway = gateway(&[], &[BOARD]);
+    let [mut alice, mut bob, mut carol] = ["Alice", "Bob", "Carol"].map(|name| participant(&gateway, name));
+    alice.join("meet.alice", HOST_PIN);
+    let bob_id = bob.join("meet.alice", "none");
+    carol.join("board", "1111");
+    let to = |role: &str, pin: &str| json!({ "destination": "board", "role": role, "pin": pin, "participantUuid": bob_id });
+    assert!(refused(bob.call("transfer", to("guest", "2222"))));
+    alice.does("transfer", to("guest", "2222"));
+    // What a client does then: leaves, and comes with the token in place of a PIN.
+    let told = bob.signal("onTransfer", |_| true);
+    assert_eq!(told["alias"], "board");
+    bob.call("disconnect", json!({ "reason": "Transfer" }));
+    let answer = bob.knock("board", json!({ "token": told["token"] }));
+    assert_eq!((&answer["status"], &answer["data"]["result"]["role"]), (&json!(200), &json!("GUEST")));
+    carol.sees("Bob", |it| it["isHost"] == false);
+    alice.misses("Bob");
+    // The token was for once.
+    let mut dave = participant(&gateway, "Dave");
+    assert_eq!(dave.knock("board", json!({ "token": told["token"] }))["status"], 403);
+}
+
+#[test]
+fn s46_one_member_is_denied_the_presentation_and_allowed_it() {
+    let gateway = gateway(&[], &[]);
+    let [mut alice, mut bob] = ["Alice", "Bob"].map(|name| participant(&gateway, name));
+    alice.join("meet.alice", HOST_PIN);
+    let bob_id = bob.join("meet.alice", "none");
+    let ask = |who: &mut Participant, command: &str| {
+        // The library has no method of its own for it.
+        let path = format!("participants/{bob_id}/{command}");
+        who.call("sendConferenceRequest", json!({ "path": path, "method": "POST" }))
+    };
+    alice.sees("Bob", |it| it["rxPresentation"] == true);
+    for (command, allowed) in [("denyrxpresentation", false), ("allowrxpresentation", true)] {
+        assert_eq!(ask(&mut alice, command)["data"], json!({ "status": "success", "result": true }));
+        bob.sees("Bob", |it| it["rxPresentation"] == allowed);
+        alice.sees("Alice", |it| it["rxPresentation"] == true);
+    }
+}
+
 /// A refusal that the library hands on.
 fn refused(answer: Value) -> bool {
     answer["status"] == 403 && answer["data"]["result"] == "Invalid role"
