@@ -14,13 +14,13 @@ use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
-use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen};
+use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen, Redacted};
 use crosspoint_gateway::events::Events;
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
-use crosspoint_gateway::net::driver::{self, BindError, Driver, Settings, Sockets};
+use crosspoint_gateway::net::driver::{self, BindError, Driver, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust, WebTls};
 use crosspoint_gateway::records::{CallLog, RecordsError};
@@ -28,7 +28,10 @@ use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
 use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::rules::RuleWatch;
 use crosspoint_gateway::services::Services;
-use crosspoint_gateway::status::{CallStatus, Listener, Ports, Registration, Signalling, Status, rfc3339};
+use crosspoint_gateway::status::{
+    CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, rfc3339,
+};
+use crosspoint_gateway::tokens::{self, LocalFile, TokenError};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::OwnPorts;
 use crosspoint_proto::sdp::EncryptionPolicy;
@@ -40,8 +43,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 mod clients;
+mod management;
 
 use clients::{Clients, ClientsParts};
+use management::Management;
 
 /// Machine events that wait for the door. Overflow: the network waits.
 const EVENTS: usize = 1024;
@@ -74,6 +79,9 @@ pub enum StartError {
     /// The listener for clients or for management cannot be had.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The first token of the management API cannot be stored.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Call records cannot be written.
     #[error(transparent)]
     Records(#[from] RecordsError),
@@ -99,6 +107,8 @@ pub struct Gateway {
     door: JoinHandle<()>,
     /// Looks after the certificate's files.
     watch: JoinSet<()>,
+    first_token: Option<Redacted>,
+    _local_token: Option<LocalFile>,
 }
 
 /// Calls own what they need to go on: without this they would outlive a gateway that is dropped.
@@ -145,11 +155,15 @@ impl Gateway {
         let data = config.data_folder();
         let services = Services::default();
         let routing = Arc::new(Routing::new(&config));
-        let watch: Vec<Box<dyn Watch>> =
-            vec![Box::new(services.clone()), Box::new(RuleWatch::new(routing.clone()))];
-        let happened = Events::default();
-        let registrar =
-            Registrar::open_watched(&data, registrar_settings(&config, &happened), clock, Box::new(watch))?;
+        let management = Management::new(&config);
+        let watch: Vec<Box<dyn Watch>> = vec![
+            Box::new(services.clone()),
+            Box::new(RuleWatch::new(routing.clone())),
+            Box::new(management.settings.clone()),
+            Box::new(management.tokens.clone()),
+        ];
+        let of_registrar = registrar_settings(&config, &management.events);
+        let registrar = Registrar::open_watched(&data, of_registrar, clock, Box::new(watch))?;
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
         let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
@@ -157,13 +171,13 @@ impl Gateway {
         // Whatever may be in use is bound before anything is started.
         let api = Api::bind(&config.http.listen)?;
         let web = Web::bind(&config.web, &config.limits)?;
-        let settings = Settings {
+        let of_driver = driver::Settings {
             option: "sip.listen",
             connections: config.limits.connections,
             connections_per_source: config.limits.connections_per_source,
             tls,
         };
-        let sockets = Sockets::bind(&config.sip.listen, settings)?;
+        let sockets = Sockets::bind(&config.sip.listen, of_driver)?;
         let listening = sockets.listening().to_vec();
         let media = Arc::new(MediaNet::start(&media_config(&config), clock)?);
         let engines = engines(&config, clock)?;
@@ -195,7 +209,7 @@ impl Gateway {
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
             fonts: None,
-            events: happened,
+            events: management.events.clone(),
         });
         let clients = Clients::start(ClientsParts {
             bound: web,
@@ -211,7 +225,7 @@ impl Gateway {
                 directory: config.web.directory,
             },
             clock,
-            web: config.web.clone(),
+            settings: management.settings.watch(),
             streams_per_source: config.limits.web_streams_per_source,
         })?;
         let door = SipDoor {
@@ -250,11 +264,19 @@ impl Gateway {
             media,
             config,
         });
-        let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics)?;
+        let admin = management.api(&view)?;
+        let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics, Some(&admin))?;
         let mut watch = JoinSet::new();
         watch.spawn(async move { certificates.watch().await });
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
-        Ok(Self { _halt: HaltOnDrop(view.exchange.clone()), view, api, clients, driver, door, watch })
+        let (mut local_token, mut first_token) = (None, None);
+        if !api.listening().is_empty() {
+            local_token = Some(management.tokens.set_local(&view.data, &tokens::secret(seed()?))?);
+            first_token = management::first_token(&view.data, clock)?;
+            view.registrar.look().await;
+        }
+        let _halt = HaltOnDrop(view.exchange.clone());
+        Ok(Self { _halt, view, api, clients, driver, door, watch, first_token, _local_token: local_token })
     }
 
     /// What listens for SIP, with real ports where any were asked for.
@@ -285,6 +307,12 @@ impl Gateway {
     /// Where clients are served, with real ports.
     pub fn web(&self) -> &[web::Listening] {
         &self.view.web
+    }
+
+    /// The token of the management API that was made at this start, the first one on its data folder.
+    /// It is stored as a hash and cannot be shown again.
+    pub const fn first_token(&self) -> Option<&Redacted> {
+        self.first_token.as_ref()
     }
 
     /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
@@ -329,7 +357,7 @@ impl Source for View {
             address: it.address.to_string(),
         });
         let since = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default();
-        let calls = self.exchange.calls();
+        let (calls, rooms) = (self.exchange.calls(), self.exchange.rooms().views());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(self.started),
@@ -340,6 +368,7 @@ impl Source for View {
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, &self.connect, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
+            conferences: rooms.iter().map(|(name, view)| ConferenceStatus::new(name, view)).collect(),
             engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
             signalling: vec![
                 Signalling::new("sip", &self.signalling),

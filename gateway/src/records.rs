@@ -14,6 +14,10 @@ use std::thread::JoinHandle;
 
 use serde::Serialize;
 
+mod history;
+
+pub use history::{History, Mark, NoMark, Page};
+
 /// The file's name in the data folder; older ones are `calls.1.jsonl` and so on.
 pub const FILE: &str = "calls.jsonl";
 

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use rusqlite::{Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
+use crate::config::Config;
 use crate::registrar::{Store, StoreError, Watch};
 
 /// Longest text that clients are told, in characters.
@@ -40,6 +41,18 @@ impl Default for Settings {
             maintenance: false,
             hide_unknown_aliases: false,
             chat: true,
+        }
+    }
+}
+
+impl From<&Config> for Settings {
+    /// As the configuration file has them.
+    fn from(config: &Config) -> Self {
+        Self {
+            infinity_clients: config.web.infinity_clients,
+            disabled_text: config.web.disabled_text.clone(),
+            maintenance: config.web.maintenance,
+            ..Self::default()
         }
     }
 }

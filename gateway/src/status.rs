@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use crosspoint_proto::Transport;
 use serde::{Deserialize, Serialize};
 
+use crate::conference::policy::Place;
+use crate::conference::room::RoomView;
 use crate::conference::{CallView, LegView, StreamView};
 use crate::leg::Origin;
 use crate::leg::connect::{ConnectLegs, Registered};
@@ -36,6 +38,9 @@ pub struct Status {
     pub registrations: Vec<Registration>,
     /// Calls that are set up, stand or end.
     pub calls: Vec<CallStatus>,
+    /// Conferences in progress.
+    #[serde(default)]
+    pub conferences: Vec<ConferenceStatus>,
     /// How well the media engine keeps its time, one for each worker.
     pub engine: Vec<Worker>,
     /// Signalling sockets, for each protocol.
@@ -94,6 +99,19 @@ pub struct CallStatus {
     pub seconds: u64,
     /// Its legs, the caller first.
     pub legs: Vec<LegStatus>,
+}
+
+/// One conference in progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConferenceStatus {
+    /// Its service.
+    pub name: String,
+    /// Newcomers wait.
+    pub locked: bool,
+    /// How many are in.
+    pub participants: usize,
+    /// How many wait.
+    pub waiting: usize,
 }
 
 /// One leg of a call.
@@ -273,6 +291,20 @@ impl Registration {
             all.entry(it.alias.to_string()).or_default().push(client(&it));
         }
         all.into_iter().map(|(alias, contacts)| Self { alias, contacts }).collect()
+    }
+}
+
+impl ConferenceStatus {
+    /// One as it shows itself.
+    pub fn new(name: &str, view: &RoomView) -> Self {
+        let at =
+            |place| view.parties.iter().filter(|it| it.party.is_some_and(|it| it.place == place)).count();
+        Self {
+            name: name.to_owned(),
+            locked: view.locked,
+            participants: at(Place::In),
+            waiting: at(Place::Waiting),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `crosspoint conference`: works on the store directly, beside a gateway that runs.
+//! `crosspoint conference`: what is written down is changed in the store directly, beside a gateway that
+//! runs; what goes on is changed by asking that gateway.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use crosspoint_gateway::services::{self, ServiceError};
 
 use super::device::asked;
 use super::{Failure, Setting, print};
+
+mod live;
 
 /// What to do with the conferences.
 #[derive(Debug, Subcommand)]
@@ -42,6 +45,58 @@ pub(super) enum Conference {
         rename: Option<String>,
         #[command(flatten)]
         fields: Box<Fields>,
+    },
+    /// Lock the one in progress: newcomers wait.
+    Lock {
+        /// Its name.
+        name: String,
+    },
+    /// Unlock it: those who wait come in.
+    Unlock {
+        /// Its name.
+        name: String,
+    },
+    /// List who is there.
+    Participants {
+        /// Its name.
+        name: String,
+    },
+    /// Let one in who waits.
+    Admit {
+        /// Its name.
+        name: String,
+        /// Who, as `participants` shows.
+        uuid: String,
+    },
+    /// Send everybody away, or one.
+    Disconnect {
+        /// Its name.
+        name: String,
+        /// Who, as `participants` shows. Without it: everybody.
+        uuid: Option<String>,
+    },
+    /// Call somebody into it; it begins if nobody is there.
+    Dial {
+        /// Its name.
+        name: String,
+        /// Whom: a device, or where a rule with --conferences lets it go.
+        destination: String,
+        /// What he comes as: host or guest.
+        #[arg(long)]
+        role: Option<String>,
+        /// sip, or as the rule has it.
+        #[arg(long)]
+        protocol: Option<String>,
+        /// Keys that are sent once he has answered; each comma waits 2 s.
+        #[arg(long)]
+        keys: Option<String>,
+    },
+    /// Write to everybody who is there.
+    Message {
+        /// Its name.
+        name: String,
+        /// What.
+        text: String,
     },
     /// Remove one. Its aliases are free; a conference that goes on is not ended.
     Remove {
@@ -131,6 +186,25 @@ impl Conference {
             Self::List => list(setting),
             Self::Show { name } => print(&described(&existing(setting, &name)?.1)),
             Self::Set { name, rename, fields } => set(setting, &name, rename, &fields),
+            Self::Lock { name } => live::command(setting, &name, "lock", None),
+            Self::Unlock { name } => live::command(setting, &name, "unlock", None),
+            Self::Participants { name } => live::participants(setting, &name),
+            Self::Admit { name, uuid } => live::to_one(setting, &name, &uuid, "admit"),
+            Self::Disconnect { name, uuid: None } => live::command(setting, &name, "disconnect", None),
+            Self::Disconnect { name, uuid: Some(uuid) } => live::to_one(setting, &name, &uuid, "disconnect"),
+            Self::Dial { name, destination, role, protocol, keys } => {
+                let mut body = serde_json::json!({ "destination": destination });
+                for (field, value) in [("role", role), ("protocol", protocol), ("keys", keys)] {
+                    if let Some(value) = value {
+                        body[field] = value.into();
+                    }
+                }
+                live::command(setting, &name, "dial", Some(&body))
+            }
+            Self::Message { name, text } => {
+                let body = serde_json::json!({ "text": text });
+                live::command(setting, &name, "message", Some(&body))
+            }
             Self::Remove { name } => remove(setting, &name),
         }
     }

@@ -8,8 +8,12 @@ use clap::{Parser, Subcommand};
 use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
 use crosspoint_gateway::registrar::StoreError;
+use crosspoint_gateway::rules::RuleError;
 use crosspoint_gateway::services::ServiceError;
+use crosspoint_gateway::settings::SettingsError;
+use crosspoint_gateway::tokens::TokenError;
 
+mod ask;
 mod bench;
 mod compose;
 mod conference;
@@ -18,8 +22,11 @@ mod device;
 mod explain;
 mod logging;
 mod mix;
+mod rule;
 mod run;
+mod settings;
 mod status;
+mod token;
 
 /// Read without `--config`, the first that exists.
 const CONFIG_FILES: [&str; 2] = ["crosspoint.toml", "/etc/crosspoint/crosspoint.toml"];
@@ -54,6 +61,15 @@ enum Command {
     /// The meeting rooms, auditoriums and test calls that people call.
     #[command(subcommand)]
     Conference(conference::Conference),
+    /// Where calls may leave.
+    #[command(subcommand)]
+    Rule(rule::Rule),
+    /// Settings of the whole gateway, over those of the configuration file.
+    #[command(subcommand)]
+    Settings(settings::Settings),
+    /// Who may use the management API.
+    #[command(subcommand)]
+    Token(token::Token),
     /// What the running gateway is doing: registrations, calls, routes and their reasons, loss.
     Status(status::Show),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
@@ -80,6 +96,12 @@ pub(crate) enum Failure {
     Store(#[from] StoreError),
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("\"{text}\" is no alias: {error}")]
     Alias { text: String, error: AliasError },
     #[error("{0}")]
@@ -126,6 +148,9 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Device(device) => device.execute(&setting),
         Command::Conference(conference) => conference.execute(&setting),
+        Command::Rule(rule) => rule.execute(&setting),
+        Command::Settings(settings) => settings.execute(&setting),
+        Command::Token(token) => token.execute(&setting),
         Command::Status(show) => show.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
         Command::Bench(bench) => bench.execute(),

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use crosspoint::Gateway;
+use crosspoint_gateway::api::admin::PREFIX;
+use crosspoint_gateway::registrar::Store;
+use crosspoint_gateway::rules;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Setting, logging, print};
@@ -116,11 +119,17 @@ fn summary(setting: &Setting, gateway: &Gateway) -> String {
         [] => line("management", "off"),
         listening => {
             let urls: Vec<_> = listening.iter().map(|it| it.replacen("tcp:", "http://", 1)).collect();
-            line("management", &format!("{}  /status /metrics /healthz", urls.join("  ")));
+            line("management", &format!("{}  /status /metrics /healthz {PREFIX}", urls.join("  ")));
         }
     }
+    if let Some(token) = gateway.first_token() {
+        line("token", &format!("{}  shown once; more with crosspoint token new", token.expose()));
+    }
     line("devices", &format!("{}, registered {}", status.devices, status.registrations.len()));
-    let rules = config.rules.iter().filter(|rule| rule.enable).count();
+    // The gateway has just read them; what cannot be read it has told.
+    let store = Store::open_existing(&setting.data).ok().flatten();
+    let stored = store.and_then(|store| rules::all(&store).ok()).unwrap_or_default();
+    let rules = config.rules.iter().chain(&stored).filter(|rule| rule.enable).count();
     let leaving = if rules == 0 { "none: no call leaves the gateway".into() } else { rules.to_string() };
     line("rules", &leaving);
     if status.devices == 0 {

@@ -1,23 +1,16 @@
 //! `crosspoint status`: asks the running gateway and shows the answer as a table.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use crosspoint_gateway::api::Health;
 use crosspoint_gateway::records::clean;
 use crosspoint_gateway::status::{LegStatus, Status, StreamStatus};
 
+use super::ask::{address, fetch, nobody};
 use super::{Failure, Setting, print};
-
-/// How long the gateway may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A longer answer is not read: ten thousand calls need a tenth of it.
-const ANSWER: u64 = 256 << 20;
 
 /// What to show.
 #[derive(Debug, Args)]
@@ -35,28 +28,20 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
-        let configured = || setting.config.http.listen.first().copied();
-        let address = self.address.or_else(configured).ok_or_else(|| {
-            Failure::Told("http.listen is empty in the configuration: the gateway shows no status".into())
-        })?;
-        let nobody = |error: String| {
-            Failure::Told(format!(
-                "no gateway answers at http://{address}: {error}; start one with crosspoint run, or name its \
-                 management listener with --address"
-            ))
-        };
+        let address = address(setting, self.address)?;
+        let nobody = |error: String| nobody(address, &error);
         let stranger = |error: serde_json::Error| {
             Failure::Told(format!("what answers at http://{address} is no gateway: {error}"))
         };
         if self.health {
-            let (_, body) = fetch(reachable(address), "/healthz").map_err(nobody)?;
+            let (_, body) = fetch(address, "GET", "/healthz", "", "").map_err(nobody)?;
             let health: Health = serde_json::from_str(&body).map_err(stranger)?;
             return match health.problems.as_slice() {
                 [] => print("healthy\n"),
                 problems => Err(Failure::Told(format!("not healthy: {}", problems.join("; ")))),
             };
         }
-        let (line, body) = fetch(reachable(address), "/status").map_err(nobody)?;
+        let (line, body) = fetch(address, "GET", "/status", "", "").map_err(nobody)?;
         if line.split(' ').nth(1) != Some("200") {
             return Err(nobody(format!("it says {}", clean(&line))));
         }
@@ -66,30 +51,6 @@ impl Show {
         let status: Status = serde_json::from_str(&body).map_err(stranger)?;
         print(&table(&status))
     }
-}
-
-/// A wildcard is listened on, not connected to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-/// Status line and body.
-fn fetch(address: SocketAddr, path: &str) -> Result<(String, String), String> {
-    let text = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(text)?;
-    let mut answer = String::new();
-    stream.take(ANSWER).read_to_string(&mut answer).map_err(text)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
-    Ok((head.lines().next().unwrap_or_default().into(), body.into()))
 }
 
 fn table(status: &Status) -> String {
@@ -130,6 +91,12 @@ fn table(status: &Status) -> String {
                 clean(&contact.user_agent),
             );
         }
+    }
+    let _ = writeln!(out, "rooms     {}", status.conferences.len());
+    for room in &status.conferences {
+        let waiting = if room.waiting > 0 { format!(", {} wait", room.waiting) } else { String::new() };
+        let locked = if room.locked { ", locked" } else { "" };
+        let _ = writeln!(out, "  {}  {} in{waiting}{locked}", clean(&room.name), room.participants);
     }
     let _ = writeln!(out, "calls     {}", status.calls.len());
     for call in &status.calls {
@@ -197,7 +164,7 @@ fn millis(micros: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crosspoint_gateway::status::{CallStatus, Listener};
+    use crosspoint_gateway::status::{CallStatus, ConferenceStatus, Listener};
 
     use super::*;
 
@@ -226,11 +193,19 @@ mod tests {
         let call = CallStatus { call: 7, state: "answered".into(), seconds: 3671, legs: vec![leg] };
         let listener =
             Listener { service: "sip".into(), transport: "udp".into(), address: "0.0.0.0:5060".into() };
-        let status = Status { calls: vec![call], listening: vec![listener], ..Status::default() };
+        let room =
+            ConferenceStatus { name: "Alice's room".into(), locked: true, participants: 3, waiting: 1 };
+        let status = Status {
+            calls: vec![call],
+            listening: vec![listener],
+            conferences: vec![room],
+            ..Status::default()
+        };
         let shown = table(&status);
         for expected in [
             "listens   sip udp:0.0.0.0:5060",
             "call 7  answered  1:01:11",
+            "  Alice's room  3 in, 1 wait, locked",
             "in opus, out opus",
             "transcode: bob takes PCMU only",
             "in 32 kbit/s, loss 1.0 % (1 of 100), jitter 2.2 ms",
@@ -238,11 +213,5 @@ mod tests {
             assert!(shown.contains(expected), "{expected} is not in\n{shown}");
         }
         assert!(!shown.contains('\u{1b}'), "a peer's name must not drive the terminal");
-    }
-
-    #[test]
-    fn a_wildcard_is_asked_on_loopback() {
-        assert_eq!(reachable("0.0.0.0:9060".parse().unwrap()).to_string(), "127.0.0.1:9060");
-        assert_eq!(reachable("[::]:9060".parse().unwrap()).to_string(), "[::1]:9060");
     }
 }

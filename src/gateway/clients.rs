@@ -8,12 +8,12 @@ use crosspoint_gateway::api::client::{self, ClientApi, ClientApiParts, Registrat
 use crosspoint_gateway::api::web::{Bound, Listening, Web};
 use crosspoint_gateway::conference::Exchange;
 use crosspoint_gateway::conference::service::Service;
-use crosspoint_gateway::config;
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver;
 use crosspoint_gateway::net::tls::WebTls;
 use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::services::Services;
+use crosspoint_gateway::settings::Settings;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -29,7 +29,8 @@ pub(super) struct ClientsParts {
     pub(super) exchange: Exchange,
     pub(super) registrations: RegistrationParts,
     pub(super) clock: Clock,
-    pub(super) web: config::Web,
+    /// Whether clients may come, as it changes.
+    pub(super) settings: watch::Receiver<Settings>,
     pub(super) streams_per_source: usize,
 }
 
@@ -39,8 +40,6 @@ pub(super) struct Clients {
     api: ClientApi,
     web: Web,
     expiry: JoinSet<()>,
-    /// Its value is what the API goes by.
-    _maintenance: watch::Sender<bool>,
 }
 
 impl Clients {
@@ -53,17 +52,15 @@ impl Clients {
             exchange,
             registrations,
             clock,
-            web,
+            settings,
             streams_per_source,
         } = parts;
-        let (maintenance, maintained) = watch::channel(web.maintenance);
         let api = ClientApi::new(ClientApiParts {
             services: Arc::new(ByAlias { services, routing }),
             exchange,
             registrations,
             clock: Arc::new(move || clock.now()),
-            disabled: (!web.infinity_clients).then_some(web.disabled_text),
-            maintenance: maintained,
+            settings,
             streams_per_source,
             version: env!("CARGO_PKG_VERSION"),
         });
@@ -77,7 +74,7 @@ impl Clients {
                 expiring.expire();
             }
         });
-        Ok(Self { api, web, expiry, _maintenance: maintenance })
+        Ok(Self { api, web, expiry })
     }
 
     pub(super) fn listening(&self) -> &[Listening] {

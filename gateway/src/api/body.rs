@@ -13,7 +13,7 @@ use serde_json::json;
 pub(crate) const JSON: usize = 64 * 1024;
 
 /// How deep brackets lie in each other. Clients send three levels at most.
-const DEPTH: usize = 32;
+pub(crate) const DEPTH: usize = 32;
 
 /// A body must be there by then, counted from its head.
 const READ: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// Whether brackets lie in each other [`DEPTH`] times at most; those within strings are text.
-fn is_flat(json: &[u8]) -> bool {
+pub(crate) fn is_flat(json: &[u8]) -> bool {
     let (mut depth, mut within, mut escaped) = (0_usize, false, false);
     for octet in json {
         match octet {

@@ -1,7 +1,7 @@
-//! The management listener: `/metrics`, `/healthz`, `/status`. Translation only; what it shows
-//! comes from a [`Source`].
+//! The management listener: `/metrics`, `/healthz`, `/status`, and the management API below
+//! [`admin::PREFIX`]. Translation only; what it shows comes from a [`Source`].
 //!
-//! There is no authentication here, so it belongs on loopback. On loopback a request must name the
+//! The API wants a token. The three others want none, so the listener belongs on loopback. On loopback a request must name the
 //! machine by address or as localhost: a web page of a foreign name that resolves to 127.0.0.1
 //! (DNS rebinding) must not read who is calling whom.
 
@@ -27,11 +27,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+pub mod admin;
 mod body;
 pub mod client;
 mod metrics;
 pub mod web;
 
+pub use admin::{Admin, AdminParts};
 pub use metrics::Metrics;
 
 use crate::status::Status;
@@ -100,13 +102,18 @@ impl Bound {
     }
 
     /// Serves on the current tokio runtime.
-    pub fn serve(self, source: &Arc<dyn Source>, metrics: &Metrics) -> io::Result<Api> {
+    pub fn serve(
+        self,
+        source: &Arc<dyn Source>,
+        metrics: &Metrics,
+        admin: Option<&Admin>,
+    ) -> io::Result<Api> {
         let registry = Arc::new(metrics.registry(Arc::clone(source)));
         let (stop, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
         for (listener, local) in self.listeners.into_iter().zip(&self.listening) {
             let listener = TcpListener::from_std(listener)?;
-            let router = router(Arc::clone(source), Arc::clone(&registry), local.ip());
+            let router = router(Arc::clone(source), Arc::clone(&registry), admin, local.ip());
             let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) };
             let mut stopped = stopped.clone();
             let serve = axum::serve(limited, router).with_graceful_shutdown(async move {
@@ -152,13 +159,14 @@ impl Api {
     }
 }
 
-fn router(source: Arc<dyn Source>, registry: Arc<Registry>, local: IpAddr) -> Router {
+fn router(source: Arc<dyn Source>, registry: Arc<Registry>, admin: Option<&Admin>, local: IpAddr) -> Router {
     let shared = Shared { source, registry };
     Router::new()
         .route("/status", get(status))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .with_state(shared)
+        .merge(admin.map(Admin::router).unwrap_or_default())
         .layer(middleware::from_fn(move |request, next| known_host(local, request, next)))
 }
 

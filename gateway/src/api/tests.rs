@@ -25,7 +25,7 @@ impl Source for Fixed {
 fn start(problems: &[&str], metrics: &Metrics) -> Api {
     let listen = ["127.0.0.1:0".parse().unwrap()];
     let source = Fixed(problems.iter().map(|it| (*it).into()).collect());
-    Api::bind(&listen).unwrap().serve(&(Arc::new(source) as Arc<dyn Source>), metrics).unwrap()
+    Api::bind(&listen).unwrap().serve(&(Arc::new(source) as Arc<dyn Source>), metrics, None).unwrap()
 }
 
 /// Status line and body.

@@ -192,6 +192,16 @@ impl Store {
         add(&mut self.database).unwrap_or_else(|error| Err(fault(&self.file, error)))
     }
 
+    /// Gives a device another user name and password; it keeps its registrations.
+    pub fn change_device(&mut self, device: &Device) -> Result<bool, StoreError> {
+        let sql = "UPDATE devices SET username = ?, realm = ?, sha256 = ?, md5 = ? WHERE alias = ?";
+        let (sha256, md5) = (device.sha256.expose(), device.md5.expose());
+        let changed = self
+            .database
+            .execute(sql, params![device.username, device.realm, sha256, md5, device.alias.as_str()]);
+        changed.map(|count| count > 0).map_err(|error| fault(&self.file, error))
+    }
+
     /// Removes a device and its bindings; `false` when there was none.
     pub fn remove_device(&mut self, alias: &Alias) -> Result<bool, StoreError> {
         let remove = |database: &mut Connection| {

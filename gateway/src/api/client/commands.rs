@@ -27,7 +27,7 @@ const DRAWN: usize = 250;
 const MESSAGE: usize = 64 * 1024;
 
 pub(super) async fn status(State(api): State<ClientApi>) -> Response {
-    if *api.0.parts.maintenance.borrow() {
+    if api.0.parts.settings.borrow().maintenance {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "Maintenance mode");
     }
     done("OK")

@@ -23,6 +23,7 @@ use crate::conference::policy::{PartyId, Role};
 use crate::conference::room::{Command, RoomView, Rooms, Said};
 use crate::conference::service::{Kind, Service};
 use crate::media::ClockFn;
+use crate::settings::Settings;
 use crate::uuid::Uuid;
 
 mod calls;
@@ -75,10 +76,8 @@ pub struct ClientApiParts {
     pub registrations: RegistrationParts,
     /// The gateway's clock.
     pub clock: ClockFn,
-    /// S70: `None` when clients may use the API, else what they are told instead.
-    pub disabled: Option<String>,
-    /// True while the gateway takes nobody more (S76).
-    pub maintenance: watch::Receiver<bool>,
+    /// Whether clients may use it (S70), and whether the gateway takes anybody more (S76).
+    pub settings: watch::Receiver<Settings>,
     /// Event streams of one client address (IPv6: /64) at a time.
     pub streams_per_source: usize,
     /// Of the program.
@@ -212,11 +211,11 @@ impl ClientApi {
 
     /// What everybody is told who would come now, if nobody may.
     fn turned_away(&self) -> Option<Response> {
-        if let Some(words) = &self.0.parts.disabled {
-            return Some(refused(StatusCode::FORBIDDEN, words));
+        let settings = self.0.parts.settings.borrow();
+        if !settings.infinity_clients {
+            return Some(refused(StatusCode::FORBIDDEN, &settings.disabled_text));
         }
-        let closed = *self.0.parts.maintenance.borrow();
-        closed.then(|| refused(StatusCode::SERVICE_UNAVAILABLE, "System in maintenance mode"))
+        settings.maintenance.then(|| refused(StatusCode::SERVICE_UNAVAILABLE, "System in maintenance mode"))
     }
 
     fn now(&self) -> Instant {

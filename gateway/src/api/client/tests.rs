@@ -41,7 +41,7 @@ pub(super) struct Server {
     pub(super) at: SocketAddr,
     /// Seconds that the clock is ahead.
     pub(super) ahead: Arc<AtomicU64>,
-    maintenance: watch::Sender<bool>,
+    settings: watch::Sender<Settings>,
     /// Who is called.
     town: Arc<Town>,
     /// Records of calls that are over.
@@ -100,7 +100,12 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let mut hall = room("Hall", "hall");
     hall.door = pins("2468", Some("1357"));
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
-    let (maintenance, maintained) = watch::channel(false);
+    let settings = Settings {
+        infinity_clients: disabled.is_none(),
+        disabled_text: disabled.unwrap_or_default().into(),
+        ..Settings::default()
+    };
+    let (settings, live) = watch::channel(settings);
     let begun = std::time::Instant::now();
     let ahead = Arc::new(AtomicU64::new(0));
     let late = ahead.clone();
@@ -127,8 +132,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         exchange,
         registrations,
         clock: Arc::new(clock),
-        disabled: disabled.map(Into::into),
-        maintenance: maintained,
+        settings: live,
         streams_per_source: 64,
         version: "0.1.0",
     });
@@ -136,7 +140,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let at = listener.local_addr().unwrap();
     let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server { api, at, ahead, maintenance, town, records, _engine: engine }
+    Server { api, at, ahead, settings, town, records, _engine: engine }
 }
 
 pub(super) fn pins(host: &str, guest: Option<&str>) -> Door {
@@ -327,7 +331,7 @@ async fn s70_s76_a_switch_and_maintenance_refuse_in_words() {
     assert_eq!(off.enter("Bob", "").await, (403, json!({ "status": "failed", "result": "Disabled" })));
     let server = server(Door::OPEN, None).await;
     assert_eq!(server.ask("GET", "/api/client/v2/status", "", "").await.0, 200);
-    server.maintenance.send_replace(true);
+    server.settings.send_modify(|it| it.maintenance = true);
     let (code, answer) = server.ask("GET", "/api/client/v2/status", "", "").await;
     assert_eq!((code, &answer["result"]), (503, &json!("Maintenance mode")));
     assert_eq!(server.enter("Bob", "").await.0, 503);

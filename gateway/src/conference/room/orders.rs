@@ -18,6 +18,9 @@ use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId
 use crate::leg::{Leg, LegCommand, LegId, Origin, Party};
 use crate::uuid::Uuid;
 
+/// Who speaks for the gateway: legs are numbered from 1 on.
+const ADMINISTRATOR: PartyId = PartyId(0);
+
 impl Room {
     pub(super) fn command(&mut self, command: Command) {
         match command {
@@ -84,6 +87,11 @@ impl Room {
             Command::TakeFloor { id, reply } => drop(reply.send(self.take_floor(id))),
             Command::ReleaseFloor(id) => self.release_floor(id),
             Command::Slide { id, jpeg, reply } => drop(reply.send(self.slide(id, jpeg))),
+            Command::Announce { text } => {
+                let (from, uuid, name) = (ADMINISTRATOR, Uuid::of([0; 16]), "Administrator".to_owned());
+                // Nobody may read.
+                let _ = self.said.send(Said { from, uuid, name, to: None, kind: "text/plain".into(), text });
+            }
         }
     }
 

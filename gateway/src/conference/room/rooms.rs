@@ -126,6 +126,11 @@ impl Rooms {
         self.live().get(name).map(|room| room.service.clone())
     }
 
+    /// What goes on in the conference of a service; `None`: nothing.
+    pub fn view(&self, service: &str) -> Option<RoomView> {
+        self.live().get(service).map(|room| room.view.borrow().clone())
+    }
+
     /// What goes on, by service.
     pub fn views(&self) -> Vec<(String, RoomView)> {
         let views =

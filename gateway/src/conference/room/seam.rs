@@ -141,6 +141,11 @@ pub enum Command {
         /// Told what came of it.
         reply: oneshot::Sender<Result<(), Denied>>,
     },
+    /// The administrator writes to all.
+    Announce {
+        /// What.
+        text: String,
+    },
 }
 
 /// What somebody comes as whom we call.

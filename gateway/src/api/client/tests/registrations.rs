@@ -425,6 +425,6 @@ async fn s70_s76_where_clients_are_turned_away_nobody_registers() {
     let answer = off.ask("POST", &request, &headers, "{}").await;
     assert_eq!(answer, (403, json!({ "status": "failed", "result": "Disabled" })));
     let server = server(Door::OPEN, None).await;
-    server.maintenance.send_replace(true);
+    server.settings.send_modify(|it| it.maintenance = true);
     assert_eq!(server.ask("POST", &request, &headers, "{}").await.0, 503);
 }
