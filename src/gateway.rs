@@ -13,9 +13,11 @@ use crosspoint_gateway::api::client::RegistrationParts;
 use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
+use crosspoint_gateway::conference::ledger::Ledger;
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen, Redacted};
 use crosspoint_gateway::events::Events;
+use crosspoint_gateway::guard::Porter;
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
@@ -91,6 +93,16 @@ pub enum StartError {
     /// Something of the operating system.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
+    /// What was left of conferences cannot be read.
+    #[error(
+        "the conferences that were cut off cannot be read from the store: see the log, or use another data folder"
+    )]
+    Left,
+    /// The counters of guesses cannot be read.
+    #[error(
+        "the counters of guessed PINs cannot be read from the store: see the log, or use another data folder"
+    )]
+    Guard,
     /// The system gave no randomness.
     #[error("the system gave no random seed: {0}")]
     Randomness(String),
@@ -105,7 +117,7 @@ pub struct Gateway {
     clients: Clients,
     driver: Driver<sip::Command>,
     door: JoinHandle<()>,
-    /// Looks after the certificate's files.
+    /// Looks after the certificate's files and the counters of guesses.
     watch: JoinSet<()>,
     first_token: Option<Redacted>,
     _local_token: Option<LocalFile>,
@@ -193,7 +205,10 @@ impl Gateway {
             random()?,
             next_leg,
         );
+        let porter = porter(&config, clock, management.events.clone())?;
+        porter.recall(&registrar, clock).await.map_err(|_| StartError::Guard)?;
         let directory = SwitchDirectory {
+            porter: porter.clone(),
             services: services.clone(),
             registrar: registrar.clone(),
             clients: connect.clone(),
@@ -209,8 +224,12 @@ impl Gateway {
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
             fonts: None,
-            events: management.events.clone(),
+            porter: porter.clone(),
         });
+        let ledger = Ledger::new(registrar.clone(), clock);
+        let rooms = exchange.rooms().clone();
+        rooms.keep_in(ledger.clone());
+        let left = ledger.recall(move || rooms.number()).await.map_err(|_| StartError::Left)?;
         let clients = Clients::start(ClientsParts {
             bound: web,
             tls: web_tls,
@@ -224,6 +243,7 @@ impl Gateway {
                 clients: connect.clone(),
                 directory: config.web.directory,
             },
+            left,
             clock,
             settings: management.settings.watch(),
             streams_per_source: config.limits.web_streams_per_source,
@@ -268,6 +288,8 @@ impl Gateway {
         let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics, Some(&admin))?;
         let mut watch = JoinSet::new();
         watch.spawn(async move { certificates.watch().await });
+        watch.spawn(porter.keep(view.registrar.clone(), clock));
+        watch.spawn(ledger.clone().keep());
         let door = tokio::spawn(Arc::new(door).serve(event_queue));
         let (mut local_token, mut first_token) = (None, None);
         if !api.listening().is_empty() {
@@ -327,6 +349,8 @@ impl Gateway {
         let _ = self.door.await;
         self.watch.shutdown().await;
         self.clients.stop().await;
+        // What has ended as it should is not taken up by the next process.
+        let _ = Ledger::new(self.view.registrar.clone(), self.view.clock).close().await;
         self.api.stop().await;
         let (engines, media) = (self.view.engines.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
@@ -389,6 +413,14 @@ impl Source for View {
         }
         Health { problems }
     }
+}
+
+/// Stands at the doors of conferences.
+fn porter(config: &Config, clock: Clock, events: Events) -> Result<Porter, StartError> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| StartError::Randomness(error.to_string()))?;
+    let hides = config.conference.hide_unknown_aliases;
+    Ok(Porter::new(secret, hides, move || clock.now(), events))
 }
 
 /// Writes each call down and counts it.

@@ -213,7 +213,8 @@ fn conferences_are_added_shown_changed_and_removed_and_pins_are_dots() {
         .unwrap();
     add.stdin.take().unwrap().write_all(b"864209#\n").unwrap();
     let told = String::from_utf8(add.wait_with_output().unwrap().stdout).unwrap();
-    assert_eq!(told, "added auditorium \"Lecture\" to data\n");
+    assert!(told.starts_with("added auditorium \"Lecture\" to data\nhint: a PIN of 4 digits"), "{told}");
+    assert!(told.ends_with("better take 6 digits or more\n"), "{told}");
     let listed = place.prints(&["conference", "list"]);
     assert_eq!(listed, "Lecture  auditorium  host .... guest ....  lecture, 500\n");
     let shown = place.prints(&["conference", "show", "Lecture"]);

@@ -133,6 +133,12 @@ const RULES: &[Rule] = &[
         never: &["tokio", "async ", ".await", "Instant::now", "SystemTime::now", "std::fs", "rusqlite"],
     },
     Rule {
+        says: "the guard's rules are pure",
+        within: &["gateway/src/guard/"],
+        except: &["gateway/src/guard/porter.rs", "gateway/src/guard/store.rs"],
+        never: &["tokio", "async ", ".await", "Instant::now", "SystemTime::now", "rusqlite", "Mutex"],
+    },
+    Rule {
         says: "only main reads arguments and environment, ends the process or handles signals",
         within: &["codecs/src/", "gateway/proto/src/", "gateway/src/", "src/"],
         except: &["src/main.rs", "src/cli/"],

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::gateway::Gateway;
-use support::web::{Client, Incoming, Web};
+use support::web::{Client, Incoming, Web, wait_until_known};
 use support::{PATIENCE, free_port};
 
 /// A PIN that nothing else in a log looks like.
@@ -26,8 +26,7 @@ fn add_room(gateway: &Gateway, name: &str, options: &[&str]) {
 fn with_room(web_more: &str) -> Gateway {
     let gateway = Gateway::with_web(&[], web_more);
     add_room(&gateway, "Alice's room", &["--alias", "meet.alice", "--host-pin", PIN, "--guests"]);
-    let known = || (Web::of(&gateway).request_token("meet.alice", "", "").code == 403).then_some(());
-    support::wait_for("the room to be known", known);
+    wait_until_known(&gateway, "meet.alice");
     gateway
 }
 

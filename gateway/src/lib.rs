@@ -8,6 +8,7 @@ pub mod cause;
 pub mod conference;
 pub mod config;
 pub mod events;
+pub mod guard;
 pub mod leg;
 pub mod media;
 pub mod net;

@@ -11,6 +11,7 @@ use crosspoint_gateway::conference::dialling::NobodyToDial;
 use crosspoint_gateway::conference::layout::Layout;
 use crosspoint_gateway::conference::policy::{Door, Pin};
 use crosspoint_gateway::conference::service::{Kind, Service};
+use crosspoint_gateway::guard::SAFE_DIGITS;
 use crosspoint_gateway::registrar::Store;
 use crosspoint_gateway::services::{self, ServiceError};
 
@@ -215,7 +216,19 @@ fn add(setting: &Setting, name: String, fields: &Fields) -> Result<ExitCode, Fai
     let mut service = Service::new(name, setting.alias(first)?);
     fields.apply(setting, &mut service)?;
     services::add(&Store::open(&setting.data)?, &service, SystemTime::now())?;
-    print(&format!("added {} \"{}\" to {}\n", service.kind, service.name, setting.data.display()))
+    let (name, data, hint) = (&service.name, setting.data.display(), hint(&service.door));
+    print(&format!("added {} \"{name}\" to {data}\n{hint}", service.kind))
+}
+
+/// What to think of where a PIN is short.
+fn hint(door: &Door) -> String {
+    match door.shortest() {
+        Some(digits) if digits < SAFE_DIGITS => format!(
+            "hint: a PIN of {digits} digits is guessed soon, so few wrong ones a day are taken before newcomers \
+             have to wait: better take {SAFE_DIGITS} digits or more\n"
+        ),
+        _ => String::new(),
+    }
 }
 
 fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -> Result<ExitCode, Failure> {
@@ -224,7 +237,9 @@ fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -
     service.name = rename.unwrap_or(service.name);
     fields.apply(setting, &mut service)?;
     services::replace(&store, &before, &service)?;
-    print(&format!("changed \"{name}\" in {}\n", setting.data.display()))
+    let hint =
+        if service.door.shortest() == before.door.shortest() { String::new() } else { hint(&service.door) };
+    print(&format!("changed \"{name}\" in {}\n{hint}", setting.data.display()))
 }
 
 fn remove(setting: &Setting, name: &str) -> Result<ExitCode, Failure> {

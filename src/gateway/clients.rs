@@ -7,6 +7,7 @@ use std::time::Duration;
 use crosspoint_gateway::api::client::{self, ClientApi, ClientApiParts, RegistrationParts};
 use crosspoint_gateway::api::web::{Bound, Listening, Web};
 use crosspoint_gateway::conference::Exchange;
+use crosspoint_gateway::conference::ledger::Found;
 use crosspoint_gateway::conference::service::Service;
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver;
@@ -28,6 +29,8 @@ pub(super) struct ClientsParts {
     pub(super) routing: Arc<Routing>,
     pub(super) exchange: Exchange,
     pub(super) registrations: RegistrationParts,
+    /// What a process before this one was killed in.
+    pub(super) left: Vec<Found>,
     pub(super) clock: Clock,
     /// Whether clients may come, as it changes.
     pub(super) settings: watch::Receiver<Settings>,
@@ -51,12 +54,13 @@ impl Clients {
             routing,
             exchange,
             registrations,
+            left,
             clock,
             settings,
             streams_per_source,
         } = parts;
         let api = ClientApi::new(ClientApiParts {
-            services: Arc::new(ByAlias { services, routing }),
+            services: Arc::new(ByAlias { services: services.clone(), routing }),
             exchange,
             registrations,
             clock: Arc::new(move || clock.now()),
@@ -64,6 +68,11 @@ impl Clients {
             streams_per_source,
             version: env!("CARGO_PKG_VERSION"),
         });
+        for found in left {
+            if let Some(service) = services.named(&found.page.service) {
+                api.take_up(&service, found);
+            }
+        }
         let web = bound.serve(api.router(), tls)?;
         let mut expiry = JoinSet::new();
         let expiring = api.clone();

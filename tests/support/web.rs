@@ -284,6 +284,19 @@ impl Incoming {
     }
 }
 
+/// Waits until clients find the conference of an alias that was just added. Each look comes from
+/// another address: who asks for what is not there too often is told nothing more.
+pub fn wait_until_known(gateway: &Gateway, alias: &str) {
+    let web = Web::of(gateway);
+    let mut looks = 0_u16;
+    wait_for("the conference to be known", || {
+        let [high, low] = looks.to_be_bytes();
+        looks += 1;
+        let from = Ipv4Addr::new(127, 99, high, low);
+        (web.from(from).request_token(alias, "", "").code != 404).then_some(())
+    });
+}
+
 /// A participant by the client API.
 #[derive(Clone, Debug)]
 pub struct Client {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::alias::Alias;
 use crate::cause::Reason;
+use crate::conference::service::Service;
 use crate::conference::{Directory, Resolution, Resolving};
 use crate::config::Protocol;
+use crate::guard::{Porter, Visitor};
 use crate::leg::connect::ConnectLegs;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
 use crate::registrar::Registrar;
-use crate::routing::{self, Presence, Request, Routing, Target};
+use crate::routing::{self, Presence, Refused, Request, Routing, Target};
 use crate::services::Services;
 
 /// The services, the registrar and the rules as the exchange's directory.
@@ -27,36 +29,47 @@ pub struct SwitchDirectory {
     pub routing: Arc<Routing>,
     /// What this moment is.
     pub clock: Clock,
+    /// Counts strangers who ask for what does not exist.
+    pub porter: Porter,
 }
 
 impl Directory for SwitchDirectory {
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
         let device = party.device.as_deref().and_then(|alias| self.routing.alias(alias).ok());
-        let resolution = self.decide(&Request {
+        let request = Request {
             called: &party.called,
             caller: &party.address,
             device: device.as_ref(),
             protocol: protocol(party.protocol),
             conference: false,
-        });
+        };
+        // The client API has a door of its own, which counts.
+        let counts = party.device.is_none() && party.protocol != "api";
+        let stranger = counts.then(|| Visitor::calling(party));
+        let resolution = self.decide(&request, stranger.as_ref());
         Box::pin(std::future::ready(resolution))
     }
 
     fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
-        let resolution = self.decide(&Request {
+        let request = Request {
             called: destination,
             caller: from,
             device: None,
             // Rules for conferences do not look at it.
             protocol: Protocol::Sip,
             conference: true,
-        });
+        };
+        let resolution = self.decide(&request, None);
         Box::pin(std::future::ready(resolution))
     }
 }
 
 impl SwitchDirectory {
-    fn decide(&self, request: &Request<'_>) -> Resolution {
+    /// What a `stranger` asks for in vain is counted against him.
+    fn decide(&self, request: &Request<'_>, stranger: Option<&Visitor>) -> Resolution {
+        let away = |service: &Service| {
+            stranger.is_some_and(|it| self.porter.turns_away(it, Some(service.name.as_str())))
+        };
         let known = Known {
             services: &self.services,
             registrar: &self.registrar,
@@ -67,6 +80,7 @@ impl SwitchDirectory {
         let why = decision.why.join("; ");
         match decision.outcome {
             Ok(Target::Service { alias, .. }) => match self.services.find(&alias) {
+                Some(service) if away(&service) => self.nowhere(alias, why),
                 Some(service) => Resolution::Enter { service, why },
                 // Taken away between two looks.
                 None => Resolution::Refuse { reason: Reason::NotFound, why },
@@ -88,8 +102,37 @@ impl SwitchDirectory {
                 let target = Address { uri, flow: None, device: None, translated: false, proxy };
                 Resolution::Dial { targets: vec![target], rule: Some(rule), why }
             }
-            Err(refused) => Resolution::Refuse { reason: refused.reason(), why },
+            Err(refused) => {
+                let alias = self.routing.alias(request.called).ok();
+                match (stranger, alias.filter(|alias| is_a_guess(refused, alias))) {
+                    (Some(stranger), Some(alias)) => {
+                        self.porter.missed(stranger);
+                        self.nowhere(alias, why)
+                    }
+                    _ => Resolution::Refuse { reason: refused.reason(), why },
+                }
+            }
         }
+    }
+
+    /// What a stranger is told of an alias that nobody has, and of every alias once he has guessed
+    /// too much.
+    fn nowhere(&self, alias: Alias, why: String) -> Resolution {
+        if self.porter.hides() {
+            return Resolution::Enter { service: Arc::new(Service::decoy(alias)), why };
+        }
+        // Numbers that nobody has are refused as calls to the outside.
+        let reason = if alias.is_number() { Reason::Forbidden } else { Reason::NotFound };
+        Resolution::Refuse { reason, why }
+    }
+}
+
+/// Whether a call that goes nowhere might have found a conference, had it guessed better.
+fn is_a_guess(refused: Refused, alias: &Alias) -> bool {
+    match refused {
+        Refused::NotFound => true,
+        Refused::Denied => alias.domain().is_none(),
+        _ => false,
     }
 }
 

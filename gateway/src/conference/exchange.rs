@@ -20,7 +20,8 @@ use super::graph::Graph;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
-use crate::events::{Events, What};
+use crate::events::What;
+use crate::guard::Porter;
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
 use crate::media::EngineHandle;
 use crate::records::{CallRecord, LegRecord, StreamRecord};
@@ -107,8 +108,8 @@ pub struct ExchangeParts {
     pub recorder: Recorder,
     /// A folder of fonts for names in pictures, beside those that are built in.
     pub fonts: Option<PathBuf>,
-    /// Told of conferences, PINs and calls (S77).
-    pub events: Events,
+    /// Stands at the doors of conferences; what he is told, and calls, are events (S77).
+    pub porter: Porter,
 }
 
 /// The exchange of one gateway. Clones share it.
@@ -135,7 +136,8 @@ impl Exchange {
     pub fn new(mut parts: ExchangeParts) -> Self {
         let stop = watch::channel(None).0;
         let (engines, fonts) = (parts.engines.clone(), parts.fonts.take());
-        let rooms = Rooms::new(RoomsParts { engines, fonts, events: parts.events.clone() }, stop.subscribe());
+        let porter = parts.porter.clone();
+        let rooms = Rooms::new(RoomsParts { engines, fonts, porter }, stop.subscribe());
         let (begun, conferences) = mpsc::channel(BEGUN);
         rooms.tell_of_begun(begun);
         let this = Self(Arc::new(Inner {
@@ -184,7 +186,7 @@ impl Exchange {
 
     /// And is over.
     fn finish(&self, number: u64, (record, cause, rang): (CallRecord, Cause, Duration)) {
-        self.0.parts.events.tell(SystemTime::now(), call_ended(&record));
+        self.0.parts.porter.events().tell(SystemTime::now(), call_ended(&record));
         (self.0.parts.recorder)(record, cause, rang);
         let mut live = self.live();
         live.remove(&number);
@@ -245,7 +247,7 @@ impl Exchange {
             }
             Resolution::Enter { service, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
-                record.answered_by = Some(service.name.clone());
+                record.answered_by = (!service.is_decoy()).then(|| service.name.clone());
                 return self.enter(&service, leg, record, view, start).await;
             }
             Resolution::Refuse { reason, why } => {

@@ -12,6 +12,7 @@ pub mod fonts;
 mod graph;
 mod hunt;
 pub mod layout;
+pub mod ledger;
 pub mod offer;
 pub mod order;
 pub mod plan;

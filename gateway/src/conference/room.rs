@@ -22,16 +22,18 @@ use self::studio::Studio;
 use super::dialling::LONGEST_KEYS;
 use super::floor::Floor;
 use super::layout::Layout;
+use super::ledger::Pages;
 use super::offer::offer_for;
 use super::order::Order;
 use super::policy::{Change, End, Exit, PartyId, Place, Policy, Role, Rules};
 use super::prompts::Prompt;
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
-use crate::events::Events;
+use crate::guard::Porter;
 use crate::leg::{LegCommand, LegEvent, LegId};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
+use crate::uuid::Uuid;
 
 mod attendee;
 mod entry;
@@ -107,7 +109,10 @@ struct Room {
     said: broadcast::Sender<Said>,
     numbers: Numbers,
     began_at: SystemTime,
-    events: Events,
+    porter: Porter,
+    /// Its own name, and where it is written down.
+    conference: Uuid,
+    pages: Option<Pages>,
     /// Somebody is or was in; and who is told of the first.
     is_on: bool,
     begun: Option<mpsc::Sender<Arc<Service>>>,
@@ -121,11 +126,11 @@ impl Room {
     fn new(
         service: Arc<Service>,
         engine: EngineHandle,
+        porter: Porter,
         numbers: Numbers,
         text: Arc<Mutex<Typesetter>>,
         told: mpsc::Sender<(PartyId, Told)>,
         view: watch::Sender<RoomView>,
-        events: Events,
     ) -> Self {
         let layouts = [service.layout, service.guest_layout];
         Self {
@@ -149,7 +154,9 @@ impl Room {
             said: broadcast::channel(SAID).0,
             numbers,
             began_at: SystemTime::now(),
-            events,
+            porter,
+            conference: Uuid::random(),
+            pages: None,
             is_on: false,
             begun: None,
             call: (service.kind == Kind::Gateway).then(Call::default),
@@ -168,7 +175,7 @@ impl Room {
     }
 
     fn is_empty(&self) -> bool {
-        self.attendees.is_empty()
+        self.attendees.is_empty() && !self.policy.is_held()
     }
 
     fn event(&mut self, id: PartyId, event: LegEvent) {
@@ -244,12 +251,13 @@ impl Room {
     /// Does what the policy has told.
     fn carry_out(&mut self) {
         let now = self.now();
+        let mut any = false;
         loop {
             let changes = self.policy.take_changes();
             if changes.is_empty() {
                 break;
             }
-            self.changed = true;
+            (self.changed, any) = (true, true);
             for change in changes {
                 match change {
                     Change::Came(id) | Change::LetIn(id) | Change::Party(id) => self.place(id, now),
@@ -270,6 +278,9 @@ impl Room {
             }
         }
         self.look_after_floor();
+        if any {
+            self.record();
+        }
     }
 
     /// Brings somebody to where the policy has him.
@@ -366,7 +377,7 @@ impl Room {
     fn tick(&mut self) {
         let now = self.now();
         // One that is empty and has not begun would take it for its end, while somebody rings.
-        if !self.policy.parties().is_empty() {
+        if !self.policy.parties().is_empty() || self.policy.is_held() {
             self.policy.timeout(now);
         }
         let remind = now >= self.remind_at;
@@ -411,6 +422,7 @@ impl Room {
 
     /// The gateway stops.
     fn halt(&mut self, reason: Reason) {
+        self.pages = None;
         let cause = Cause::local(reason);
         self.attendees.values_mut().for_each(|attendee| attendee.hang_up(cause));
         // There is no leg that would tell of their end.

@@ -6,11 +6,15 @@ use std::str::FromStr;
 
 use super::dialling::Automatic;
 use super::layout::Layout;
-use super::policy::{Door, Rules};
+use super::policy::{Answer, Door, Knock, Rules};
 use crate::alias::Alias;
+use crate::guard::{Porter, Visitor};
 
 /// Parties of one conference at most, whatever the administrator says: more do not fit one bus.
 pub const MOST_PARTIES: usize = 1_000;
+
+/// How names begin of what stands in for services that do not exist.
+const NOWHERE: char = ' ';
 
 /// Longest name, in characters.
 pub const LONGEST_NAME: usize = 250;
@@ -102,6 +106,11 @@ pub struct Service {
     pub dials: Vec<Automatic>,
 }
 
+/// Whether what has that name stands in for a service that does not exist.
+pub fn is_decoy(name: &str) -> bool {
+    name.starts_with(NOWHERE)
+}
+
 impl Service {
     /// A call between two that is named, and reached by, `alias`, which nobody else has.
     pub fn call(alias: Alias) -> Self {
@@ -111,6 +120,30 @@ impl Service {
         (call.layout, call.guest_layout) = (Layout::OneMain, Layout::OneMain);
         (call.talkers, call.names) = (None, false);
         call
+    }
+
+    /// What stands in for a service that does not exist: it wants a PIN and has none that opens.
+    pub fn decoy(alias: Alias) -> Self {
+        // No service that was written down has such a name, and no two aliases share one.
+        let name = format!("{NOWHERE}{alias}");
+        Self { door: Door::shut(), ..Self::new(name, alias) }
+    }
+
+    /// Whether it stands in for one that does not exist.
+    pub fn is_decoy(&self) -> bool {
+        is_decoy(&self.name)
+    }
+
+    /// What its door says to `knock` of `visitor`. A PIN that is refused unread is answered as a wrong one.
+    pub fn answer(&self, porter: &Porter, visitor: &Visitor, knock: Knock<'_>) -> Answer {
+        let room = (!self.is_decoy()).then_some(self.name.as_str());
+        match (knock, self.door.shortest()) {
+            (Knock::Pin(_), Some(digits)) => {
+                let read = || Some(self.door.answer(knock)).filter(|it| matches!(it, Answer::Enter(_)));
+                porter.attempt(visitor, room, digits, read).unwrap_or(Answer::Wrong)
+            }
+            _ => self.door.answer(knock),
+        }
     }
 
     /// An open room of that name and alias, with every default.

@@ -64,6 +64,8 @@ pub struct Config {
     pub media: Media,
     /// Clients over HTTPS.
     pub web: Web,
+    /// What holds for all conferences.
+    pub conference: Conference,
     /// The management listener.
     pub http: Http,
     /// What is refused before it costs anything.
@@ -240,6 +242,14 @@ impl Default for Media {
             latching: Latching::Auto,
         }
     }
+}
+
+/// `[conference]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Conference {
+    /// An alias that nobody has is answered as a room is that wants a PIN and always has a wrong one:
+    /// strangers do not learn which rooms there are. Else they are told that there is none.
+    pub hide_unknown_aliases: bool,
 }
 
 /// `[http]`.

@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::read::{Faults, Section};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
-use super::{Config, Http, Limits, Log, Media, Sip, Web};
+use super::{Conference, Config, Http, Limits, Log, Media, Sip, Web};
 use crate::alias::{Alias, Domains};
 
 /// One fault of a configuration file.
@@ -62,6 +62,7 @@ pub(super) fn config(text: &str, name: &str) -> Result<Config, ConfigError> {
         sip: sip(root.section("sip")),
         media: media(root.section("media")),
         web: web(root.section("web")),
+        conference: conference(root.section("conference")),
         http: http(root.section("http")),
         limits: limits(root.section("limits")),
         log: log(root.section("log")),
@@ -176,6 +177,11 @@ fn media(mut from: Section<'_, '_>) -> Media {
         from.fault("timeout", "is too short: at least \"5s\", for RTCP comes every few seconds");
     }
     media
+}
+
+fn conference(mut from: Section<'_, '_>) -> Conference {
+    let hide_unknown_aliases = from.flag("hide_unknown_aliases");
+    Conference { hide_unknown_aliases: hide_unknown_aliases.unwrap_or_default() }
 }
 
 fn http(mut from: Section<'_, '_>) -> Http {
@@ -407,6 +413,8 @@ mod tests {
         disabled_text = "Closed on Sundays"
         maintenance = true
         directory = true
+        [conference]
+        hide_unknown_aliases = true
         [http]
         listen = ["127.0.0.1:9000", "[::1]:9000"]
         [limits]
@@ -445,6 +453,7 @@ mod tests {
         assert_eq!(config.media.ports.pairs(), 50);
         assert_eq!(config.media.instructions, Some(Instructions::Sse42));
         assert_eq!(config.log.format, LogFormat::Json);
+        assert!(config.conference.hide_unknown_aliases);
         assert_eq!(config.limits.calls, 10);
         assert_eq!(config.web.plain_listen.len(), 2);
         assert!(config.web.trusted_proxies[1].contains("192.0.2.15".parse().unwrap()));

@@ -20,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crosspoint_proto::Instant;
 use crosspoint_proto::sip::Flow;
+use rusqlite::Transaction;
 use tokio::sync::oneshot;
 
 use crate::alias::Alias;
@@ -31,14 +32,16 @@ mod bindings;
 mod device;
 mod schema;
 mod store;
+mod work;
 mod writer;
 
 pub use bindings::{
     Applied, Binding, CONTACTS, Change, Contact, Contacts, DEFAULT_Q, Expiry, Refusal, Register, apply,
 };
 pub use device::{Device, Origin};
-pub(crate) use store::millis;
 pub use store::{FILE, Store, StoreError};
+pub(crate) use store::{from_millis, in_millis, millis};
+use work::Task;
 use writer::{Job, Writer};
 
 /// Requests that wait for the writer. Overflow: refused with [`Refusal::Full`] at once, so that a
@@ -157,6 +160,21 @@ impl Registrar {
         // A queue that is full has a look within a second anyway.
         if jobs.try_send(Job::Look(done)).is_ok() {
             let _ = told.await;
+        }
+    }
+
+    /// Has `work` done within the writer's next transaction, for who keeps tables of his own in the
+    /// store. `Ok` means that what it wrote is on disk. Others' work is not touched by its errors.
+    pub(crate) async fn transact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let Some(jobs) = &self.stop.jobs else { return Err(Refusal::Storage) };
+        let (task, answered) = Task::boxed(work);
+        match jobs.try_send(Job::Work(task)) {
+            Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
+            Err(TrySendError::Full(_)) => Err(Refusal::Full),
+            Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
         }
     }
 

@@ -12,13 +12,13 @@ use super::store::{StoreError, fault};
 
 /// The form of the tables (`PRAGMA user_version`). A newer one is refused; an older one is copied to a
 /// file beside it and then upgraded.
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
 
 /// How long one process waits for the other's write.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each form adds to the one before it.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "CREATE TABLE devices (
          alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
          sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
@@ -101,6 +101,30 @@ const STEPS: [&str; 4] = [
          UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;
      CREATE TRIGGER service_dials_delete AFTER DELETE ON service_dials BEGIN
          UPDATE revisions SET number = number + 1 WHERE what = 'services'; END;",
+    // What is left of a gateway that was killed: who guessed, and who was in which conference. Times are
+    // milliseconds of the wall.
+    "CREATE TABLE guard_sources (
+         source TEXT PRIMARY KEY, clear INTEGER NOT NULL, until INTEGER NOT NULL, beyond INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE guard_rooms (room TEXT PRIMARY KEY, clear INTEGER NOT NULL) WITHOUT ROWID;
+     CREATE TABLE guard_verified (
+         room TEXT NOT NULL, who TEXT NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (room, who)
+     ) WITHOUT ROWID;
+     CREATE TABLE conferences (
+         id TEXT PRIMARY KEY, service TEXT NOT NULL, locked INTEGER NOT NULL,
+         guests_muted INTEGER NOT NULL, guests_can_unmute INTEGER NOT NULL, opened INTEGER NOT NULL,
+         hosted INTEGER NOT NULL, seen INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE parties (
+         uuid TEXT PRIMARY KEY, conference TEXT NOT NULL, name TEXT NOT NULL, host INTEGER NOT NULL,
+         waiting INTEGER NOT NULL, muted INTEGER NOT NULL, muted_by_host INTEGER NOT NULL,
+         hand INTEGER, spotlight INTEGER, since INTEGER NOT NULL, place INTEGER NOT NULL,
+         slides INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE client_tokens (
+         hash BLOB PRIMARY KEY, party TEXT NOT NULL, until INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE INDEX tokens_of_a_party ON client_tokens (party);",
 ];
 
 pub(super) fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {

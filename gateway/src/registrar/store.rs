@@ -256,11 +256,22 @@ impl Store {
         changed: impl Iterator<Item = (&'a Alias, &'a [Binding])>,
         now: crosspoint_proto::Now,
     ) -> Result<(), StoreError> {
+        self.replace_and(changed, now, |_| Ok(()))
+    }
+
+    /// The same, with what `others` write in the same transaction.
+    pub(super) fn replace_and<'a>(
+        &mut self,
+        changed: impl Iterator<Item = (&'a Alias, &'a [Binding])>,
+        now: crosspoint_proto::Now,
+        others: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
         let write = |database: &mut Connection| {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for (alias, bindings) in changed {
                 replace_one(&transaction, alias, bindings, now)?;
             }
+            others(&transaction)?;
             transaction.commit()
         };
         write(&mut self.database).map_err(|error| fault(&self.file, error))
@@ -345,6 +356,20 @@ fn folder_error(folder: &Path, error: &io::Error) -> StoreError {
 /// What was stored is canonical already: no domain must be taken off it again.
 fn alias(stored: &str) -> Alias {
     Alias::from_canonical(stored)
+}
+
+/// A moment of the gateway's clock as it is stored: in milliseconds of the wall.
+pub(crate) fn in_millis(now: crosspoint_proto::Now, at: crosspoint_proto::Instant) -> i64 {
+    let before = now.wall.checked_sub(now.mono.saturating_since(at)).unwrap_or(SystemTime::UNIX_EPOCH);
+    millis(before + at.saturating_since(now.mono))
+}
+
+/// What [`in_millis`] has stored, on the clock of another run. A wall clock that was set in between
+/// makes it too early or too late: whoever reads it has a bound of his own.
+pub(crate) fn from_millis(now: crosspoint_proto::Now, stored: i64) -> crosspoint_proto::Instant {
+    let ahead = stored.saturating_sub(millis(now.wall));
+    let apart = Duration::from_millis(ahead.unsigned_abs());
+    if ahead < 0 { now.mono - apart } else { now.mono + apart }
 }
 
 pub(crate) fn millis(at: SystemTime) -> i64 {

@@ -299,7 +299,7 @@ fn a_damaged_a_newer_and_an_unwritable_store_say_what_to_do() {
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     let told = Registrar::open(&scratch.0, settings(&[]), Clock::start()).unwrap_err().to_string();
-    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 4)"), "{told}");
+    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 5)"), "{told}");
 
     let under_a_file = scratch.file().join("data");
     let told = Registrar::open(&under_a_file, settings(&[]), Clock::start()).unwrap_err().to_string();

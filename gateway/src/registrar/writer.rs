@@ -1,6 +1,7 @@
 //! The registrar's one thread: applies requests, commits them in groups, publishes, answers;
 //! between them lets bindings expire and notices what `crosspoint device` changed.
 
+use super::work::Work;
 use super::*;
 
 /// Requests of one commit, and the time that a group may collect. A group holds what came while
@@ -19,6 +20,7 @@ pub(super) enum Job {
     Register(Box<Register>, oneshot::Sender<Result<Arc<[Binding]>, Refusal>>),
     /// Looks at what others have written, and tells when it has.
     Look(oneshot::Sender<()>),
+    Work(Box<dyn Work>),
 }
 
 type Answer = (oneshot::Sender<Result<Arc<[Binding]>, Refusal>>, Result<Arc<[Binding]>, Refusal>);
@@ -128,14 +130,16 @@ impl Writer {
             group.push(next);
         }
         let mut changes = Changes::default();
-        let (mut answers, mut lookers) = (Vec::<Answer>::new(), Vec::new());
+        let (mut answers, mut lookers, mut works) = (Vec::<Answer>::new(), Vec::new(), Vec::new());
         for job in group {
             match job {
                 Job::Register(request, answer) => answers.push((answer, self.apply(&request, &mut changes))),
                 Job::Look(done) => lookers.push(done),
+                Job::Work(work) => works.push(work),
             }
         }
-        let stored = self.commit(changes.bindings);
+        let stored = self.commit_with(changes.bindings, &mut works);
+        works.into_iter().for_each(|work| work.answer(stored));
         if stored {
             changes.told.into_iter().for_each(|told| self.tell(told));
         }
@@ -194,12 +198,17 @@ impl Writer {
 
     /// Stores, then shows. `false`: neither.
     fn commit(&mut self, changed: HashMap<Alias, Vec<Binding>>) -> bool {
-        if changed.is_empty() {
+        self.commit_with(changed, &mut [])
+    }
+
+    fn commit_with(&mut self, changed: HashMap<Alias, Vec<Binding>>, works: &mut [Box<dyn Work>]) -> bool {
+        if changed.is_empty() && works.is_empty() {
             return true;
         }
         let now = self.clock.both();
         let rows = changed.iter().map(|(alias, bindings)| (alias, bindings.as_slice()));
-        if let Err(error) = self.store.replace(rows, now) {
+        let others = |within: &Transaction<'_>| works.iter_mut().try_for_each(|work| work.run(within));
+        if let Err(error) = self.store.replace_and(rows, now, others) {
             self.complain(&error);
             return false;
         }

@@ -148,6 +148,11 @@ pub struct Services {
 }
 
 impl Services {
+    /// The service that is called so.
+    pub fn named(&self, name: &str) -> Option<Arc<Service>> {
+        self.by_alias.load().values().find(|service| service.name == name).cloned()
+    }
+
     /// The service that an alias reaches.
     pub fn find(&self, alias: &Alias) -> Option<Arc<Service>> {
         self.by_alias.load().get(alias).cloned()

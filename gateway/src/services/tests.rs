@@ -280,6 +280,37 @@ fn a_store_of_format_3_is_copied_and_upgraded_and_its_services_call_nobody() {
 }
 
 #[test]
+fn a_store_of_format_4_is_copied_and_upgraded_and_has_room_for_what_a_kill_leaves() {
+    let scratch = Scratch::new("format-4");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/store/format-4.db");
+    fs::create_dir_all(&scratch.0).unwrap();
+    fs::copy(fixture, scratch.0.join(FILE)).unwrap();
+    let pin = |text| Some(Pin::parse(text).unwrap());
+    let rules = Rules { tells_hosts: true, ..Rules::default() };
+    let mut alice = room("Alice's room", &["meet.alice", "500"]);
+    (alice.door, alice.rules) = (Door::new(pin("246813"), None, true).unwrap(), rules.clone());
+    alice.dials.push(Automatic::to("bob"));
+    let lecture = Service {
+        kind: Kind::Auditorium,
+        door: Door::new(pin("135792"), pin("864208"), true).unwrap(),
+        rules,
+        talkers: None,
+        ..room("Lecture", &["lecture"])
+    };
+    let store = scratch.store();
+    let read = all(&store).unwrap();
+    assert_eq!(read.iter().map(spelled).collect::<Vec<_>>(), [spelled(&alice), spelled(&lecture)]);
+    for table in ["guard_sources", "guard_rooms", "guard_verified", "conferences", "parties", "client_tokens"]
+    {
+        let count =
+            store.database().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+        assert_eq!(count, Ok(0_i64), "{table}");
+    }
+    drop(store);
+    assert!(scratch.0.join(format!("{FILE}.format-4")).exists());
+}
+
+#[test]
 fn a_new_store_needs_no_copy() {
     let scratch = Scratch::new("new");
     drop(scratch.store());

@@ -81,7 +81,8 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
     };
     registrar.register(register).await.unwrap();
     let clients = ConnectLegs::new(10, Arc::default());
-    (SwitchDirectory { services: Services::default(), registrar, clients, routing, clock }, scratch)
+    let porter = Porter::of_a_test(false, &Default::default());
+    (SwitchDirectory { services: Services::default(), registrar, clients, routing, clock, porter }, scratch)
 }
 
 /// Who calls.

@@ -192,6 +192,10 @@ async fn act(admin: &Admin, by: &By, name: &str, deed: Deed) -> Answer {
         Ok(Err(Denied::Role | Denied::MutedByHost)) => {
             Err(Refused::new(StatusCode::CONFLICT, "the conference does not allow it now"))
         }
+        Ok(Err(Denied::Storage)) => Err(Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it is done, but a restart would not know of it: free space on the disk and try again",
+        )),
         Ok(Err(Denied::Over)) | Err(_) => {
             Err(Refused::not_found("the conference is over: see GET /status/conferences"))
         }

@@ -18,6 +18,7 @@ use crate::conference::room::{Command, Joined};
 use crate::conference::service::Service;
 use crate::conference::{CallRules, Directory, ExchangeParts, Resolution, Resolving};
 use crate::config::{Config, Redacted, Ringback};
+use crate::guard::Porter;
 use crate::leg::Party;
 use crate::media::{Engine, EngineConfig};
 use crate::registrar::{self, Device, Expiry, Origin, Watch};
@@ -106,7 +107,7 @@ async fn server(name: &str) -> Server {
         calls: 1,
         recorder: Arc::new(|_, _, _| {}),
         fonts: None,
-        events: events.clone(),
+        porter: Porter::of_a_test(false, &events),
     });
     let admin = Admin::new(AdminParts {
         data: folder.clone(),

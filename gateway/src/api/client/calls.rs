@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::sync::oneshot;
 
-use super::entry::{Wanted, admitted, shown};
+use super::entry::{NOBODY, Wanted, admitted, shown};
 use super::{ClientApi, refused};
 use crate::cause::Reason;
 use crate::conference::policy::Role;
@@ -50,7 +50,7 @@ pub(super) async fn take(
     match joined {
         Some(Ok(joined)) => {
             let role = role_of(&joined);
-            admitted(api, &service, role, name, joined, wanted.call_tag)
+            admitted(api, &service, role, name, joined, wanted.call_tag).await
         }
         Some(Err(_)) => refused(StatusCode::FORBIDDEN, "Participant limit reached"),
         None => over(),
@@ -85,7 +85,7 @@ pub(super) async fn make(
     match api.0.parts.exchange.call_out(caller).await {
         Ok((service, joined)) => {
             let role = role_of(&joined);
-            admitted(api, &service, role, name, joined, wanted.call_tag)
+            admitted(api, &service, role, name, joined, wanted.call_tag).await
         }
         Err(reason) => {
             let (code, why) = unplaced(reason);
@@ -97,9 +97,7 @@ pub(super) async fn make(
 /// Why a call was not even begun. Who is away and who does not exist are alike.
 const fn unplaced(reason: Reason) -> (StatusCode, &'static str) {
     match reason {
-        Reason::NotFound | Reason::Unavailable => {
-            (StatusCode::NOT_FOUND, "Neither conference nor gateway found")
-        }
+        Reason::NotFound | Reason::Unavailable => (StatusCode::NOT_FOUND, NOBODY),
         Reason::Congestion | Reason::Shutdown => (StatusCode::FORBIDDEN, "Out of resource"),
         Reason::Busy | Reason::Rejected | Reason::Forbidden => (StatusCode::FORBIDDEN, "Call rejected"),
         _ => (StatusCode::FORBIDDEN, "Gateway dial out failed"),

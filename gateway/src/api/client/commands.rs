@@ -366,6 +366,7 @@ pub(super) async fn answered(
         Ok(Ok(())) => done(true),
         Ok(Err(Denied::Role | Denied::MutedByHost)) => refused(StatusCode::FORBIDDEN, "Invalid role"),
         Ok(Err(Denied::NoParty)) => refused(StatusCode::FORBIDDEN, "There is no such participant"),
+        Ok(Err(Denied::Storage)) => refused(StatusCode::SERVICE_UNAVAILABLE, "Out of resource"),
         Ok(Err(Denied::Over)) | Err(_) => refused(StatusCode::FORBIDDEN, "Invalid token"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
@@ -16,21 +16,26 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::roster::service_type;
-use super::sessions::{LIFE, Sessions, Token};
+use super::sessions::{GRACE, LIFE, Sessions, Token, hash};
 use super::{ClientApi, Session, Ticket, calls, done, prompt, refused};
+use crate::alias::Alias;
 use crate::conference::policy::{Answer, Knock, PartyId, Place, Role};
 use crate::conference::room::{At, Command, Joined};
 use crate::conference::service::{Kind, Service};
-use crate::events::{Attempt, What};
+use crate::guard::Visitor;
+use crate::uuid::Uuid;
 
 /// Before a dead token is told to be one: clients ask again at once and for ever.
 pub(super) const HESITATE: Duration = Duration::from_secs(1);
+
+/// What clients are told of an alias that nobody has.
+pub(super) const NOBODY: &str = "Neither conference nor gateway found";
 
 /// Longest name that somebody is given, in characters.
 const NAME: usize = 100;
 
 /// What a client says of itself. Every other member is taken and passed over.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
     pub(super) display_name: Value,
@@ -114,10 +119,29 @@ pub(super) async fn request_token(
     }
     // A call between two is come into by such a token alone.
     if api.rooms().service(&alias).is_some_and(|it| it.kind == Kind::Gateway) {
-        return refused(StatusCode::NOT_FOUND, "Neither conference nor gateway found");
+        return refused(StatusCode::NOT_FOUND, NOBODY);
     }
-    let Some(service) = service else {
-        return calls::make(&api, &alias, wanted, source).await;
+    let device = wanted.registration_token.as_deref();
+    let device = device.and_then(|token| api.0.registrations.device(api.now(), token));
+    let visitor = Visitor::by_api(source, device);
+    let porter = api.rooms().porter();
+    let nowhere = || Arc::new(Service::decoy(Alias::from_canonical(&alias)));
+    let service = match service {
+        Some(service) if !porter.turns_away(&visitor, Some(&service.name)) => service,
+        None if !porter.turns_away(&visitor, None) => {
+            let answer = calls::make(&api, &alias, wanted.clone(), source).await;
+            if answer.status() != StatusCode::NOT_FOUND {
+                return answer;
+            }
+            // Where unknown aliases are hidden it counts when a PIN is tried, as that of a conference does.
+            if !porter.hides() {
+                porter.missed(&visitor);
+                return answer;
+            }
+            nowhere()
+        }
+        // Who guesses too much is told of nothing for a while.
+        Some(_) | None => nowhere(),
     };
     let pin = headers.get("pin").and_then(|pin| pin.to_str().ok());
     let knock = match pin {
@@ -125,23 +149,17 @@ pub(super) async fn request_token(
         Some("none") => Knock::NoPin,
         Some(pin) => Knock::Pin(pin),
     };
-    let role = match service.door.answer(knock) {
-        Answer::Enter(role) => {
-            if matches!(knock, Knock::Pin(_)) && service.door.tells_hosts() {
-                attempt(&api, &service, source, Attempt::Right);
-            }
-            role
-        }
+    let role = match service.answer(api.rooms().porter(), &visitor, knock) {
+        Answer::Enter(role) => role,
         Answer::AskPin { guests_without } => {
             let guest_pin = if guests_without { "none" } else { "required" };
             return prompt(json!({ "pin": "required", "guest_pin": guest_pin, "version": version(&api) }));
         }
-        Answer::Wrong => {
-            tracing::warn!(service = service.name, ?source, "a PIN was wrong");
-            attempt(&api, &service, source, Attempt::Wrong);
-            return refused(StatusCode::FORBIDDEN, "Invalid PIN");
-        }
+        Answer::Wrong => return refused(StatusCode::FORBIDDEN, "Invalid PIN"),
     };
+    if service.door.shortest().is_none() {
+        porter.entered(&visitor, &service.name);
+    }
     admit(&api, &service, role, source, wanted).await
 }
 
@@ -176,20 +194,28 @@ async fn admit(
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
     match told.await {
-        Ok(Ok(joined)) => admitted(api, service, role, name, joined, wanted.call_tag),
+        Ok(Ok(joined)) => admitted(api, service, role, name, joined, wanted.call_tag).await,
         Ok(Err(_)) => refused(StatusCode::FORBIDDEN, "Participant limit reached"),
         Err(_) => refused(StatusCode::FORBIDDEN, "Out of resource"),
     }
 }
 
-/// S77: who tries which door.
-pub(super) fn attempt(api: &ClientApi, service: &Service, source: Option<SocketAddr>, result: Attempt) {
-    let (service, source) = (service.name.clone(), source.map(|it| it.to_string()));
-    let what = What::PinAttempt { service, source, protocol: "api", result };
-    api.rooms().events().tell(SystemTime::now(), what);
+/// Gives somebody who is in his token.
+pub(super) async fn admitted(
+    api: &ClientApi,
+    service: &Arc<Service>,
+    role: Role,
+    name: String,
+    joined: Joined,
+    call_tag: Option<String>,
+) -> Response {
+    let (api, service) = (api.clone(), service.clone());
+    // A client that goes away meanwhile leaves nobody behind without a token.
+    let granted = tokio::spawn(async move { grant(&api, &service, role, name, joined, call_tag).await });
+    granted.await.unwrap_or_else(|_| refused(StatusCode::FORBIDDEN, "Out of resource"))
 }
 
-pub(super) fn admitted(
+async fn grant(
     api: &ClientApi,
     service: &Arc<Service>,
     role: Role,
@@ -198,7 +224,13 @@ pub(super) fn admitted(
     call_tag: Option<String>,
 ) -> Response {
     let Some(token) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
-    let Joined { id, uuid, place, view, said } = joined;
+    let Joined { id, uuid, place, view, said, saved } = joined;
+    // He and his token are on disk before he hears of it; both go with one commit.
+    let (here, held) = tokio::join!(saved.wait(), keep_token(api, uuid, &token, None));
+    if !(here && held) {
+        api.rooms().tell(&service.name, Command::Leave(id));
+        return not_stored();
+    }
     let session = Session {
         service: service.clone(),
         party: id,
@@ -252,15 +284,20 @@ pub(super) async fn refresh_token(
 ) -> Response {
     let old = token_of(&headers, None).or_else(|| query.get("token").cloned()).unwrap_or_default();
     let Some(new) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
-    let role = {
-        let mut sessions = api.sessions();
+    let found = {
+        let sessions = api.sessions();
         let here = belongs(&api, &sessions, &old, &alias);
-        here.then(|| sessions.refresh(api.now(), &old, &new).map(role)).flatten()
+        here.then(|| sessions.find(api.now(), &old).map(|session| (session.uuid, role(session)))).flatten()
     };
-    let Some(role) = role else {
+    let Some((uuid, role)) = found else {
         tokio::time::sleep(HESITATE).await;
         return refused(StatusCode::FORBIDDEN, "Invalid token");
     };
+    if !keep_token(&api, uuid, &new, Some(&old)).await {
+        return not_stored();
+    }
+    // It may have ended meanwhile; then the new token is none.
+    api.sessions().refresh(api.now(), &old, &new);
     done(json!({ "token": new.reveal(), "expires": LIFE.as_secs().to_string(), "role": role }))
 }
 
@@ -283,6 +320,11 @@ pub(super) async fn release_token(
     };
     if let Some(session) = session {
         api.rooms().tell(&session.service.name, Command::Leave(session.party));
+        if let Some(ledger) = api.rooms().ledger()
+            && ledger.forget(session.uuid).await.is_err()
+        {
+            return not_stored();
+        }
     }
     // So is one for one use: who was told to come, or called, does not want to.
     api.tickets().take(api.now(), &token);
@@ -293,6 +335,18 @@ pub(super) async fn release_token(
 /// Whether a token is of the conference that is called: in another one it is none.
 fn belongs(api: &ClientApi, sessions: &Sessions<Session>, token: &str, alias: &str) -> bool {
     sessions.find(api.now(), token).is_some_and(|session| api.is_reached(session, alias))
+}
+
+/// Writes a token down, so that a restart finds it; `old` is the one that it takes the place of.
+async fn keep_token(api: &ClientApi, party: Uuid, new: &Token, old: Option<&str>) -> bool {
+    let Some(ledger) = api.rooms().ledger() else { return true };
+    let old = old.map(|old| (hash(old), GRACE));
+    ledger.token(party, (hash(new.reveal()), LIFE), old).await.is_ok()
+}
+
+/// Clients try again.
+fn not_stored() -> Response {
+    refused(StatusCode::SERVICE_UNAVAILABLE, "Out of resource")
 }
 
 fn role(session: &Session) -> &'static str {

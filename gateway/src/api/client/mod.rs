@@ -19,8 +19,9 @@ use tokio::sync::{broadcast, watch};
 use crate::alias::{Alias, Domains};
 use crate::api::body;
 use crate::conference::Exchange;
+use crate::conference::ledger::Found;
 use crate::conference::policy::{PartyId, Role};
-use crate::conference::room::{Command, RoomView, Rooms, Said};
+use crate::conference::room::{Command, Joined, RoomView, Rooms, Said};
 use crate::conference::service::{Kind, Service};
 use crate::media::ClockFn;
 use crate::settings::Settings;
@@ -175,6 +176,21 @@ impl ClientApi {
             .with_state(self.clone())
     }
 
+    /// Goes on with a conference that another process has left: its tokens are good again. Before anybody
+    /// is served.
+    pub fn take_up(&self, service: &Arc<Service>, found: Found) {
+        let (tokens, names) = (found.tokens.clone(), found.page.names.clone());
+        for joined in self.rooms().take_up(service, found) {
+            let Joined { id, uuid, view, said, .. } = joined;
+            let own = tokens.iter().filter(|it| it.0 == uuid).map(|(_, hash, left)| (*hash, *left));
+            let own: Vec<_> = own.collect();
+            let name = names.iter().find(|it| it.uuid == uuid).map(|it| it.name.clone()).unwrap_or_default();
+            let refer = watch::channel(None).0;
+            let session = Session { service: service.clone(), party: id, uuid, name, view, said, refer };
+            self.sessions().take_up(self.now(), &own, session);
+        }
+    }
+
     /// Ends the sessions and registrations that nobody has refreshed: to be called every second or so.
     pub fn expire(&self) {
         self.expire_registrations();
@@ -182,6 +198,7 @@ impl ClientApi {
         self.tickets().expire(self.now());
         for session in gone {
             tracing::info!(name = session.name, "Timer expired awaiting token refresh");
+            // His tokens are over in the store by their age, and with him.
             self.rooms().tell(&session.service.name, Command::Leave(session.party));
         }
     }

@@ -11,7 +11,7 @@ use crosspoint_codecs::clock::Instant;
 use sha2::{Digest as _, Sha256};
 
 /// A token that is not refreshed for so long is none any more. Clients refresh it three times within.
-pub const LIFE: Duration = Duration::from_secs(120);
+pub use crate::conference::ledger::LIFE;
 /// After a refresh the token before is good for so long: an open event stream and requests under way
 /// carry it.
 pub const GRACE: Duration = Duration::from_secs(60);
@@ -75,6 +75,17 @@ impl<S> Sessions<S> {
         let until = now + LIFE;
         self.sessions.insert(self.next, (session, until));
         self.tokens.insert(hash(token.reveal()), Entry { session: self.next, until });
+    }
+
+    /// A session goes on that another process began, with what is left of each of its tokens.
+    pub(super) fn take_up(&mut self, now: Instant, tokens: &[(Hash, Duration)], session: S) {
+        let Some(longest) = tokens.iter().map(|(_, left)| (*left).min(LIFE)).max() else { return };
+        self.next += 1;
+        self.sessions.insert(self.next, (session, now + longest));
+        for (hash, left) in tokens {
+            let until = now + (*left).min(LIFE);
+            self.tokens.insert(*hash, Entry { session: self.next, until });
+        }
     }
 
     /// The session of `token`.

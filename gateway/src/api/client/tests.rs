@@ -1,7 +1,7 @@
 //! The API over a socket, with rooms of cardboard behind it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
 use crate::conference::policy::{Door, Pin};
 use crate::conference::{CallRules, Directory, ExchangeParts, Resolution, Resolving};
 use crate::config::Ringback;
+use crate::events::{Attempt, Event, Events as Told, What};
+use crate::guard::Porter;
 use crate::leg::connect::ConnectLegs;
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Origin, Party, Protocol};
 use crate::media::{Engine, EngineConfig};
@@ -42,6 +44,8 @@ pub(super) struct Server {
     /// Seconds that the clock is ahead.
     pub(super) ahead: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
+    /// The last part of the address that requests come from.
+    from: AtomicU8,
     /// Who is called.
     town: Arc<Town>,
     /// Records of calls that are over.
@@ -94,6 +98,10 @@ impl Protocol for Town {
 }
 
 pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
+    guarded(door, disabled, Porter::of_a_test(false, &Told::default())).await
+}
+
+async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
     let room = |name, alias| Service::new(name, Alias::parse(alias, &Domains::default()).unwrap());
     let mut service = room("Alice's room", "meet.alice");
     service.door = door;
@@ -124,7 +132,7 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
         rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
         calls: 100,
         recorder: Arc::new(move |record, _, _| drop(recorder.send(record))),
-        events: Default::default(),
+        porter,
         fonts: None,
     });
     let api = ClientApi::new(ClientApiParts {
@@ -140,7 +148,8 @@ pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
     let at = listener.local_addr().unwrap();
     let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Server { api, at, ahead, settings, town, records, _engine: engine }
+    let from = AtomicU8::new(1);
+    Server { api, at, ahead, settings, from, town, records, _engine: engine }
 }
 
 pub(super) fn pins(host: &str, guest: Option<&str>) -> Door {
@@ -152,7 +161,9 @@ pub(super) const ROOM: &str = "/api/client/v2/conferences/meet.alice";
 
 impl Server {
     pub(super) async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, self.from.load(Ordering::Relaxed)], 0).into()).unwrap();
+        let mut stream = socket.connect(self.at).await.unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             body.len()
@@ -439,6 +450,24 @@ impl Server {
     /// The telephone that was dialled last.
     fn last(&self) -> (Address, Caller, Far) {
         self.town.0.lock().unwrap().pop().expect("somebody was dialled")
+    }
+}
+
+/// A porter whose clock is told the time in seconds.
+fn told_porter(hides: bool) -> (Porter, Arc<AtomicU64>) {
+    let clock = Arc::new(AtomicU64::new(90_000));
+    let time = clock.clone();
+    let now = move || Instant::from_millis(1_000 * time.load(Ordering::Relaxed));
+    (Porter::new([7; 16], hides, now, Told::default()), clock)
+}
+
+impl Server {
+    /// PINs that were read, and wrong.
+    fn read(&self) -> usize {
+        let told = self.api.rooms().events().after(0, usize::MAX);
+        let wrong = |it: &&Event| matches!(it.what, What::PinAttempt { result: Attempt::Wrong, .. });
+        assert_eq!(told.lost, 0);
+        told.events.iter().filter(wrong).count()
     }
 }
 
@@ -783,4 +812,64 @@ async fn what_is_set_of_somebody_is_told_of_him() {
     let names = r#"{"transforms":{"enable_overlay_text":false}}"#;
     assert_eq!(server.post(&alice, "transform_layout", names).await, (200, json!(true)));
     assert_eq!(events.until("layout").await["overlay_text_enabled"], false);
+}
+
+#[tokio::test]
+async fn promise_40_guesses_over_a_socket_are_answered_alike_whether_read_or_not() {
+    let (porter, clock) = told_porter(false);
+    let server = guarded(pins("271828", None), None, porter).await;
+    let wrong = (403, json!({ "status": "failed", "result": "Invalid PIN" }));
+    for guess in 0..200 {
+        assert_eq!(server.enter("Eve", &format!("{:06}", 100_000 + guess)).await, wrong);
+    }
+    assert_eq!(server.read(), 6, "five, and the one that made the wait");
+    assert_eq!(server.enter("Eve", "271828").await, wrong, "the right one is not read either");
+    // Neither does she learn which conferences there are.
+    let nobody = server.ask("POST", "/api/client/v2/conferences/nobody/request_token", "", "{}").await;
+    assert_eq!(server.enter("Eve", "").await, nobody);
+    let pin = "pin: 123456\r\n";
+    let path = "/api/client/v2/conferences/nobody/request_token";
+    assert_eq!(server.ask("POST", path, pin, "{}").await, wrong);
+    // Two seconds later she may; and who has been in may whatever is tried from where he is.
+    clock.fetch_add(2, Ordering::Relaxed);
+    assert_eq!(server.enter("Alice", "271828").await.0, 200);
+    for from in 60..70 {
+        server.from.store(from, Ordering::Relaxed);
+        for guess in 0..10 {
+            assert_eq!(server.enter("Eve", &format!("{:06}", 200_000 + guess)).await, wrong);
+        }
+    }
+    assert_eq!(server.read(), 20, "what the room has for all");
+    assert_eq!(server.enter("Bob", "271828").await, wrong, "newcomers pay for it");
+    server.from.store(1, Ordering::Relaxed);
+    assert_eq!(server.enter("Alice", "271828").await.0, 200);
+}
+
+#[tokio::test]
+async fn unknown_aliases_are_told_so_and_count_or_are_hidden() {
+    let asks = async |server: &Server, alias: &str, pin: &str| {
+        let pin = if pin.is_empty() { String::new() } else { format!("pin: {pin}\r\n") };
+        let path = format!("/api/client/v2/conferences/{alias}/request_token");
+        server.ask("POST", &path, &pin, "{}").await
+    };
+    let server = guarded(pins("271828", Some("314159")), None, told_porter(false).0).await;
+    for _ in 0..6 {
+        assert_eq!(asks(&server, "nobody", "").await.0, 404);
+    }
+    let (code, answer) = asks(&server, "nobody", "").await;
+    assert_eq!(
+        (code, &answer["result"]["pin"]),
+        (403, &json!("required")),
+        "who guesses is told nothing more"
+    );
+    // No other route tells whether a conference exists.
+    let known = server.ask("GET", &format!("{ROOM}/participants?token=x"), "", "").await;
+    let unknown = server.ask("GET", "/api/client/v2/conferences/nobody/participants?token=x", "", "").await;
+    assert_eq!((known.0, &known), (403, &unknown));
+
+    let server = guarded(pins("271828", Some("314159")), None, told_porter(true).0).await;
+    for pin in ["", "none", "123456", "#", "00000000000000000000"] {
+        let (known, unknown) = (asks(&server, "meet.alice", pin).await, asks(&server, "nobody", pin).await);
+        assert_eq!(known, unknown, "{pin:?}");
+    }
 }

@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::commands::{answered, is_host};
-use super::entry::{attempt, new_token};
+use super::entry::new_token;
 use super::sessions::Token;
 use super::{ClientApi, Session, Ticket, refused};
-use crate::conference::policy::{Actor, Answer, Door, Knock, PartyId, Role};
+use crate::conference::policy::{Actor, Answer, Knock, PartyId, Role};
 use crate::conference::room::Command;
-use crate::events::Attempt;
+use crate::guard::Visitor;
 
 /// Where somebody is told to go: the data of a `refer` event.
 #[derive(Clone, Debug)]
@@ -32,18 +32,25 @@ pub(super) async fn transfer(api: &ClientApi, session: &Session, id: PartyId, as
         Some(_) => return refused(StatusCode::BAD_REQUEST, "role: host or guest"),
     };
     let alias = asked["conference_alias"].as_str().unwrap_or_default();
-    let Some(service) = api.0.parts.services.service(alias) else {
+    let visitor = at_the_door(session);
+    let porter = api.rooms().porter();
+    // Who is in one conference guesses others as little as anybody.
+    let service = match api.0.parts.services.service(alias) {
+        Some(service) => Some(service).filter(|it| !porter.turns_away(&visitor, Some(&it.name))),
+        None => {
+            porter.missed(&visitor);
+            None
+        }
+    };
+    let Some(service) = service else {
         return refused(StatusCode::FORBIDDEN, "conference_alias: there is no conference with that alias");
     };
     if service.name == session.service.name {
         return refused(StatusCode::FORBIDDEN, "conference_alias: the participant is there already");
     }
     let pin = asked["pin"].as_str().filter(|pin| !pin.is_empty());
-    let Some(role) = role_there(&service.door, pin, wanted) else {
-        if pin.is_some() {
-            tracing::warn!(service = service.name, asked_by = session.name, "a PIN was wrong");
-            attempt(api, &service, None, Attempt::Wrong);
-        }
+    let answer = service.answer(porter, &visitor, pin.map_or(Knock::Silent, Knock::Pin));
+    let Some(role) = role_there(answer, wanted) else {
         return refused(StatusCode::FORBIDDEN, "Invalid PIN");
     };
     let has_leg = session.view.borrow().parties.iter().any(|it| it.id == id && !it.control_only);
@@ -67,10 +74,17 @@ pub(super) async fn transfer(api: &ClientApi, session: &Session, id: PartyId, as
     super::done(true)
 }
 
+/// Who sends somebody, as he came himself.
+fn at_the_door(session: &Session) -> Visitor {
+    let view = session.view.borrow();
+    let own = view.parties.iter().find(|it| it.id == session.party);
+    own.map_or_else(|| Visitor::by_api(None, None), |it| Visitor::calling(&it.leg.party))
+}
+
 /// What somebody comes as: the PIN of the other conference opens its door for him, as it would for who
 /// sends him. A role below that which it opens may be given.
-fn role_there(door: &Door, pin: Option<&str>, wanted: Option<Role>) -> Option<Role> {
-    let opens = match door.answer(pin.map_or(Knock::Silent, Knock::Pin)) {
+fn role_there(answer: Answer, wanted: Option<Role>) -> Option<Role> {
+    let opens = match answer {
         Answer::Enter(role) => role,
         Answer::AskPin { guests_without: true } => Role::Guest,
         Answer::AskPin { guests_without: false } | Answer::Wrong => return None,
@@ -85,7 +99,7 @@ fn role_there(door: &Door, pin: Option<&str>, wanted: Option<Role>) -> Option<Ro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conference::policy::Pin;
+    use crate::conference::policy::{Door, Pin};
 
     #[test]
     fn nobody_is_sent_past_a_door_that_who_sends_him_cannot_open() {
@@ -105,7 +119,8 @@ mod tests {
             (&guests, None, None, guest),
             (&guests, None, host, None),
         ] {
-            assert_eq!(role_there(door, entered, wanted), role, "{entered:?} {wanted:?}");
+            let answer = door.answer(entered.map_or(Knock::Silent, Knock::Pin));
+            assert_eq!(role_there(answer, wanted), role, "{entered:?} {wanted:?}");
         }
     }
 }

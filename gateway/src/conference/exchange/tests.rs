@@ -5,6 +5,7 @@ use crate::conference::cardboard::{Far, NoCodecs, leg, offer, streams};
 use crate::conference::policy::{Actor, Deed, Role};
 use crate::conference::room::{At, Command};
 use crate::config::Ringback;
+use crate::events::Events;
 use crate::media::{Engine, EngineConfig};
 use crosspoint_codecs::format::{Capabilities, Direction};
 use tokio::sync::mpsc;
@@ -51,7 +52,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
         calls: 1,
         recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
         fonts: None,
-        events: events.clone(),
+        porter: Porter::of_a_test(false, &events),
     });
     exchange.accept(caller);
     far_caller.tells(LegEvent::Offered(Some(offer()))).await;
@@ -120,7 +121,7 @@ async fn s73_those_whom_the_service_lists_are_called_when_the_conference_begins_
         rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
         calls: 10,
         recorder: Arc::new(move |record, _, _| records.send(record).unwrap()),
-        events: Events::default(),
+        porter: Porter::of_a_test(false, &Events::default()),
         fonts: None,
     });
     let alias = crate::alias::Alias::parse("meet.alice", &crate::alias::Domains::default()).unwrap();

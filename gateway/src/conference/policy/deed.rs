@@ -68,6 +68,20 @@ pub enum Denied {
     /// The conference is over.
     #[error("the conference is over")]
     Over,
+    /// It was done, but may not outlive this process: the store could not be written.
+    #[error("it could not be stored")]
+    Storage,
+}
+
+impl Deed {
+    /// Whether it is told as done only when it is on disk: who may be where, and as what. Mutes, hands
+    /// and spotlights are written as well, and waited for by nobody.
+    pub const fn outlives_a_kill(self) -> bool {
+        !matches!(
+            self,
+            Self::Mute(..) | Self::Hand(..) | Self::LowerHands | Self::Spotlight(..) | Self::ClearSpotlights
+        )
+    }
 }
 
 impl Policy {

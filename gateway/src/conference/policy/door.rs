@@ -54,11 +54,15 @@ impl Pin {
         if good { Ok(Self(digits.to_owned())) } else { Err(PinError::Digits) }
     }
 
-    /// Whether `entered` is this PIN. Takes as long whatever was entered, but for its length.
+    /// Whether `entered` is this PIN. Takes as long whatever was entered and whatever the PIN is, their
+    /// lengths too.
     pub fn opens(&self, entered: &str) -> bool {
         let entered = entered.strip_suffix('#').unwrap_or(entered).as_bytes();
-        let differs = self.0.bytes().zip(entered).fold(0, |sum, (own, it)| sum | (own ^ it));
-        differs == 0 && entered.len() == self.0.len()
+        let own = self.0.as_bytes();
+        let at = |of: &[u8], place: usize| of.get(place).copied().unwrap_or(0);
+        let differs = (0..*DIGITS.end())
+            .fold(0, |sum, place| std::hint::black_box(sum | (at(own, place) ^ at(entered, place))));
+        (differs == 0) & (entered.len() == own.len())
     }
 
     /// Its digits, to be stored.
@@ -110,6 +114,13 @@ impl Door {
     /// A door without a PIN: whoever comes is a host (S18).
     pub const OPEN: Self = Self { host: None, guest: None, guests: true };
 
+    /// A door that wants a PIN and that none opens: of a room that does not exist.
+    pub fn shut() -> Self {
+        // No key and no header spells it; it is compared as any other.
+        let nothing = || Some(Pin("\0".repeat(6)));
+        Self { host: nothing(), guest: nothing(), guests: false }
+    }
+
     /// `guests`: with a host PIN and no guest PIN, guests come in without one (S19).
     pub fn new(host: Option<Pin>, guest: Option<Pin>, guests: bool) -> Result<Self, PinError> {
         match (&host, &guest) {
@@ -132,6 +143,11 @@ impl Door {
     /// The PIN that makes a guest.
     pub const fn guest_pin(&self) -> Option<&Pin> {
         self.guest.as_ref()
+    }
+
+    /// Digits of the shortest PIN: how long it takes to guess one. `None`: there is none.
+    pub fn shortest(&self) -> Option<usize> {
+        self.host.iter().chain(&self.guest).map(|pin| pin.0.len()).min()
     }
 
     /// Whether guests come in without a PIN where there is a host PIN alone.
@@ -203,6 +219,24 @@ mod tests {
         let hosts_only = Door::new(pin("1234"), None, false).unwrap();
         assert_eq!(hosts_only.answer(Knock::Silent), Answer::AskPin { guests_without: false });
         assert_eq!(hosts_only.answer(Knock::NoPin), Answer::Wrong);
+    }
+
+    #[test]
+    fn nothing_opens_a_door_that_is_shut() {
+        let door = Door::shut();
+        assert_eq!(door.answer(Knock::Silent), Answer::AskPin { guests_without: false });
+        for knock in ["", "#", "000000", "123456", "99999999999999999999"].map(Knock::Pin) {
+            assert_eq!(door.answer(knock), Answer::Wrong);
+        }
+        assert_eq!(door.answer(Knock::NoPin), Answer::Wrong);
+    }
+
+    #[test]
+    fn the_shortest_pin_tells_how_safe_a_door_is() {
+        let shortest = |host, guest| Door::new(host, guest, true).unwrap().shortest();
+        assert_eq!(shortest(None, None), None);
+        assert_eq!(shortest(pin("123456"), None), Some(6));
+        assert_eq!(shortest(pin("1234567"), pin("1234")), Some(4));
     }
 
     #[test]

@@ -15,11 +15,13 @@ use crate::cause::Reason;
 
 mod deed;
 mod door;
+mod left;
 #[cfg(test)]
 mod tests;
 
 pub use deed::{Actor, Deed, Denied};
 pub use door::{Answer, Door, Knock, Pin, PinError, Role};
+pub use left::{Left, LeftParty};
 
 /// A party of one conference. Never used twice in one gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,6 +218,8 @@ pub struct Policy {
     /// Somebody has been the only one since then.
     lonely: Option<Instant>,
     over: Option<End>,
+    /// It was taken up from an earlier process, and stands until then though nobody has come back.
+    held: Option<Instant>,
     changes: Vec<Change>,
 }
 
@@ -242,6 +246,7 @@ impl Policy {
             hostless: None,
             lonely: None,
             over: None,
+            held: None,
             changes: Vec::new(),
         }
     }
@@ -354,7 +359,7 @@ impl Policy {
         let waits = self.waiting().map(|party| party.since + self.rules.wait);
         let alone = self.hostless.map(|since| since + self.rules.guests_alone);
         let last = self.lonely.map(|since| since + self.rules.last_one);
-        waits.chain(alone).chain(last).min()
+        waits.chain(alone).chain(last).chain(self.held).min()
     }
 
     /// Time has passed.
@@ -369,6 +374,9 @@ impl Policy {
             .collect();
         for id in late {
             self.out(id, Exit::Waited);
+        }
+        if self.held.is_some_and(|until| now >= until) {
+            self.let_go();
         }
         if self.hostless.is_some_and(|since| now >= since + self.rules.guests_alone) {
             self.finish(End::NoHost);
@@ -410,7 +418,11 @@ impl Policy {
         let (here, always, company) = (present().count(), kind(Keeps::Always), kind(Keeps::InCompany));
         let keep = always + if company > 1 { company } else { 0 };
         self.begun |= here > 0;
+        if self.begun {
+            self.held = None;
+        }
         match (here, keep) {
+            (0, _) if self.held.is_some() => {}
             (0, _) if self.begun || self.parties.is_empty() => return self.finish(End::Empty),
             (1.., 0) => return self.finish(End::NobodyKeeps),
             _ => {}

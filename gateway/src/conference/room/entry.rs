@@ -1,18 +1,16 @@
 //! From the door into the conference, and what is pressed on the way and there.
 
-use std::time::SystemTime;
-
 use crosspoint_codecs::clock::Instant;
 
 use super::attendee::{Invitation, Stage};
 use super::keypad::Command as Key;
-use super::reception::{Reception, Step};
+use super::reception::{self, Reception, Step};
 use super::{Room, policy};
 use crate::cause::{Cause, Reason};
 use crate::conference::layout::Layout;
-use crate::conference::policy::{Actor, Answer, Deed, Door, Entry, Full, Keeps, Knock, PartyId, Place, Role};
+use crate::conference::policy::{Actor, Answer, Deed, Entry, Full, Keeps, Knock, PartyId, Place, Role};
 use crate::conference::prompts::Prompt;
-use crate::events::{Attempt, What};
+use crate::guard::Visitor;
 
 impl Room {
     /// Somebody stands at the door.
@@ -22,7 +20,12 @@ impl Room {
             return;
         }
         match self.service.door.answer(Knock::Silent) {
-            Answer::Enter(role) => self.enter(id, now, Entry { role, invited: false, keeps: Keeps::Always }),
+            Answer::Enter(role) => {
+                if let Some(attendee) = self.attendees.get(&id) {
+                    self.porter.entered(&Visitor::calling(&attendee.who), &self.service.name);
+                }
+                self.enter(id, now, Entry { role, invited: false, keeps: Keeps::Always });
+            }
             Answer::AskPin { guests_without } => {
                 if let Some(attendee) = self.attendees.get_mut(&id) {
                     attendee.stage = Stage::AtTheDoor(Reception::new(now, guests_without));
@@ -38,27 +41,12 @@ impl Room {
         &mut self,
         id: PartyId,
         now: Instant,
-        what: impl FnOnce(&mut Reception, &Door) -> Step,
+        what: impl FnOnce(&mut Reception, &mut reception::Door<'_>) -> Step,
     ) {
         let Some(attendee) = self.attendees.get_mut(&id) else { return };
         let Stage::AtTheDoor(reception) = &mut attendee.stage else { return };
-        let wrong = reception.wrong();
-        let step = what(reception, &self.service.door);
-        let was_wrong = reception.wrong() > wrong;
-        if was_wrong {
-            tracing::warn!(leg = attendee.leg.0, source = ?attendee.who.signalling, "a PIN was wrong");
-        }
-        let attempt = match step {
-            Step::Refuse { .. } if was_wrong => Some(Attempt::Refused),
-            _ if was_wrong => Some(Attempt::Wrong),
-            Step::Enter(_) => Some(Attempt::Right),
-            _ => None,
-        };
-        if let Some(result) = attempt {
-            let (service, protocol) = (self.service.name.clone(), attendee.who.protocol);
-            let source = attendee.who.signalling.map(|it| it.to_string());
-            self.events.tell(SystemTime::now(), What::PinAttempt { service, source, protocol, result });
-        }
+        let (service, porter, who) = (&self.service, &self.porter, &attendee.who);
+        let step = what(reception, &mut |knock| service.answer(porter, &Visitor::calling(who), knock));
         match step {
             Step::Wait => return,
             Step::Hush => attendee.saying = None,

@@ -123,7 +123,7 @@ impl Room {
         self.carry_out();
         let joined = entered.map(|place| {
             self.show();
-            Joined { id, uuid, place, view: self.view.subscribe(), said: self.said.subscribe() }
+            Joined { place, ..self.joined(id, uuid) }
         });
         if joined.is_err() {
             self.attendees.remove(&id);

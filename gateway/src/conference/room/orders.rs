@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crosspoint_codecs::clock::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
 use super::gateway::Claim;
 use super::seam::{Command, Invited, Joined, Said};
-use super::{CONTROL, Room};
+use super::{CONTROL, Room, rules};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::layout::Layout;
+use crate::conference::ledger::Page;
 use crate::conference::offer::offer_for;
-use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Role};
+use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Policy, Role};
 use crate::leg::{Leg, LegCommand, LegId, Origin, Party};
 use crate::uuid::Uuid;
 
@@ -33,8 +35,7 @@ impl Room {
                 self.carry_out();
                 // Who asks next sees what he did.
                 self.show();
-                // Who asked may be gone.
-                let _ = reply.send(done);
+                self.answer(done, deed, reply);
             }
             Command::Join { name, role, source, reply } => self.join(name, role, source, reply),
             Command::Take { leg, name, source, reply } => self.claim(leg, Claim { name, source, reply }),
@@ -171,7 +172,83 @@ impl Room {
     ) {
         let now = self.now();
         let number = LegId(CONTROL | self.numbers.fetch_add(1, Ordering::Relaxed));
-        let who = Party {
+        let who = self.client(name, source);
+        let attendee = Attendee::new(number, who, SystemTime::now());
+        let (id, uuid) = (attendee.id, attendee.uuid);
+        self.attendees.insert(id, attendee);
+        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: Keeps::Always });
+        self.carry_out();
+        let joined = entered.map(|place| {
+            self.show();
+            Joined { place, ..self.joined(id, uuid) }
+        });
+        if joined.is_err() {
+            self.attendees.remove(&id);
+        }
+        if let Err(Ok(joined)) = reply.send(joined) {
+            // Who asked is gone: so is he.
+            self.policy.leave(now, joined.id);
+            self.carry_out();
+        }
+    }
+
+    /// What somebody is told who has come in.
+    pub(super) fn joined(&self, id: PartyId, uuid: Uuid) -> Joined {
+        let place = self.policy.party(id).map_or(Place::Waiting, |it| it.place);
+        let (view, said) = (self.view.subscribe(), self.said.subscribe());
+        Joined { id, uuid, place, view, said, saved: self.record() }
+    }
+
+    /// Tells what came of a deed: at once, or when a restart would find it so.
+    fn answer(&self, done: Result<(), Denied>, deed: Deed, reply: oneshot::Sender<Result<(), Denied>>) {
+        let saved = self.record();
+        if done.is_err() || !deed.outlives_a_kill() || saved.is_done() {
+            // Who asked may be gone.
+            let _ = reply.send(done);
+            return;
+        }
+        tokio::spawn(async move {
+            let done = if saved.wait().await { done } else { Err(Denied::Storage) };
+            let _ = reply.send(done);
+        });
+    }
+
+    /// Goes on where another process left this conference.
+    pub(super) fn take_up(&mut self, page: Page, stands: Duration) -> Vec<Joined> {
+        let Page { conference, mut left, names, .. } = page;
+        let now = self.now();
+        // Clocks begin anew; who was first stays first.
+        let mut hands: Vec<_> = left.parties.iter().filter_map(|it| it.hand).collect();
+        let mut lights: Vec<_> = left.parties.iter().filter_map(|it| it.spotlight).collect();
+        hands.sort_unstable();
+        lights.sort_unstable();
+        let again = |all: &[Instant], at: Instant| {
+            let rank = all.iter().position(|it| *it == at).unwrap_or(0);
+            now + Duration::from_nanos(u64::try_from(rank).unwrap_or(0))
+        };
+        for (party, named) in left.parties.iter_mut().zip(names) {
+            party.hand = party.hand.map(|at| again(&hands, at));
+            party.spotlight = party.spotlight.map(|at| again(&lights, at));
+            let who = self.client(named.name, None);
+            let mut attendee = Attendee::new(LegId(party.id.0), who, named.since);
+            attendee.uuid = named.uuid;
+            self.attendees.insert(party.id, attendee);
+        }
+        self.conference = conference;
+        let policy = Policy::take_up(rules(&self.service), now, now + stands, left);
+        self.policy = policy.with_guests_present(self.service.guests_present);
+        // More than the rules allow by now: they have no place any more.
+        let policy = &self.policy;
+        self.attendees.retain(|id, _| policy.party(*id).is_some());
+        self.carry_out();
+        self.show();
+        let all: Vec<_> = self.attendees.values().map(|it| (it.id, it.uuid)).collect();
+        all.into_iter().map(|(id, uuid)| self.joined(id, uuid)).collect()
+    }
+
+    /// Somebody who has no leg.
+    fn client(&self, name: String, source: Option<SocketAddr>) -> Party {
+        Party {
             protocol: "api",
             origin: Origin::Incoming,
             address: String::new(),
@@ -181,23 +258,6 @@ impl Room {
             signalling: source,
             transport: "tls",
             hops: 0,
-        };
-        let attendee = Attendee::new(number, who, SystemTime::now());
-        let (id, uuid) = (attendee.id, attendee.uuid);
-        self.attendees.insert(id, attendee);
-        let entered = self.enter_as(id, now, Entry { role, invited: false, keeps: Keeps::Always });
-        self.carry_out();
-        let joined = entered.map(|place| {
-            self.show();
-            Joined { id, uuid, place, view: self.view.subscribe(), said: self.said.subscribe() }
-        });
-        if joined.is_err() {
-            self.attendees.remove(&id);
-        }
-        if let Err(Ok(joined)) = reply.send(joined) {
-            // Who asked is gone: so is he.
-            self.policy.leave(now, joined.id);
-            self.carry_out();
         }
     }
 

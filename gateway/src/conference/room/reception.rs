@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
 
-use crate::conference::policy::{Answer, Door, Knock, Role};
+use crate::conference::policy::{Answer, Knock, Role};
 use crate::conference::prompts::Prompt;
 
 use super::studio::Slate;
@@ -21,6 +21,9 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(20);
 /// Digits of a PIN at least and at most.
 const SHORTEST: usize = 4;
 const LONGEST: usize = 20;
+
+/// Answers who knocks.
+pub(super) type Door<'a> = dyn FnMut(Knock<'_>) -> Answer + 'a;
 
 /// Somebody at the door.
 #[derive(Clone, Debug)]
@@ -67,13 +70,8 @@ impl Reception {
         }
     }
 
-    /// PINs that were wrong so far.
-    pub(super) const fn wrong(&self) -> u8 {
-        self.wrong
-    }
-
     /// A key.
-    pub(super) fn press(&mut self, now: Instant, key: char, door: &Door) -> Step {
+    pub(super) fn press(&mut self, now: Instant, key: char, door: &mut Door<'_>) -> Step {
         (self.pressed, self.ask_at) = (now, now + ASK_AGAIN);
         match key {
             '0'..='9' => {
@@ -99,7 +97,7 @@ impl Reception {
     }
 
     /// Time has passed.
-    pub(super) fn timeout(&mut self, now: Instant, door: &Door) -> Step {
+    pub(super) fn timeout(&mut self, now: Instant, door: &mut Door<'_>) -> Step {
         if now >= self.since + PATIENCE {
             return Step::Refuse { say: Prompt::TooManyPins };
         }
@@ -117,7 +115,7 @@ impl Reception {
         if self.guests_without { Prompt::EnterPinOrHash } else { Prompt::EnterPin }
     }
 
-    fn judge(&mut self, now: Instant, door: &Door) -> Step {
+    fn judge(&mut self, now: Instant, door: &mut Door<'_>) -> Step {
         let entered = std::mem::take(&mut self.entered);
         let knock = match entered.as_str() {
             "" if self.guests_without => Knock::NoPin,
@@ -128,7 +126,7 @@ impl Reception {
             }
             entered => Knock::Pin(entered),
         };
-        match door.answer(knock) {
+        match door(knock) {
             Answer::Enter(role) => Step::Enter(role),
             Answer::Wrong | Answer::AskPin { .. } => {
                 self.wrong += 1;
@@ -145,7 +143,7 @@ impl Reception {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conference::policy::Pin;
+    use crate::conference::policy::{Door, Pin};
 
     fn door(guest: Option<&str>) -> Door {
         let pin = |text| Pin::parse(text).unwrap();
@@ -157,14 +155,14 @@ mod tests {
     }
 
     fn press(it: &mut Reception, keys: &str, door: &Door) -> Step {
-        keys.chars().map(|key| it.press(at(1), key, door)).last().unwrap()
+        keys.chars().map(|key| it.press(at(1), key, &mut |knock| door.answer(knock))).last().unwrap()
     }
 
     #[test]
     fn s22_a_pin_opens_and_three_wrong_ones_end_the_call() {
         let door = door(Some("5678"));
         let new = || Reception::new(at(0), false);
-        assert_eq!(new().timeout(at(0), &door), Step::Say(Prompt::EnterPin));
+        assert_eq!(new().timeout(at(0), &mut |knock| door.answer(knock)), Step::Say(Prompt::EnterPin));
         assert_eq!(press(&mut new(), "1234#", &door), Step::Enter(Role::Host));
         assert_eq!(press(&mut new(), "5678#", &door), Step::Enter(Role::Guest));
         assert_eq!(press(&mut new(), "99*5678#", &door), Step::Enter(Role::Guest), "* begins anew");
@@ -173,7 +171,7 @@ mod tests {
         let mut guess = new();
         assert_eq!(press(&mut guess, "1111#", &door), Step::Say(Prompt::WrongPin));
         assert_eq!(press(&mut guess, "00000000000000000000", &door), Step::Say(Prompt::WrongPin));
-        assert_eq!(guess.wrong(), 2);
+        assert_eq!(guess.wrong, 2);
         assert_eq!(press(&mut guess, "4321#", &door), Step::Refuse { say: Prompt::TooManyPins });
     }
 
@@ -181,7 +179,7 @@ mod tests {
     fn guests_press_the_hash_key_where_they_need_no_pin() {
         let door = door(None);
         let mut it = Reception::new(at(0), true);
-        assert_eq!(it.timeout(at(0), &door), Step::Say(Prompt::EnterPinOrHash));
+        assert_eq!(it.timeout(at(0), &mut |knock| door.answer(knock)), Step::Say(Prompt::EnterPinOrHash));
         assert_eq!(press(&mut it, "#", &door), Step::Enter(Role::Guest));
     }
 
@@ -189,19 +187,22 @@ mod tests {
     fn who_forgets_the_hash_key_is_understood_and_who_says_nothing_is_asked_again() {
         let door = door(None);
         let mut it = Reception::new(at(0), true);
-        it.timeout(at(0), &door);
+        it.timeout(at(0), &mut |knock| door.answer(knock));
         assert_eq!(it.next_timeout(), at(20));
-        assert_eq!(it.timeout(at(20), &door), Step::Say(Prompt::EnterPinOrHash));
+        assert_eq!(it.timeout(at(20), &mut |knock| door.answer(knock)), Step::Say(Prompt::EnterPinOrHash));
         for key in "1234".chars() {
-            it.press(at(30), key, &door);
+            it.press(at(30), key, &mut |knock| door.answer(knock));
         }
         assert_eq!(it.next_timeout(), at(35));
-        assert_eq!(it.timeout(at(34), &door), Step::Wait);
-        assert_eq!(it.timeout(at(35), &door), Step::Enter(Role::Host));
+        assert_eq!(it.timeout(at(34), &mut |knock| door.answer(knock)), Step::Wait);
+        assert_eq!(it.timeout(at(35), &mut |knock| door.answer(knock)), Step::Enter(Role::Host));
         let mut silent = Reception::new(at(0), true);
-        assert_eq!(silent.timeout(at(120), &door), Step::Refuse { say: Prompt::TooManyPins });
+        assert_eq!(
+            silent.timeout(at(120), &mut |knock| door.answer(knock)),
+            Step::Refuse { say: Prompt::TooManyPins }
+        );
         let mut few = Reception::new(at(0), true);
-        few.press(at(1), '1', &door);
+        few.press(at(1), '1', &mut |knock| door.answer(knock));
         assert_eq!(few.next_timeout(), at(21), "one digit is no PIN");
     }
 }

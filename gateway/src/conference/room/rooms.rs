@@ -3,23 +3,27 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use crosspoint_codecs::draw::text::Typesetter;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hand_over::{Handed, Told};
-use super::{COMMANDS, Command, EVENTS, Room, RoomView};
+use super::{COMMANDS, CONTROL, Command, EVENTS, Joined, Room, RoomView};
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
+use crate::conference::ledger::{Found, Ledger};
+use crate::conference::policy::PartyId;
 use crate::conference::prompts;
-use crate::conference::service::{Kind, Service};
+use crate::conference::service::{Kind, Service, is_decoy};
 use crate::events::{Events, What};
+use crate::guard::Porter;
 use crate::leg::Leg;
 use crate::media::EngineHandle;
 
@@ -33,8 +37,8 @@ pub struct RoomsParts {
     pub engines: Vec<EngineHandle>,
     /// A folder of fonts for names, beside those that are built in.
     pub fonts: Option<PathBuf>,
-    /// Told of conferences that begin and end, and of PINs (S77).
-    pub events: Events,
+    /// Stands at the doors; what he is told, and which conferences begin and end, are events (S77).
+    pub porter: Porter,
 }
 
 /// The rooms of one gateway. Clones share them.
@@ -44,7 +48,9 @@ pub struct Rooms(Arc<Inner>);
 struct Inner {
     engines: Vec<EngineHandle>,
     fonts: Option<PathBuf>,
-    events: Events,
+    porter: Porter,
+    /// Where conferences are written down, if anywhere.
+    ledger: ArcSwapOption<Ledger>,
     /// Loaded when the first conference begins: fonts of the machine may take 20 MiB.
     text: OnceLock<Arc<Mutex<Typesetter>>>,
     /// Buses and views, over all engines.
@@ -65,7 +71,7 @@ struct Live {
 impl Rooms {
     /// No room yet. `stop` ends all of them from outside.
     pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
-        let RoomsParts { engines, fonts, events } = parts;
+        let RoomsParts { engines, fonts, porter } = parts;
         for engine in &engines {
             if let Err(fault) = prompts::install(engine) {
                 tracing::error!(%fault, "prompts cannot be played");
@@ -74,7 +80,8 @@ impl Rooms {
         Self(Arc::new(Inner {
             engines,
             fonts,
-            events,
+            porter,
+            ledger: ArcSwapOption::empty(),
             text: OnceLock::new(),
             numbers: Arc::default(),
             live: Mutex::default(),
@@ -100,7 +107,7 @@ impl Rooms {
     ) -> oneshot::Receiver<Outcome> {
         let (done, over) = oneshot::channel();
         let mut live = self.live();
-        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service));
+        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service, write_down));
         if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
             room.commands.try_send(Command::Enter { leg, view, done })
         {
@@ -117,7 +124,7 @@ impl Rooms {
     /// The same, and begins a conference if there is none; false when it does not keep up.
     pub fn open_and_tell(&self, service: &Arc<Service>, command: Command) -> bool {
         let mut live = self.live();
-        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service));
+        let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service, write_down));
         room.commands.try_send(command).is_ok()
     }
 
@@ -131,10 +138,46 @@ impl Rooms {
         self.live().get(service).map(|room| room.view.borrow().clone())
     }
 
-    /// What goes on, by service.
+    /// From now on conferences are written down there, so that they outlive a `kill -9`; until the gateway
+    /// stops, for what ends as it should is not taken up again.
+    pub fn keep_in(&self, ledger: Ledger) {
+        self.0.ledger.store(Some(Arc::new(ledger)));
+    }
+
+    /// Where they are.
+    pub fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.0.ledger.load_full()
+    }
+
+    /// A number for somebody who has no leg.
+    pub fn number(&self) -> PartyId {
+        PartyId(CONTROL | self.0.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Goes on with a conference where another process left it; who is in it by the client API.
+    pub fn take_up(&self, service: &Arc<Service>, found: Found) -> Vec<Joined> {
+        let mut joined = Vec::new();
+        let live = self.open(service, |room, ledger| {
+            room.pages = ledger.map(|ledger| ledger.pages(Some(found.page.clone())));
+            joined = room.take_up(found.page, found.stands);
+        });
+        self.live().insert(service.name.clone(), live);
+        joined
+    }
+
+    /// Who stands at the doors.
+    pub fn porter(&self) -> &Porter {
+        &self.0.porter
+    }
+
+    /// What goes on, by service. Whoever has called what does not exist is in none of them.
     pub fn views(&self) -> Vec<(String, RoomView)> {
-        let views =
-            self.live().iter().map(|(name, room)| (name.clone(), room.view.borrow().clone())).collect();
+        let views = self
+            .live()
+            .iter()
+            .filter(|(name, _)| !is_decoy(name))
+            .map(|(name, room)| (name.clone(), room.view.borrow().clone()))
+            .collect();
         let mut views: Vec<(String, RoomView)> = views;
         views.sort_by(|one, other| one.0.cmp(&other.0));
         views
@@ -142,22 +185,25 @@ impl Rooms {
 
     /// Where conferences and PINs are told of.
     pub fn events(&self) -> &Events {
-        &self.0.events
+        self.0.porter.events()
     }
 
-    fn open(&self, service: &Arc<Service>) -> Live {
+    fn open(&self, service: &Arc<Service>, how: impl FnOnce(&mut Room, Option<&Ledger>)) -> Live {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
         let (view, views) = watch::channel(RoomView::default());
         let load = || Arc::new(Mutex::new(fonts::typesetter(self.0.fonts.as_deref())));
         let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
-        let mut room =
-            Room::new(service.clone(), self.engine(), numbers, text, told, view, self.0.events.clone());
-        if service.kind != Kind::Gateway {
+        // Neither a call between two nor what does not exist is a conference that goes on.
+        let goes_on = service.kind != Kind::Gateway && !service.is_decoy();
+        if goes_on {
             let conference = service.name.clone();
-            self.0.events.tell(SystemTime::now(), What::ConferenceStarted { conference });
+            self.events().tell(SystemTime::now(), What::ConferenceStarted { conference });
         }
+        let porter = self.0.porter.clone();
+        let mut room = Room::new(service.clone(), self.engine(), porter, numbers, text, told, view);
         room.begun = self.0.begun.get().cloned();
+        how(&mut room, self.ledger().filter(|_| goes_on).as_deref());
         let span = tracing::info_span!("conference", service = service.name);
         tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
         Live { service: service.clone(), commands, view: views }
@@ -167,7 +213,7 @@ impl Rooms {
         self,
         mut room: Room,
         mut orders: mpsc::Receiver<Command>,
-        mut events: mpsc::Receiver<(super::PartyId, Told)>,
+        mut events: mpsc::Receiver<(PartyId, Told)>,
     ) {
         let name = room.service.name.clone();
         let mut stop = self.0.stop.clone();
@@ -195,6 +241,7 @@ impl Rooms {
                 () = until(tick) => room.tick(),
                 reason = stopped(&mut stop), if goodbye.is_none() => {
                     room.halt(reason);
+                    self.0.ledger.store(None);
                     goodbye = Some(Instant::now() + GOODBYE);
                 }
                 () = until(goodbye), if goodbye.is_some() => {
@@ -207,14 +254,16 @@ impl Rooms {
             return;
         }
         let seconds = room.began.elapsed().as_secs();
-        self.0.events.tell(SystemTime::now(), What::ConferenceEnded { conference: name, seconds });
+        if !is_decoy(&name) {
+            self.events().tell(SystemTime::now(), What::ConferenceEnded { conference: name, seconds });
+        }
     }
 
     /// To the conference that he goes to.
     fn pass_on(&self, handed: Handed) {
         let to = Arc::clone(handed.to());
         let mut live = self.live();
-        let room = live.entry(to.name.clone()).or_insert_with(|| self.open(&to));
+        let room = live.entry(to.name.clone()).or_insert_with(|| self.open(&to, write_down));
         let told = room.commands.try_send(Command::TakeOver(Box::new(handed)));
         drop(live);
         let (Err(TrySendError::Full(command)) | Err(TrySendError::Closed(command))) = told else { return };
@@ -238,6 +287,11 @@ impl Rooms {
     fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A conference that begins is written down from the start.
+fn write_down(room: &mut Room, ledger: Option<&Ledger>) {
+    room.pages = ledger.map(|ledger| ledger.pages(None));
 }
 
 impl fmt::Debug for Rooms {

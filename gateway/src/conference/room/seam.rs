@@ -11,6 +11,7 @@ use crate::cause::Cause;
 use crate::conference::call::{CallView, LegView, Outcome};
 use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
+use crate::conference::ledger::Saved;
 use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, PartyId, Place, Role};
 use crate::conference::room::hand_over::Handed;
 use crate::conference::room::slides::Still;
@@ -178,6 +179,8 @@ pub struct Joined {
     pub view: watch::Receiver<RoomView>,
     /// What is written. Who reads too slowly loses the oldest.
     pub said: broadcast::Receiver<Said>,
+    /// Whether a restart would find him.
+    pub saved: Saved,
 }
 
 /// Something that was written.

@@ -7,9 +7,25 @@ use crosspoint_codecs::clock::Instant;
 use super::Room;
 use super::attendee::Attendee;
 use super::seam::{PartyView, RoomView};
+use crate::conference::ledger::{Named, Page, Saved};
 use crate::conference::policy::PartyId;
 
 impl Room {
+    /// Has what should outlive the process written down, if it has changed.
+    pub(super) fn record(&self) -> Saved {
+        let Some(pages) = &self.pages else { return Saved::at_once() };
+        let client = |id| self.attendees.get(&id).filter(|it| it.is_control_only());
+        let left = self.policy.left(|id| client(id).is_some());
+        let named = |it: &Attendee| Named { uuid: it.uuid, name: it.name().to_owned(), since: it.since };
+        let page = (!self.policy.is_over() && !left.is_plain()).then(|| Page {
+            conference: self.conference,
+            service: self.service.name.clone(),
+            names: left.parties.iter().filter_map(|it| client(it.id)).map(named).collect(),
+            left,
+        });
+        pages.write(page)
+    }
+
     pub(super) fn show(&self) {
         let wall = |at: Instant| self.began_at + Duration::from_nanos(at.as_nanos());
         let parties = self.attendees.values().map(|it| {

@@ -1,6 +1,7 @@
 //! Rooms with legs of cardboard, in paused time: the door by keypad, the lock, the end.
 
 use crosspoint_codecs::format::Direction;
+
 use tokio::sync::{oneshot, watch};
 
 use super::*;
@@ -8,8 +9,9 @@ use crate::alias::{Alias, Domains};
 use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
-use crate::conference::policy::{Actor, Deed, Denied, Door, Full, Keeps, Pin};
-use crate::events::{Attempt, What};
+use crate::conference::policy::{Actor, Answer, Deed, Denied, Door, Full, Keeps, Knock, Pin};
+use crate::events::{Attempt, Event, Events, What};
+use crate::guard::Visitor;
 use crate::leg::Leg;
 use crate::media::{Engine, EngineConfig};
 use crate::uuid::Uuid;
@@ -29,13 +31,16 @@ struct Caller {
 }
 
 fn scene(host: Option<&str>, guest: Option<&str>) -> Scene {
+    scene_with(host, guest, Porter::of_a_test(false, &Events::default()))
+}
+
+fn scene_with(host: Option<&str>, guest: Option<&str>, porter: Porter) -> Scene {
     let pin = |text: &str| Pin::parse(text).unwrap();
     let mut service = Service::new("Alice's room", Alias::parse("meet.alice", &Domains::default()).unwrap());
     service.door = Door::new(host.map(pin), guest.map(pin), true).unwrap();
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
-    let rooms =
-        Rooms::new(RoomsParts { engines: vec![handle], fonts: None, events: Events::default() }, stopped);
+    let rooms = Rooms::new(RoomsParts { engines: vec![handle], fonts: None, porter }, stopped);
     Scene { rooms, service: Arc::new(service), stop, _engine: engine }
 }
 
@@ -151,7 +156,7 @@ async fn s22_pins_by_keypad_give_roles_and_three_wrong_ones_end_the_call() {
             _ => None,
         })
         .collect();
-    let expected = [Attempt::Right, Attempt::Right, Attempt::Wrong, Attempt::Wrong, Attempt::Refused];
+    let expected = [Attempt::Right, Attempt::Right, Attempt::Wrong, Attempt::Wrong, Attempt::Wrong];
     assert_eq!(attempts, expected.map(|it| ("Alice's room", "sip", it)));
     assert_eq!(told[0], What::ConferenceStarted { conference: "Alice's room".into() });
 
@@ -456,4 +461,71 @@ async fn a_leg_that_ends_on_its_way_to_another_conference_has_ended() {
         settle().await;
         assert!(scene.rooms.views().is_empty(), "{:?}", scene.rooms);
     }
+}
+impl Scene {
+    /// Somebody calls from an address, presses keys, and is gone; whether he was in.
+    async fn tries(&self, number: u64, from: u8, device: Option<&str>, keys: &str) -> bool {
+        let (mut leg, mut far) = leg(number);
+        leg.party.signalling = Some(([192, 0, 2, from], 5060).into());
+        leg.party.device = device.map(Into::into);
+        let over = self.rooms.enter(&self.service, leg, watch::channel(CallView::default()).0);
+        assert!(matches!(far.told().await, LegCommand::Answer(_)));
+        far.tells(LegEvent::Answered(streams(10 * number, Direction::SendRecv).0)).await;
+        for key in keys.chars() {
+            far.tells(LegEvent::Dtmf(key)).await;
+        }
+        settle().await;
+        let (inside, waiting) = self.places();
+        far.ends(Cause::remote(Reason::Hangup)).await;
+        over.await.unwrap();
+        settle().await;
+        inside.contains(&number) || waiting.contains(&number)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s22_promise_40_keypads_and_clients_share_one_budget_and_the_owner_enters() {
+    let porter = Porter::of_a_test(false, &Events::default());
+    let scene = scene_with(Some("2718"), None, porter.clone());
+    assert!(scene.tries(1, 1, None, "2718#").await, "the owner, once before");
+    let mut number = 1;
+    // A day: three tries by keypad from one of 200 addresses, and 70 by the client API from 300, each
+    // five minutes: more than 20 000.
+    for round in 0..288_u64 {
+        number += 1;
+        let from = u8::try_from(10 + round % 200).unwrap();
+        assert!(!scene.tries(number, from, None, "1111#2222#3333#").await);
+        for guess in 0..70 {
+            let address = [198, 51, u8::try_from(guess % 3).unwrap(), u8::try_from(round % 100).unwrap()];
+            let visitor = Visitor::by_api(Some((address, 40_000).into()), None);
+            assert_eq!(scene.service.answer(&porter, &visitor, Knock::Pin("1234")), Answer::Wrong);
+        }
+        tokio::time::sleep(Duration::from_secs(300)).await;
+    }
+    let told = porter.events().after(0, usize::MAX);
+    assert_eq!(told.lost, 0, "what is refused is told of once a second: nothing is pushed out");
+    let wrong = |it: &&Event| matches!(it.what, What::PinAttempt { result: Attempt::Wrong, .. });
+    let read = told.events.iter().filter(wrong).count();
+    assert!((90..=100).contains(&read), "{read}");
+    // What has been paid back since is tried at once.
+    for guess in 0..20 {
+        let visitor = Visitor::by_api(Some(([203, 0, 113, guess], 40_000).into()), None);
+        scene.service.answer(&porter, &visitor, Knock::Pin("1234"));
+    }
+    assert!(!scene.tries(number + 1, 250, None, "2718#").await, "a newcomer is asked to come later");
+    assert!(scene.tries(number + 2, 1, None, "2718#").await, "who was there before");
+    assert!(scene.tries(number + 3, 251, Some("alice"), "2718#").await, "a device of ours");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_exist_asks_for_a_pin_as_a_room_does_and_is_seen_nowhere() {
+    let mut scene = scene(None, None);
+    scene.service = Arc::new(Service::decoy(Alias::parse("nobody", &Domains::default()).unwrap()));
+    let mut guesser = scene.call(3).await;
+    assert!(scene.rooms.views().is_empty());
+    guesser.keys("1111#2222#").await;
+    assert!(guesser.far.commands.try_recv().is_err(), "two tries are left alone");
+    guesser.keys("000000#").await;
+    let cause = guesser.far.told_to_hang_up().await;
+    assert_eq!(cause, Cause { reason: Reason::Forbidden, side: Side::Local });
 }

@@ -14,6 +14,7 @@ use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
 use crate::conference::dialling::Keys;
 use crate::conference::policy::{Full, Keeps, Role};
 use crate::conference::service::Service;
+use crate::guard::Porter;
 use crate::leg::{LegCommand, LegEvent, LegId};
 use crate::media::{Engine, EngineConfig};
 
@@ -30,8 +31,14 @@ struct Call {
 async fn call() -> Call {
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
-    let rooms =
-        Rooms::new(RoomsParts { engines: vec![handle], fonts: None, events: Default::default() }, stopped);
+    let rooms = Rooms::new(
+        RoomsParts {
+            engines: vec![handle],
+            fonts: None,
+            porter: Porter::of_a_test(false, &Default::default()),
+        },
+        stopped,
+    );
     let service = Arc::new(Service::call(Alias::parse("call-1", &Domains::default()).unwrap()));
     let ((leg1, caller), (leg2, called)) = (leg(1), leg(2));
     drop(rooms.enter(&service, leg1, watch::channel(CallView::default()).0));
