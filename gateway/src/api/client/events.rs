@@ -145,8 +145,13 @@ pub(super) async fn tell(
 
 /// The client leaves and comes to that conference; it is told once.
 fn go_there(refer: &watch::Sender<Option<Refer>>) -> Vec<Told> {
-    let refer = refer.send_replace(None);
-    let told = refer.map(|Refer { alias, token }| json!({ "alias": alias, "token": token.reveal() }));
+    let mut told = None;
+    // No change that anybody is told of: a stream would run after its own for ever.
+    refer.send_if_modified(|refer| {
+        told = refer.take();
+        false
+    });
+    let told = told.map(|Refer { alias, token }| json!({ "alias": alias, "token": token.reveal() }));
     told.map(|data| ("refer", data.into())).into_iter().collect()
 }
 
