@@ -256,6 +256,26 @@ fn unsafe_code_is_forbidden_where_promised() {
 }
 
 #[test]
+fn every_program_of_tests_is_in_a_stage() {
+    // Those of other names are in the stage of unit tests by themselves.
+    let slow =
+        |name: &str| name == "demo" || ["interop_", "system_", "gate_"].iter().any(|it| name.starts_with(it));
+    let stages = fs::read_to_string(root().join("tests/stages")).unwrap();
+    let words: Vec<&str> = stages.split_whitespace().collect();
+    for folder in ["tests", "gateway/tests"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let is_program = path.extension().is_some_and(|it| it == "rs");
+            assert!(
+                !is_program || !slow(name) || words.contains(&name),
+                "{name} is in no stage of tests/stages"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_scan_sees_code_and_nothing_else() {
     let text = "//! tokio::spawn\nuse tokio::net; // std::env::var\nlet x = \"std::env::var\"; /* clap */\n\
                 fn f() { my_tokio::x(); }\n#[cfg(test)]\nmod tests {\n    use std::env::args;\n}\n";
