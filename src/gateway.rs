@@ -30,6 +30,7 @@ use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
 use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::rules::RuleWatch;
 use crosspoint_gateway::services::Services;
+use crosspoint_gateway::settings::Settings;
 use crosspoint_gateway::status::{
     CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, rfc3339,
 };
@@ -41,7 +42,7 @@ use crosspoint_proto::sip;
 use crosspoint_proto::sip::auth::{Algorithm, Verifier};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod clients;
@@ -205,7 +206,7 @@ impl Gateway {
             random()?,
             next_leg,
         );
-        let porter = porter(&config, clock, management.events.clone())?;
+        let porter = porter(management.settings.watch(), clock, management.events.clone())?;
         porter.recall(&registrar, clock).await.map_err(|_| StartError::Guard)?;
         let directory = SwitchDirectory {
             porter: porter.clone(),
@@ -416,10 +417,10 @@ impl Source for View {
 }
 
 /// Stands at the doors of conferences.
-fn porter(config: &Config, clock: Clock, events: Events) -> Result<Porter, StartError> {
+fn porter(settings: watch::Receiver<Settings>, clock: Clock, events: Events) -> Result<Porter, StartError> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).map_err(|error| StartError::Randomness(error.to_string()))?;
-    let hides = config.conference.hide_unknown_aliases;
+    let hides = move || settings.borrow().hide_unknown_aliases;
     Ok(Porter::new(secret, hides, move || clock.now(), events))
 }
 

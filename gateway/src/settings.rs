@@ -52,6 +52,7 @@ impl From<&Config> for Settings {
             infinity_clients: config.web.infinity_clients,
             disabled_text: config.web.disabled_text.clone(),
             maintenance: config.web.maintenance,
+            hide_unknown_aliases: config.conference.hide_unknown_aliases,
             ..Self::default()
         }
     }
@@ -247,5 +248,19 @@ mod tests {
         live.look(&store).unwrap();
         assert!(seen.borrow().chat);
         std::fs::remove_dir_all(folder).unwrap();
+    }
+    #[test]
+    fn each_switch_of_the_file_is_in_effect() {
+        let text = "[web]\ninfinity_clients = false\ndisabled_text = \"Closed\"\nmaintenance = true\n\
+                    [conference]\nhide_unknown_aliases = true\n";
+        let settings = Settings::from(&Config::from_toml(text, "test").unwrap());
+        let expected = Settings {
+            infinity_clients: false,
+            disabled_text: "Closed".into(),
+            maintenance: true,
+            hide_unknown_aliases: true,
+            chat: true,
+        };
+        assert_eq!(settings, expected);
     }
 }

@@ -26,8 +26,8 @@ pub struct Porter(Arc<Inner>);
 struct Inner {
     guard: Mutex<Guard>,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
-    /// Aliases that nobody has are answered as rooms are that want a PIN.
-    hides: bool,
+    /// Whether aliases that nobody has are answered as rooms are that want a PIN.
+    hides: Box<dyn Fn() -> bool + Send + Sync>,
     events: Events,
     /// When a refusal was told last, and how many were not since.
     refused: Mutex<(Instant, u64)>,
@@ -36,16 +36,18 @@ struct Inner {
 }
 
 impl Porter {
-    /// One who knows of no attempt yet. Nobody else knows `secret`.
+    /// One who knows of no attempt yet. Nobody else knows `secret`; `hides` is asked each time, for it
+    /// may be changed while the gateway runs.
     pub fn new(
         secret: [u8; 16],
-        hides: bool,
+        hides: impl Fn() -> bool + Send + Sync + 'static,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
         events: Events,
     ) -> Self {
         let guard = Mutex::new(Guard::new(secret));
         let refused = Mutex::default();
-        Self(Arc::new(Inner { guard, clock: Box::new(clock), hides, events, refused, spent: Notify::new() }))
+        let (clock, hides) = (Box::new(clock), Box::new(hides));
+        Self(Arc::new(Inner { guard, clock, hides, events, refused, spent: Notify::new() }))
     }
 
     /// One for tests, on tokio's clock.
@@ -53,12 +55,12 @@ impl Porter {
     pub(crate) fn of_a_test(hides: bool, events: &Events) -> Self {
         let begun = tokio::time::Instant::now();
         let clock = move || Instant::from_nanos(u64::try_from(begun.elapsed().as_nanos()).unwrap());
-        Self::new([7; 16], hides, clock, events.clone())
+        Self::new([7; 16], move || hides, clock, events.clone())
     }
 
     /// Whether aliases that nobody has are answered as rooms are that want a PIN.
     pub fn hides(&self) -> bool {
-        self.0.hides
+        (self.0.hides)()
     }
 
     /// Where attempts are told.

@@ -458,7 +458,7 @@ fn told_porter(hides: bool) -> (Porter, Arc<AtomicU64>) {
     let clock = Arc::new(AtomicU64::new(90_000));
     let time = clock.clone();
     let now = move || Instant::from_millis(1_000 * time.load(Ordering::Relaxed));
-    (Porter::new([7; 16], hides, now, Told::default()), clock)
+    (Porter::new([7; 16], move || hides, now, Told::default()), clock)
 }
 
 impl Server {
