@@ -226,6 +226,7 @@ impl Gateway {
             recorder: recorder(records.clone(), metrics.clone()),
             fonts: None,
             porter: porter.clone(),
+            voice: Default::default(),
         });
         let ledger = Ledger::new(registrar.clone(), clock);
         let rooms = exchange.rooms().clone();

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{Call, CallRules, CallView, LegView, Outcome};
 use super::graph::Graph;
+use super::prompts::Voice;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
@@ -110,6 +111,8 @@ pub struct ExchangeParts {
     pub fonts: Option<PathBuf>,
     /// Stands at the doors of conferences; what he is told, and calls, are events (S77).
     pub porter: Porter,
+    /// What speaks to people.
+    pub voice: Voice,
 }
 
 /// The exchange of one gateway. Clones share it.
@@ -135,9 +138,9 @@ impl Exchange {
     /// An exchange without calls, on the runtime that it is made on.
     pub fn new(mut parts: ExchangeParts) -> Self {
         let stop = watch::channel(None).0;
-        let (engines, fonts) = (parts.engines.clone(), parts.fonts.take());
+        let (engines, fonts, voice) = (parts.engines.clone(), parts.fonts.take(), parts.voice.clone());
         let porter = parts.porter.clone();
-        let rooms = Rooms::new(RoomsParts { engines, fonts, porter }, stop.subscribe());
+        let rooms = Rooms::new(RoomsParts { engines, fonts, voice, porter }, stop.subscribe());
         let (begun, conferences) = mpsc::channel(BEGUN);
         rooms.tell_of_begun(begun);
         let this = Self(Arc::new(Inner {

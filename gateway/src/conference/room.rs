@@ -26,7 +26,7 @@ use super::ledger::Pages;
 use super::offer::offer_for;
 use super::order::Order;
 use super::policy::{Change, End, Exit, PartyId, Place, Policy, Role, Rules};
-use super::prompts::Prompt;
+use super::prompts::{Prompt, Voice};
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
 use crate::guard::Porter;
@@ -108,6 +108,7 @@ struct Room {
     view: watch::Sender<RoomView>,
     said: broadcast::Sender<Said>,
     numbers: Numbers,
+    voice: Voice,
     began_at: SystemTime,
     porter: Porter,
     /// Its own name, and where it is written down.
@@ -153,6 +154,7 @@ impl Room {
             view,
             said: broadcast::channel(SAID).0,
             numbers,
+            voice: Voice::default(),
             began_at: SystemTime::now(),
             porter,
             conference: Uuid::random(),

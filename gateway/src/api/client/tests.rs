@@ -135,6 +135,7 @@ async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
         recorder: Arc::new(move |record, _, _| drop(recorder.send(record))),
         porter,
         fonts: None,
+        voice: Default::default(),
     });
     let api = ClientApi::new(ClientApiParts {
         services: Arc::new(Three([service, room("Bob's room", "meet.bob"), hall].map(Arc::new))),

@@ -53,6 +53,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
         recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
         fonts: None,
         porter: Porter::of_a_test(false, &events),
+        voice: Default::default(),
     });
     exchange.accept(caller);
     far_caller.tells(LegEvent::Offered(Some(offer()))).await;
@@ -123,6 +124,7 @@ async fn s73_those_whom_the_service_lists_are_called_when_the_conference_begins_
         recorder: Arc::new(move |record, _, _| records.send(record).unwrap()),
         porter: Porter::of_a_test(false, &Events::default()),
         fonts: None,
+        voice: Default::default(),
     });
     let alias = crate::alias::Alias::parse("meet.alice", &crate::alias::Domains::default()).unwrap();
     let mut service = Service::new("Alice's room", alias);

@@ -17,7 +17,7 @@ use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, LegView, Outcome, StreamView};
 use crate::conference::dialling::Keys;
 use crate::conference::policy::{Exit, Keeps, PartyId, Role};
-use crate::conference::prompts::Prompt;
+use crate::conference::prompts::{Prompt, Voice};
 use crate::conference::service::Service;
 use crate::leg::{LegCommand, LegId, LegStream, Party};
 use crate::media::port::StreamId;
@@ -52,6 +52,8 @@ pub(super) struct Attendee {
     /// What is still to be sent to him, and when the next of it.
     keys: VecDeque<char>,
     key_at: Instant,
+    /// How long prompts take.
+    voice: Voice,
     /// What he hears in place of the mix, until then.
     pub(super) saying: Option<(Prompt, Instant)>,
     /// Another one each time, so that the same prompt is heard again.
@@ -114,6 +116,7 @@ impl Attendee {
             keypad: Keypad::default(),
             keys: VecDeque::new(),
             key_at: Instant::ZERO,
+            voice: Voice::default(),
             saying: None,
             turn: 0,
             leaving: None,
@@ -146,6 +149,12 @@ impl Attendee {
         if let Some(invited) = &mut self.invited {
             invited.role = role;
         }
+    }
+
+    /// He is spoken to by `voice`.
+    #[must_use]
+    pub(super) fn spoken_to_by(self, voice: &Voice) -> Self {
+        Self { voice: voice.clone(), ..self }
     }
 
     /// `view` is told of his call as it goes, `done` when it is over.
@@ -253,14 +262,14 @@ impl Attendee {
             self.say(now, prompt);
         }
         let silent = if self.is_control_only() { super::LINGER } else { Duration::ZERO };
-        let length = heard.map_or(silent, |prompt| prompt.length() + super::AFTER_GOODBYE);
+        let length = heard.map_or(silent, |prompt| self.voice.length(prompt) + super::AFTER_GOODBYE);
         self.leaving = Some((now + length, cause));
     }
 
     /// He hears `prompt` from now on.
     pub(super) fn say(&mut self, now: Instant, prompt: Prompt) {
         self.turn = self.turn.wrapping_add(1);
-        self.saying = Some((prompt, now + prompt.length()));
+        self.saying = Some((prompt, now + self.voice.length(prompt)));
     }
 
     /// The first stream of `kind` that he sends.

@@ -101,6 +101,7 @@ impl Room {
     pub(super) fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
         let Leg { id, party, commands, events, .. } = leg;
         let mut attendee = Attendee::new(id, party, SystemTime::now())
+            .spoken_to_by(&self.voice)
             .with_leg(commands, self.follow(id, events))
             .watched(view, done);
         if self.policy.parties().len() >= self.service.rules.parties {
@@ -129,6 +130,7 @@ impl Room {
         let called = self.service.aliases.first().map(ToString::to_string).unwrap_or_default();
         let party = Party { name, called, ..party };
         let mut attendee = Attendee::new(id, party, SystemTime::now())
+            .spoken_to_by(&self.voice)
             .with_leg(commands, self.follow(id, events))
             .watched(view, done);
         attendee.invited = Some(Invitation { role, keeps, streams, until: now + rings });

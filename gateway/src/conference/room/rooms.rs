@@ -20,7 +20,7 @@ use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
 use crate::conference::ledger::{Found, Ledger};
 use crate::conference::policy::PartyId;
-use crate::conference::prompts;
+use crate::conference::prompts::Voice;
 use crate::conference::service::{Kind, Service, is_decoy};
 use crate::events::{Events, What};
 use crate::guard::Porter;
@@ -39,6 +39,8 @@ pub struct RoomsParts {
     pub fonts: Option<PathBuf>,
     /// Stands at the doors; what he is told, and which conferences begin and end, are events (S77).
     pub porter: Porter,
+    /// What speaks to people.
+    pub voice: Voice,
 }
 
 /// The rooms of one gateway. Clones share them.
@@ -49,6 +51,7 @@ struct Inner {
     engines: Vec<EngineHandle>,
     fonts: Option<PathBuf>,
     porter: Porter,
+    voice: Voice,
     /// Where conferences are written down, if anywhere.
     ledger: ArcSwapOption<Ledger>,
     /// Loaded when the first conference begins: fonts of the machine may take 20 MiB.
@@ -71,9 +74,9 @@ struct Live {
 impl Rooms {
     /// No room yet. `stop` ends all of them from outside.
     pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
-        let RoomsParts { engines, fonts, porter } = parts;
+        let RoomsParts { engines, fonts, voice, porter } = parts;
         for engine in &engines {
-            if let Err(fault) = prompts::install(engine) {
+            if let Err(fault) = voice.install(engine) {
                 tracing::error!(%fault, "prompts cannot be played");
             }
         }
@@ -81,6 +84,7 @@ impl Rooms {
             engines,
             fonts,
             porter,
+            voice,
             ledger: ArcSwapOption::empty(),
             text: OnceLock::new(),
             numbers: Arc::default(),
@@ -202,6 +206,7 @@ impl Rooms {
         }
         let porter = self.0.porter.clone();
         let mut room = Room::new(service.clone(), self.engine(), porter, numbers, text, told, view);
+        room.voice = self.0.voice.clone();
         room.begun = self.0.begun.get().cloned();
         how(&mut room, self.ledger().filter(|_| goes_on).as_deref());
         let span = tracing::info_span!("conference", service = service.name);

@@ -35,6 +35,7 @@ async fn call() -> Call {
         RoomsParts {
             engines: vec![handle],
             fonts: None,
+            voice: Default::default(),
             porter: Porter::of_a_test(false, &Default::default()),
         },
         stopped,
