@@ -136,9 +136,9 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
     let gateway = gateway(&["tess", "uma"], &[]);
     let tess = phone(&gateway, "tess", 440);
     let uma = phone(&gateway, "uma", 620);
-    wait_for("two phones", || (in_use(&gateway)[0] >= 2).then_some(()));
-    // S20: both wait for a host.
-    let before = in_use(&gateway);
+    // S20: both wait for a host; each has a port, and is a source and a sink of sound.
+    let before = [2, 4, 0];
+    wait_for("two phones that wait", || (in_use(&gateway) == before).then_some(()));
     let [mut alice, mut bob] = ["Alice", "Bob"].map(|name| participant(&gateway, name));
     alice.join("meet.alice", HOST_PIN);
     bob.join("meet.alice", "none");
