@@ -14,6 +14,7 @@ use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
 use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::ledger::Ledger;
+use crosspoint_gateway::conference::prompts::{PromptError, Voice};
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
 use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen, Redacted};
 use crosspoint_gateway::events::Events;
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The media side cannot start.
     #[error(transparent)]
     Media(#[from] MediaStartError),
+    /// Prompts cannot be had.
+    #[error("conference.prompts: {0}")]
+    Prompts(#[from] PromptError),
     /// The engine cannot start.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -224,9 +228,9 @@ impl Gateway {
             rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
-            fonts: None,
+            fonts: config.conference.fonts.clone(),
+            voice: voice(&config)?,
             porter: porter.clone(),
-            voice: Default::default(),
         });
         let ledger = Ledger::new(registrar.clone(), clock);
         let rooms = exchange.rooms().clone();
@@ -423,6 +427,13 @@ fn porter(settings: watch::Receiver<Settings>, clock: Clock, events: Events) -> 
     getrandom::fill(&mut secret).map_err(|error| StartError::Randomness(error.to_string()))?;
     let hides = move || settings.borrow().hide_unknown_aliases;
     Ok(Porter::new(secret, hides, move || clock.now(), events))
+}
+
+fn voice(config: &Config) -> Result<Voice, PromptError> {
+    match &config.conference.prompts {
+        Some(folder) => Voice::load(folder, &config.conference.language),
+        None => Ok(Voice::default()),
+    }
 }
 
 /// Writes each call down and counts it.

@@ -13,9 +13,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::baresip::{Account, Baresip};
 use support::gateway::{Device, Gateway};
-use support::room::{add_room, colour, dial_room, level, routes};
-use support::wait_for;
+use support::room::{add_room, colour, dial_room, hears, level, routes};
 use support::web::Client;
+use support::{Scratch, program, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
 
@@ -97,6 +97,36 @@ fn s22_to_s29_pins_by_keypad_the_lock_and_the_end() {
     let loudest = heard.samples.windows(second).step_by(second).map(|part| level(part, heard.rate, 440.0));
     let loudest = loudest.fold(f64::NEG_INFINITY, f64::max);
     assert!(loudest > -45.0, "the guest heard the host's tone at {loudest:.0} dB");
+}
+
+#[test]
+fn prompts_are_replaced_by_files() {
+    let prompts = Scratch::new("prompts");
+    let folder = prompts.path().join("de");
+    std::fs::create_dir(&folder).unwrap();
+    let built_in = std::fs::read_dir("gateway/prompts/en").unwrap();
+    for file in built_in {
+        let file = file.unwrap().path();
+        // Who speaks no German hears a tone.
+        let tone = if file.ends_with("enter-pin-or-hash.wav") {
+            "sine=frequency=930:duration=4"
+        } else {
+            "sine=3000:duration=1"
+        };
+        let output = program("ffmpeg")
+            .args(["-loglevel", "error", "-f", "lavfi", "-i", tone, "-ar", "16000"])
+            .arg(folder.join(file.file_name().unwrap()))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let more = format!("[conference]\nlanguage = \"de\"\nprompts = {:?}", prompts.path());
+    let ann = Device { name: "ann", more: String::new() };
+    let room: &[&str] = &["Alice's room", "--alias", "meet.alice", "--host-pin", "2468"];
+    let gateway = Gateway::with_sections(&[ann], &more, "", "", &[room]);
+    let mut phone = Baresip::start(Account::new("ann", PCMA, 440), gateway.sip);
+    dial_room(&gateway, &mut phone);
+    hears(&phone, 930);
 }
 
 #[test]

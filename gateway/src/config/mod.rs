@@ -13,6 +13,8 @@ use std::time::Duration;
 use crosspoint_proto::Transport;
 use serde::Serialize;
 
+use crate::conference::prompts::BUILT_IN;
+
 mod parse;
 mod read;
 mod types;
@@ -40,7 +42,7 @@ pub const HTTP_PORT: u16 = 9060;
 pub const WEB_PORT: u16 = 8443;
 
 /// Options without a value by default: their section, name, and an example with what holds without.
-const UNSET: [(&str, &str, &str); 8] = [
+const UNSET: [(&str, &str, &str); 10] = [
     ("[sip]", "public_address", "\"203.0.113.7\"  # else the local address that leads to each peer"),
     ("[sip]", "certificate", "\"cert.pem\"  # else a self-signed one in the data folder"),
     ("[sip]", "key", "\"key.pem\""),
@@ -49,6 +51,8 @@ const UNSET: [(&str, &str, &str); 8] = [
     ("[media]", "socket_threads", "1  # else one for two processors"),
     ("[media]", "engine_threads", "1  # else one for two processors"),
     ("[media]", "instructions", "\"avx2\"  # else the best that this machine has"),
+    ("[conference]", "prompts", "\"prompts\"  # else those that are built in"),
+    ("[conference]", "fonts", "\"fonts\"  # else those that are built in"),
 ];
 
 /// Everything that can be configured.
@@ -245,11 +249,26 @@ impl Default for Media {
 }
 
 /// `[conference]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conference {
     /// An alias that nobody has is answered as a room is that wants a PIN and always has a wrong one:
     /// strangers do not learn which rooms there are. Else they are told that there is none.
     pub hide_unknown_aliases: bool,
+    /// The language of prompts: "en" is built in.
+    pub language: String,
+    /// Where `<language>/enter-pin.wav` and so on are. Of "en" each file replaces one prompt, of
+    /// another language all must be there. `None`: those that are built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PathBuf>,
+    /// A folder with fonts for names whose scripts the built-in ones lack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fonts: Option<PathBuf>,
+}
+
+impl Default for Conference {
+    fn default() -> Self {
+        Self { hide_unknown_aliases: false, language: BUILT_IN.into(), prompts: None, fonts: None }
+    }
 }
 
 /// `[http]`.

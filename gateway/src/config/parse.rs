@@ -10,6 +10,7 @@ use super::read::{Faults, Section};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
 use super::{Conference, Config, Http, Limits, Log, Media, Sip, Web};
 use crate::alias::{Alias, Domains};
+use crate::conference::prompts::BUILT_IN;
 
 /// One fault of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,8 +181,21 @@ fn media(mut from: Section<'_, '_>) -> Media {
 }
 
 fn conference(mut from: Section<'_, '_>) -> Conference {
-    let hide_unknown_aliases = from.flag("hide_unknown_aliases");
-    Conference { hide_unknown_aliases: hide_unknown_aliases.unwrap_or_default() }
+    let defaults = Conference::default();
+    let conference = Conference {
+        hide_unknown_aliases: from.flag("hide_unknown_aliases").unwrap_or(defaults.hide_unknown_aliases),
+        language: from.label("language").unwrap_or(defaults.language),
+        prompts: from.path("prompts"),
+        fonts: from.path("fonts"),
+    };
+    // It names a folder.
+    if !conference.language.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') {
+        from.fault("language", "is not a language: write \"en\", \"de\", \"pt-br\"");
+    }
+    if conference.language != BUILT_IN && conference.prompts.is_none() {
+        from.fault("language", "needs prompts beside it: only \"en\" is built in");
+    }
+    conference
 }
 
 fn http(mut from: Section<'_, '_>) -> Http {
@@ -415,6 +429,9 @@ mod tests {
         directory = true
         [conference]
         hide_unknown_aliases = true
+        language = "de"
+        prompts = "/etc/crosspoint/prompts"
+        fonts = "/usr/share/fonts/truetype/noto"
         [http]
         listen = ["127.0.0.1:9000", "[::1]:9000"]
         [limits]
@@ -537,6 +554,8 @@ mod tests {
             ("[sip]\nring_timeout = \"1h\"", "out of range"),
             ("[sip]\npublic_address = \"0.0.0.0\"", "peers can reach"),
             ("[sip]\npublic_address = \"example.com\"", "is not an IP address"),
+            ("[conference]\nlanguage = \"../en\"\nprompts = \"prompts\"", "is not a language"),
+            ("[conference]\nlanguage = \"de\"", "needs prompts beside it"),
             ("[http]\nlisten = [\"9060\"]", "is not an address with port"),
             ("[web]\nplain_listen = [\"0.0.0.0:8080\"]", "use a loopback address"),
             ("[web]\nproxy_protocol = true", "name them in trusted_proxies"),

@@ -107,6 +107,7 @@ async fn server(name: &str) -> Server {
         calls: 1,
         recorder: Arc::new(|_, _, _| {}),
         fonts: None,
+        voice: Default::default(),
         porter: Porter::of_a_test(false, &events),
     });
     let admin = Admin::new(AdminParts {

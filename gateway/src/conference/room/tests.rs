@@ -40,7 +40,10 @@ fn scene_with(host: Option<&str>, guest: Option<&str>, porter: Porter) -> Scene 
     service.door = Door::new(host.map(pin), guest.map(pin), true).unwrap();
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let (stop, stopped) = watch::channel(None);
-    let rooms = Rooms::new(RoomsParts { engines: vec![handle], fonts: None, voice: Voice::default(), porter }, stopped);
+    let rooms = Rooms::new(
+        RoomsParts { engines: vec![handle], fonts: None, voice: Voice::default(), porter },
+        stopped,
+    );
     Scene { rooms, service: Arc::new(service), stop, _engine: engine }
 }
 
