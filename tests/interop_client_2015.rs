@@ -1,5 +1,22 @@
 //! The client API as clients of 2015 use it: plain requests, the PIN in a header, nothing but a name
 //! in the body, `conference_status` beside the event stream, results read without a schema.
+//!
+//! The flows are those of `interop_infinity.rs`, which has the published library do the same:
+//!
+//! | flow | test |
+//! |---|---|
+//! | in as host by PIN, as guest by PIN and by `none`; a wrong PIN; an unknown alias | `s17_to_s30_the_door_and_the_lock` |
+//! | lock; who waits is seen and admitted, or rejected; unlocking admits the rest | the same |
+//! | a telephone in the roster, which clients take no port, stream or tile beside | `s32_to_s37_a_meeting_with_a_telephone` |
+//! | a telephone muted and unmuted, all guests muted; one and then all disconnected | the same |
+//! | a token renewed | the same, and `a_stream_that_is_cut_begins_anew` |
+//! | chat both ways, to all and to one | `s37_chat` |
+//! | spotlight, raised hand, change of role | `s38_hands_light_and_roles` |
+//! | slides denied to one and allowed | `s46_one_member_is_denied_the_slides_and_allowed_them` |
+//! | called in with a role, keys to him | `s33_s36_somebody_is_called_into_the_meeting` |
+//! | transfer | `a_participant_is_transferred_and_comes_in_by_his_token` |
+//! | the event stream cut and resumed | `a_stream_that_is_cut_begins_anew` |
+//! | "Call Failed: Disabled" | `s70_s71_switched_off_for_clients_alone` |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its peers has failed")]
 
@@ -7,28 +24,25 @@ mod support;
 
 use serde_json::{Value, json};
 use support::baresip::{Account, Baresip};
+use support::cut::Cut;
 use support::gateway::Gateway;
-use support::room::{hears, misses};
-use support::wait_for;
+use support::room::{TWO_PHONES, hears, in_use, jpeg, misses};
 use support::web::{Client, Events, Web};
+use support::{PATIENCE, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
 const HOST_PIN: &str = "2468";
 
+/// A gateway with Alice's room (a host PIN, guests without), and a board's (a PIN for each role).
 fn gateway(devices: &[&str], web_more: &str) -> Gateway {
     let alices: &[&str] = &["Alice's room", "--alias", "meet.alice", "--host-pin", HOST_PIN];
-    Gateway::with_conferences(devices, web_more, &[alices])
+    let board: &[&str] = &["Board", "--alias", "board", "--host-pin", "1111", "--guest-pin", "2222"];
+    Gateway::with_conferences(devices, web_more, &[alices, board])
 }
 
 /// The way in of such a client: without a PIN first; then the stream, and the state beside it.
 fn enter(gateway: &Gateway, name: &str, pin: &str) -> (Client, Events) {
-    let asked = Web::of(gateway).request_token("meet.alice", name, "");
-    let (code, answer) = (asked.code, asked.json());
-    // A prompt: by "success" he tells it from a refusal.
-    assert_eq!(
-        (code, &answer["status"], &answer["result"]["pin"]),
-        (403, &json!("success"), &json!("required"))
-    );
+    prompted(&Web::of(gateway), "meet.alice", "none");
     let client = Client::join(gateway, "meet.alice", name, pin);
     let mut events = client.events();
     let (code, status) = client.get("conference_status");
@@ -38,6 +52,15 @@ fn enter(gateway: &Gateway, name: &str, pin: &str) -> (Client, Events) {
     events.until("participant_sync_end");
     assert_eq!(events.until("conference_update"), status);
     (client, events)
+}
+
+/// Without a PIN there is a prompt, told from a refusal by its "success"; guests need a PIN, or none.
+fn prompted(web: &Web, alias: &str, guests: &str) {
+    let asked = web.request_token(alias, "Bob", "");
+    let prompt = json!({ "pin": "required", "guest_pin": guests });
+    let result = asked.result();
+    let told = json!({ "pin": result["pin"], "guest_pin": result["guest_pin"] });
+    assert_eq!((asked.code, &asked.json()["status"], told), (403, &json!("success"), prompt));
 }
 
 /// A command with the body that such clients send where nothing is to be said.
@@ -61,6 +84,14 @@ fn s17_to_s30_the_door_and_the_lock() {
     assert_eq!((refusal.code, refusal.json()), (403, json!({ "status": "failed", "result": "Invalid PIN" })));
     let nobody = web.request_token("nobody", "Bob", "");
     assert_eq!((nobody.code, nobody.result()), (404, json!("Neither conference nor gateway found")));
+    prompted(&web, "board", "required");
+    // S20: who comes by the guest PIN waits for the first host.
+    let early = Client::join(&gateway, "board", "Gail", "2222");
+    let granted = (&early.granted["role"], &early.granted["current_service_type"]);
+    assert_eq!(granted, (&json!("GUEST"), &json!("waiting_room")));
+    let mut earlys = early.events();
+    assert_eq!(Client::join(&gateway, "board", "Hugo", "1111").granted["role"], "HOST");
+    assert_eq!(earlys.until("participant_update")["service_type"], "conference");
     let (alice, mut told) = enter(&gateway, "Alice", HOST_PIN);
     assert_eq!(alice.granted["role"], "HOST");
     let (bob, mut bobs) = enter(&gateway, "Bob", "none");
@@ -120,16 +151,16 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
         (&json!("sip"), &json!("guest"), &json!("YES"))
     );
     let tess_path = format!("participants/{}", seen["uuid"].as_str().unwrap());
-    told.until_that("participant_update", is_in("uma"));
-    // S37.
-    let hello = json!({ "type": "text/plain", "payload": "hello" });
-    assert_eq!(bob.post("message", &hello.to_string()), (200, json!(true)));
-    let read = told.until("message_received");
-    assert_eq!(
-        (&read["origin"], &read["payload"], &read["type"]),
-        (&json!("Bob"), &json!("hello"), &json!("text/plain"))
-    );
-    // S34.
+    let other = told.until_that("participant_update", is_in("uma"));
+    // S6: who is there without media takes no port, no stream and no tile.
+    wait_for("two phones alone", || (in_use(&gateway) == TWO_PHONES).then_some(()));
+    let tiles = [&seen["uuid"], &other["uuid"]];
+    told.until_that("layout", |it| {
+        it["participants"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2 && tiles.iter().all(|it| all.contains(it)))
+    });
+    // S34: heard, not heard, heard.
     hears(&uma, 440);
     does(&alice, &format!("{tess_path}/mute"));
     bobs.until_that("participant_update", |it| it["uuid"] == seen["uuid"] && it["is_muted"] == "YES");
@@ -156,6 +187,160 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
         assert_eq!(events.until("disconnect")["reason"], "Conference terminated by another participant");
     }
     uma.event("CALL_CLOSED");
+}
+
+#[test]
+fn s37_chat() {
+    let gateway = gateway(&[], "");
+    let (alice, mut alices) = enter(&gateway, "Alice", HOST_PIN);
+    let (bob, mut bobs) = enter(&gateway, "Bob", "none");
+    let (_, mut carols) = enter(&gateway, "Carol", "none");
+    let says = |client: &Client, command: &str, text: &str| {
+        let body = json!({ "type": "text/plain", "payload": text }).to_string();
+        assert_eq!(client.post(command, &body), (200, json!(true)), "{text}");
+    };
+    let message = |from: &Client, name: &str, text: &str, direct: bool| json!({ "origin": name, "uuid": from.uuid, "type": "text/plain", "payload": text, "direct": direct });
+    says(&bob, "message", "hello");
+    for reader in [&mut alices, &mut carols] {
+        assert_eq!(reader.until("message_received"), message(&bob, "Bob", "hello", false));
+    }
+    // Bob has his own words on his screen already: the next that he is told are hers, for him alone.
+    says(&alice, &format!("participants/{}/message", bob.uuid), "you alone");
+    assert_eq!(bobs.until("message_received"), message(&alice, "Alice", "you alone", true));
+    says(&alice, "message", "Grüße an alle");
+    for reader in [&mut bobs, &mut carols] {
+        assert_eq!(reader.until("message_received"), message(&alice, "Alice", "Grüße an alle", false));
+    }
+}
+
+#[test]
+fn s38_hands_light_and_roles() {
+    let gateway = gateway(&[], "");
+    let (alice, mut told) = enter(&gateway, "Alice", HOST_PIN);
+    let (mut bob, mut bobs) = enter(&gateway, "Bob", "none");
+    let path = |client: &Client, command: &str| format!("participants/{}/{command}", client.uuid);
+    let id = json!(bob.uuid);
+    let is = |member: &'static str, on: bool| {
+        let id = id.clone();
+        move |it: &Value| it["uuid"] == id && (it[member].as_f64().unwrap() > 0.0) == on
+    };
+    does(&bob, &path(&bob, "buzz"));
+    told.until_that("participant_update", is("buzz_time", true));
+    does(&alice, &path(&bob, "clearbuzz"));
+    bobs.until_that("participant_update", is("buzz_time", false));
+    does(&bob, &path(&bob, "buzz"));
+    told.until_that("participant_update", is("buzz_time", true));
+    does(&alice, "clearallbuzz");
+    told.until_that("participant_update", is("buzz_time", false));
+    does(&alice, &path(&bob, "spotlighton"));
+    bobs.until_that("participant_update", is("spotlight", true));
+    does(&alice, &path(&bob, "spotlightoff"));
+    bobs.until_that("participant_update", is("spotlight", false));
+    for command in ["spotlighton", "role"] {
+        assert_eq!(bob.post(&path(&bob, command), r#"{"role":"chair"}"#), (403, json!("Invalid role")));
+    }
+    // Such a client takes its role from the event, or from the token that it renews.
+    for (role, word, can_lock) in
+        [("chair", "HOST", (200, json!(true))), ("guest", "GUEST", (403, json!("Invalid role")))]
+    {
+        let wanted = json!({ "role": role }).to_string();
+        assert_eq!(alice.post(&path(&bob, "role"), &wanted), (200, json!(true)));
+        bobs.until_that("participant_update", |it| it["uuid"] == id && it["role"] == role);
+        bobs.until("refresh_token");
+        let (_, renewed) = bob.post("refresh_token", "");
+        assert_eq!(renewed["role"], word);
+        bob.token = renewed["token"].as_str().unwrap().to_owned();
+        assert_eq!(bob.post("lock", "{}"), can_lock, "as {role}");
+    }
+}
+
+#[test]
+fn s46_one_member_is_denied_the_slides_and_allowed_them() {
+    let gateway = gateway(&[], "");
+    let (alice, mut alices) = enter(&gateway, "Alice", HOST_PIN);
+    let (bob, mut bobs) = enter(&gateway, "Bob", "none");
+    let (carol, mut carols) = enter(&gateway, "Carol", "none");
+    // Slides are a call of their own, and then a form for each.
+    let calls = format!("participants/{}/calls", alice.uuid);
+    let (code, call) = alice.post(&calls, r#"{"call_type":"presentation"}"#);
+    assert_eq!(code, 200, "{call}");
+    let call = call["call_uuid"].as_str().unwrap();
+    let slide = jpeg(gateway.scratch.path());
+    assert_eq!(alice.upload(&slide), (200, json!(true)));
+    let sees = |client: &Client| {
+        let path = format!("conferences/meet.alice/presentation.jpeg?id=1&token={}", client.token);
+        let answer = client.web.request(&format!("GET /api/client/v2/{path}"), "", "").unwrap();
+        (answer.code, answer.code == 200 && answer.body == slide)
+    };
+    for events in [&mut bobs, &mut carols] {
+        assert_eq!(events.until("presentation_start")["presenter_uuid"], alice.uuid.as_str());
+        events.until("presentation_frame");
+    }
+    assert_eq!((sees(&bob), sees(&carol)), ((200, true), (200, true)));
+    let path = |command: &str| format!("participants/{}/{command}", bob.uuid);
+    assert_eq!(carol.post(&path("denyrxpresentation"), "{}"), (403, json!("Invalid role")));
+    does(&alice, &path("denyrxpresentation"));
+    bobs.until("presentation_stop");
+    let policy = |word: &'static str| {
+        let id = json!(bob.uuid);
+        move |it: &Value| it["uuid"] == id && it["rx_presentation_policy"] == word
+    };
+    carols.until_that("participant_update", policy("DENY"));
+    assert_eq!((sees(&bob), sees(&carol)), ((404, false), (200, true)));
+    does(&alice, &path("allowrxpresentation"));
+    assert_eq!(bobs.until("presentation_start")["presenter_name"], "Alice");
+    carols.until_that("participant_update", policy("ALLOW"));
+    assert_eq!(sees(&bob), (200, true));
+    assert_eq!(alice.post(&format!("{calls}/{call}/disconnect"), "{}"), (200, Value::Null));
+    for events in [&mut bobs, &mut carols] {
+        events.until("presentation_stop");
+    }
+    // Who presents is told of no presentation: some clients would stop their own at that.
+    does(&alice, "lock");
+    loop {
+        match alices.next() {
+            (event, it) if event == "conference_update" && it["locked"] == true => break,
+            (event, _) => assert!(!event.starts_with("presentation"), "{event}"),
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_begins_anew() {
+    let gateway = gateway(&[], "");
+    let road = Cut::to(gateway.web);
+    let (alice, mut told) = enter(&gateway, "Alice", HOST_PIN);
+    let mut bob = Client::over(&Web::of(&gateway).by(road.port), "meet.alice", "Bob", "none");
+    let mut bobs = bob.events();
+    bobs.until("conference_update");
+    road.close();
+    while bobs.next_or_end(PATIENCE).expect("the end of the stream").is_some() {}
+    assert!(bob.try_events().is_err(), "the road is closed");
+    // Meanwhile somebody comes, and the door is locked. Nobody who is cut off has left.
+    let (carol, _) = enter(&gateway, "Carol", "none");
+    does(&alice, "lock");
+    told.until_that("conference_update", |it| it["locked"] == true);
+    assert!(alice.participant("Bob").is_some());
+    road.open();
+    // A new stream, by the token that was there: all of it anew.
+    let mut bobs = bob.events();
+    assert_eq!(bobs.next().0, "participant_sync_begin");
+    let mut names = Vec::new();
+    loop {
+        match bobs.next() {
+            (event, it) if event == "participant_create" => names.push(it["uuid"].clone()),
+            (event, _) => break assert_eq!(event, "participant_sync_end"),
+        }
+    }
+    for client in [&alice, &bob, &carol] {
+        assert!(names.contains(&json!(client.uuid)), "{names:?}");
+    }
+    assert_eq!(names.len(), 3);
+    assert_eq!(bobs.until("conference_update")["locked"], true);
+    // It goes on over a renewal: the token in its address is that of before.
+    bob.refresh();
+    does(&alice, "unlock");
+    assert_eq!(bobs.until("conference_update")["locked"], false);
 }
 
 #[test]
@@ -202,9 +387,7 @@ fn s33_s36_somebody_is_called_into_the_meeting() {
 
 #[test]
 fn a_participant_is_transferred_and_comes_in_by_his_token() {
-    let alices: &[&str] = &["Alice's room", "--alias", "meet.alice", "--host-pin", HOST_PIN];
-    let board: &[&str] = &["Board", "--alias", "board", "--host-pin", "1111"];
-    let gateway = Gateway::with_conferences(&[], "", &[alices, board]);
+    let gateway = gateway(&[], "");
     let (alice, _) = enter(&gateway, "Alice", HOST_PIN);
     let (bob, mut told) = enter(&gateway, "Bob", "none");
     let to = json!({ "conference_alias": "board", "pin": "1111" }).to_string();

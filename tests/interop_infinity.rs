@@ -14,7 +14,7 @@ use support::baresip::{Account, Baresip};
 use support::cut::Cut;
 use support::gateway::Gateway;
 use support::infinity::Participant;
-use support::room::{hears, misses};
+use support::room::{TWO_PHONES, hears, in_use, misses};
 use support::wait_for;
 
 const PCMA: &str = "PCMA/8000/1";
@@ -136,9 +136,8 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
     let gateway = gateway(&["tess", "uma"], &[]);
     let tess = phone(&gateway, "tess", 440);
     let uma = phone(&gateway, "uma", 620);
-    // S20: both wait for a host; each has a port, and is a source and a sink of sound.
-    let before = [2, 4, 0];
-    wait_for("two phones that wait", || (in_use(&gateway) == before).then_some(()));
+    // S20: both wait for a host.
+    wait_for("two phones", || (in_use(&gateway) == TWO_PHONES).then_some(()));
     let [mut alice, mut bob] = ["Alice", "Bob"].map(|name| participant(&gateway, name));
     alice.join("meet.alice", HOST_PIN);
     bob.join("meet.alice", "none");
@@ -158,7 +157,7 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
     let listed = alice.call("requestParticipants", json!({}));
     assert_eq!(listed["data"]["result"].as_array().unwrap().len(), 4);
     // S6: who is there without media takes no port, no stream and no tile.
-    assert_eq!(in_use(&gateway), before);
+    assert_eq!(in_use(&gateway), TWO_PHONES);
     let tess_id = uuid(&seen);
     let uma_id = uuid(&bob.sees("uma", |_| true));
     let shown = alice.event("layout", |it| it["participants"].as_array().is_some_and(|it| it.len() == 2));
@@ -253,11 +252,14 @@ fn a_token_is_renewed_and_a_stream_that_is_cut_resumes() {
     let mut bob = Participant::new("Bob", &gateway, road.port);
     alice.join("meet.alice", HOST_PIN);
     bob.join("meet.alice", "none");
-    // The library renews after a third of the life, 120 s. Its timer is ours here.
+    // The library renews after a third of the life of 120 s, by its own timer; time alone is ours here.
     assert_eq!(bob.call("intervals", Value::Null), json!([40_000]));
     let mut tokens = vec![];
     for _ in 0..2 {
-        bob.call("tick", Value::Null);
+        bob.call("pass", json!(39_999));
+        bob.does("sendMessage", json!({ "payload": "with the one before" }));
+        assert!(!bob.was_told("onTokenRefreshed"), "too early");
+        bob.call("pass", json!(1));
         tokens.push(bob.signal("onTokenRefreshed", |_| true)["token"].clone());
         bob.does("sendMessage", json!({ "payload": "with the new one" }));
     }
@@ -350,35 +352,53 @@ fn a_participant_is_transferred_and_comes_in_by_his_token() {
 }
 
 #[test]
-fn s46_one_member_is_denied_the_presentation_and_allowed_it() {
+fn s42_s46_one_member_is_denied_the_presentation_and_allowed_it() {
     let gateway = gateway(&[], &[]);
-    let [mut alice, mut bob] = ["Alice", "Bob"].map(|name| participant(&gateway, name));
+    let [mut alice, mut bob, mut carol] = ["Alice", "Bob", "Carol"].map(|name| participant(&gateway, name));
     alice.join("meet.alice", HOST_PIN);
     let bob_id = bob.join("meet.alice", "none");
+    let carol_id = carol.join("meet.alice", "none");
     let ask = |who: &mut Participant, command: &str| {
         // The library has no method of its own for it.
         let path = format!("participants/{bob_id}/{command}");
         who.call("sendConferenceRequest", json!({ "path": path, "method": "POST" }))
     };
     alice.sees("Bob", |it| it["rxPresentation"] == true);
+    // Carol takes the floor; all others are shown her slides, and she is not.
+    carol.call("present", Value::Null);
+    carol.signal("slides", |it| it["send"] == "connected");
+    for viewer in [&mut alice, &mut bob] {
+        assert_eq!(viewer.event("presentation_start", |_| true)["presenter_uuid"], carol_id.as_str());
+        viewer.signal("slides", |it| it["recv"] == "connected");
+        viewer.sees("Carol", |it| it["isPresenting"] == true);
+    }
     for (command, allowed) in [("denyrxpresentation", false), ("allowrxpresentation", true)] {
         assert_eq!(ask(&mut alice, command)["data"], json!({ "status": "success", "result": true }));
         bob.sees("Bob", |it| it["rxPresentation"] == allowed);
         alice.sees("Alice", |it| it["rxPresentation"] == true);
+        let (event, state) =
+            if allowed { ("presentation_start", "connected") } else { ("presentation_stop", "disconnected") };
+        bob.event(event, |_| true);
+        bob.signal("slides", |it| it["recv"] == state);
     }
+    carol.call("stopPresenting", Value::Null);
+    carol.signal("slides", |it| it["send"] == "disconnected");
+    for viewer in [&mut alice, &mut bob] {
+        viewer.event("presentation_stop", |_| true);
+        viewer.signal("slides", |it| it["recv"] == "disconnected");
+    }
+    // Nobody else noticed what was Bob's alone, and who presents is told of no presentation.
+    assert_eq!((alice.events("presentation_start"), alice.events("presentation_stop")), (0, 0));
+    assert_eq!((carol.events("presentation_start"), carol.events("presentation_stop")), (0, 0));
+    // Where guests may not present, the library is refused and gives up.
+    let may = |setting: bool| json!({ "path": "set_guests_can_present", "method": "POST", "payload": { "setting": setting } });
+    assert_eq!(alice.call("sendConferenceRequest", may(false))["data"]["result"], true);
+    carol.call("present", Value::Null);
+    carol.signal("slides", |it| it["send"] == "failed");
+    carol.logged("Presentation rejected");
 }
 
 /// A refusal that the library hands on.
 fn refused(answer: Value) -> bool {
     answer["status"] == 403 && answer["data"]["result"] == "Invalid role"
-}
-
-/// Ports of media, members for sound, members for pictures.
-fn in_use(gateway: &Gateway) -> [u64; 3] {
-    let status = gateway.status();
-    let members = |lane: &str| {
-        let workers = status["engine"].as_array().unwrap();
-        workers.iter().map(|it| it[lane]["members"].as_u64().unwrap()).sum()
-    };
-    [status["media_ports"]["used"].as_u64().unwrap(), members("audio"), members("video")]
 }

@@ -31,11 +31,54 @@ class NoPeerConnection extends EventTarget {
     }
 }
 
+/** A screen that is shared, of which nothing is ever seen. */
+class NoMedia {
+    getTracks() {
+        return []
+    }
+
+    getVideoTracks() {
+        return []
+    }
+}
+
+/** The time by which the library repeats things: nobody waits for 40 s, it goes on when it is told to. */
+export class Hours {
+    #now = 0
+    #timers = []
+
+    start(run, every) {
+        return this.#timers.push({ run, every, next: this.#now + every }) - 1
+    }
+
+    stop(at) {
+        delete this.#timers[at]
+    }
+
+    /** Milliseconds, as asked for. */
+    intervals() {
+        return this.#timers.flatMap(timer => [timer.every])
+    }
+
+    /** Runs what falls due in so many milliseconds, in its order. */
+    pass(time) {
+        const end = this.#now + time
+        for (;;) {
+            const due = this.#timers.filter(timer => timer.next <= end).sort((a, b) => a.next - b.next)[0]
+            if (!due) break
+            this.#now = due.next
+            due.next += due.every
+            due.run()
+        }
+        this.#now = end
+    }
+}
+
 /**
- * Makes the globals. `told(name, data)` is shown each event of a stream before the library is;
- * `timers` are those intervals which the library starts: nobody waits for 40 s, the test says when.
+ * Makes the globals. `told(name, data)` is shown each event of a stream before the library is; the
+ * library's intervals are counted by `hours`.
  */
-export function dress(host, told, timers) {
+export function dress(host, told, hours) {
     class Stream extends Streams {
         // A browser gives each event a task of its own. Here "open" and the first events come as one,
         // and the library, which listens when what "open" resolves is done, would miss them.
@@ -53,12 +96,8 @@ export function dress(host, told, timers) {
         document: { baseURI: `${host}/webapp/` },
         EventSource: Stream,
         RTCPeerConnection: NoPeerConnection,
-        setInterval(run, every) {
-            timers.push({ run, every })
-            return timers.length - 1
-        },
-        clearInterval(at) {
-            delete timers[at]
-        },
+        MediaStream: NoMedia,
+        setInterval: (run, every) => hours.start(run, every),
+        clearInterval: at => hours.stop(at),
     })
 }

@@ -9,15 +9,15 @@
 
 import {register} from 'node:module'
 import {createInterface} from 'node:readline'
-import {dress} from './browser.mjs'
+import {dress, Hours} from './browser.mjs'
 
 const [host] = process.argv.slice(2)
 const tell = line => process.stdout.write(`${JSON.stringify(line)}\n`)
 
 register('./resolve.mjs', import.meta.url)
-const timers = []
+const hours = new Hours()
 let schema
-dress(host, (name, data) => check(name, data), timers)
+dress(host, (name, data) => check(name, data), hours)
 const library = await import('@pexip/infinity')
 schema = await import('@pexip/infinity-api/dist/conference/validation.js')
 
@@ -81,12 +81,15 @@ for (const [name, signal] of Object.entries(signals)) {
     signal.add(value => tell({ signal: name, value: value ?? null }))
 }
 for (const signal of Object.values(calls)) signal.add(quiet)
+// Whether it shows slides or is shown them: "connecting", "connected", "disconnected", "failed".
+calls.onPresentationConnectionChange.add(value => tell({ signal: 'slides', value: { ...value } }))
 const client = library.createInfinityClient(signals, calls)
 
-/** What is not the library's: time. */
+/** What is not the library's: time, and what a browser has to show. */
 const own = {
-    intervals: () => timers.flatMap(timer => [timer.every]),
-    tick: () => timers.forEach(timer => timer.run()),
+    intervals: () => hours.intervals(),
+    pass: time => hours.pass(time),
+    present: () => client.present(new MediaStream()),
     call: given =>
         client.call({ callType: library.ClientCallType.None, bandwidth: 0, node: new URL(host).host, host, ...given }),
     status: () => client.conferenceStatus.get(library.MAIN_ROOM_ID),

@@ -118,6 +118,14 @@ impl Participant {
         self.next(name, |line| line["event"] == name && fits(&line["value"]))["value"].clone()
     }
 
+    /// Whether that signal came and was not asked for.
+    pub fn was_told(&mut self, signal: &str) -> bool {
+        while let Ok(line) = self.lines.try_recv() {
+            self.take(line);
+        }
+        self.told.iter().any(|line| line["signal"] == signal)
+    }
+
     /// How many events of that name came and were not asked for.
     pub fn events(&mut self, name: &str) -> usize {
         while let Ok(line) = self.lines.try_recv() {

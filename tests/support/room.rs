@@ -62,6 +62,31 @@ pub fn routes(gateway: &Gateway, role: &str) -> Vec<String> {
     of_role.map(|stream| stream["route"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// What two telephones take: a port each, and a stream each way.
+pub const TWO_PHONES: [u64; 3] = [2, 4, 0];
+
+/// Ports of media in use, members for sound, members for pictures.
+pub fn in_use(gateway: &Gateway) -> [u64; 3] {
+    let status = gateway.status();
+    let members = |lane: &str| {
+        let workers = status["engine"].as_array().unwrap();
+        workers.iter().map(|it| it[lane]["members"].as_u64().unwrap()).sum()
+    };
+    [status["media_ports"]["used"].as_u64().unwrap(), members("audio"), members("video")]
+}
+
+/// A slide, as a client makes it of a page.
+pub fn jpeg(folder: &Path) -> Vec<u8> {
+    let path = folder.join("slide.jpeg");
+    let made = program("ffmpeg")
+        .args(["-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=640x360", "-frames:v", "1"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    std::fs::read(path).unwrap()
+}
+
 /// The mean colour of a part of a picture, in parts of its width and height.
 pub fn colour(png: &Path, part: &str) -> [u8; 3] {
     let filter = format!("crop={part},scale=1:1:flags=area");

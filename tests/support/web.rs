@@ -78,6 +78,12 @@ impl Web {
         Self { from, ..self.clone() }
     }
 
+    /// The same by another port of loopback, which leads there.
+    #[must_use]
+    pub fn by(&self, port: u16) -> Self {
+        Self { to: (Ipv4Addr::LOCALHOST, port).into(), ..self.clone() }
+    }
+
     /// The same, with little room for what is not read.
     #[must_use]
     pub fn narrow(&self) -> Self {
@@ -334,6 +340,29 @@ impl Client {
         let headers = format!("token: {}\r\nContent-Type: application/json\r\n", self.token);
         let answer = self.web.request(&format!("POST {}", self.path(command)), &headers, body).unwrap();
         (answer.code, answer.result())
+    }
+
+    /// Shows a still, as a form of which it is one field.
+    pub fn upload(&self, still: &[u8]) -> (u16, Value) {
+        let field = "--b\r\nContent-Disposition: form-data; name=\"frame\"; filename=\"slide.jpg\"\r\n\
+                     Content-Type: image/jpeg\r\n\r\n";
+        let body = [field.as_bytes(), still, b"\r\n--b--\r\n"].concat();
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\ntoken: {}\r\nConnection: close\r\n\
+             Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+            self.path("presentation"),
+            self.web.to,
+            self.token,
+            body.len()
+        );
+        let mut connection = self.web.connect().unwrap();
+        connection.patience(PATIENCE);
+        connection.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        connection.flush().unwrap();
+        let mut incoming = Incoming::new(connection);
+        let (code, head) = incoming.head().unwrap();
+        let answer = Answer { code, body: incoming.body(&head).unwrap(), head };
+        (code, answer.result())
     }
 
     /// Code and `result`.
