@@ -290,7 +290,7 @@ impl Gateway {
             media,
             config,
         });
-        let admin = management.api(&view)?;
+        let admin = management.api(&view, clients.api())?;
         let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics, Some(&admin))?;
         let mut watch = JoinSet::new();
         watch.spawn(async move { certificates.watch().await });

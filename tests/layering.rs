@@ -289,6 +289,9 @@ fn the_scan_sees_code_and_nothing_else() {
         })
         .collect();
     assert_eq!(found, [(2, "tokio")]);
+    let declared = "#[cfg(test)]\npub(super) mod tests;\n#[cfg(test)]\nmod table;\nuse tokio::net;\n";
+    assert_eq!(test_files("src/a/mod.rs", declared), ["src/a/tests", "src/a/table"]);
+    assert!(code_lines(declared).iter().any(|(line, code)| *line == 5 && says(code, "tokio")));
 }
 
 impl Rule {
@@ -311,7 +314,8 @@ fn code_lines(text: &str) -> Vec<(usize, String)> {
     let mut test_next = false;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if test_next && line.starts_with("mod ") {
+        // One that is in a file of its own may stand anywhere.
+        if test_next && line.starts_with("mod ") && line.ends_with('{') {
             break;
         }
         test_next = line == "#[cfg(test)]";
@@ -382,7 +386,10 @@ fn test_files(path: &str, text: &str) -> Vec<String> {
     lines
         .windows(2)
         .filter(|pair| pair[0].starts_with("#[cfg(") && pair[0].contains("test"))
-        .filter_map(|pair| pair[1].trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .filter_map(|pair| {
+            let (seen_by, name) = pair[1].split_once("mod ")?;
+            (seen_by.is_empty() || seen_by.starts_with("pub")).then(|| name.strip_suffix(';'))?
+        })
         .map(|name| folder.join(name).to_string_lossy().into_owned())
         .collect()
 }

@@ -86,6 +86,10 @@ impl Clients {
         Ok(Self { api, web, expiry })
     }
 
+    pub(super) fn api(&self) -> ClientApi {
+        self.api.clone()
+    }
+
     pub(super) fn listening(&self) -> &[Listening] {
         self.web.listening()
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crosspoint_gateway::alias::Domains;
+use crosspoint_gateway::api::client::ClientApi;
 use crosspoint_gateway::api::{Admin, AdminParts};
 use crosspoint_gateway::config::{Config, Redacted};
 use crosspoint_gateway::events::Events;
@@ -30,7 +31,7 @@ impl Management {
         }
     }
 
-    pub(super) fn api(&self, view: &View) -> Result<Admin, StartError> {
+    pub(super) fn api(&self, view: &View, participants: ClientApi) -> Result<Admin, StartError> {
         let config = &view.config;
         Ok(Admin::new(AdminParts {
             data: view.data.clone(),
@@ -38,6 +39,7 @@ impl Management {
             registrar: view.registrar.clone(),
             clients: view.connect.clone(),
             exchange: view.exchange.clone(),
+            participants,
             events: self.events.clone(),
             settings: self.settings.clone(),
             engines: view.engines.clone(),

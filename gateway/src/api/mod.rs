@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ use tokio::time::Sleep;
 pub mod admin;
 mod body;
 pub mod client;
+#[cfg(test)]
+mod matrix;
 mod metrics;
 pub mod web;
 
@@ -159,12 +161,17 @@ impl Api {
     }
 }
 
+/// What is beside the management API.
+const PAGES: [Page; 3] =
+    [("/status", || get(status)), ("/healthz", || get(health)), ("/metrics", || get(metrics))];
+
+/// Its path, and what serves it.
+type Page = (&'static str, fn() -> MethodRouter<Shared>);
+
 fn router(source: Arc<dyn Source>, registry: Arc<Registry>, admin: Option<&Admin>, local: IpAddr) -> Router {
     let shared = Shared { source, registry };
-    Router::new()
-        .route("/status", get(status))
-        .route("/healthz", get(health))
-        .route("/metrics", get(metrics))
+    let pages = PAGES.iter().fold(Router::new(), |router, (path, serve)| router.route(path, serve()));
+    pages
         .with_state(shared)
         .merge(admin.map(Admin::router).unwrap_or_default())
         .layer(middleware::from_fn(move |request, next| known_host(local, request, next)))

@@ -4,7 +4,7 @@ use super::*;
 use crate::cause::{Cause, Reason};
 use crate::status::{CallStatus, LegStatus, Signalling, StreamStatus};
 
-struct Fixed(Vec<String>);
+pub(super) struct Fixed(pub(super) Vec<String>);
 
 impl Source for Fixed {
     fn status(&self) -> Status {

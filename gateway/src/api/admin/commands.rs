@@ -13,10 +13,13 @@ use super::answer::Refused;
 use super::body::{Document, Members, Named};
 use super::services::{existing, keys, one_of, word};
 use super::{Admin, By, live};
-use crate::alias;
+use crate::alias::{self, Alias};
+use crate::api::client::transfer::{Stays, Transfer};
 use crate::conference::dialling::{DialRefused, Dialling, LONGEST_NAME};
-use crate::conference::policy::{Actor, Deed, Denied, Keeps, PartyId, Role};
+use crate::conference::policy::{Actor, Answer as AtTheDoor, Deed, Denied, Keeps, Knock, PartyId, Role};
 use crate::conference::room::Command;
+use crate::conference::service;
+use crate::services;
 use crate::uuid::Uuid;
 
 /// Longest text that people are told, in characters.
@@ -112,6 +115,54 @@ pub(super) async fn dtmf(
     tell(&admin, &name, Command::Keys(id, digits))
 }
 
+/// `{"conference": "Board", "role": "host" | "guest"}`: sends somebody to the conference of that service;
+/// a call goes on, a client is told to go. Its lock and its wait for a host are for him as for everybody.
+pub(super) async fn transfer(
+    State(admin): State<Admin>,
+    Extension(by): Extension<By>,
+    Named((name, uuid)): Named<(String, String)>,
+    Document(document): Document,
+) -> Answer {
+    let id = find(&admin, &name, &uuid)?;
+    let mut from = Members::new(document);
+    let conference = from.text("conference", service::LONGEST_NAME)?;
+    let conference =
+        conference.ok_or_else(|| Refused::field("conference", "is missing: write the name of a service"))?;
+    let role = one_of(&mut from, "role", &Role::ALL, Role::word)?;
+    from.end()?;
+    if conference == name {
+        return Err(Refused::told(StatusCode::CONFLICT, "conference: the participant is there already"));
+    }
+    let wanted = conference.clone();
+    let to = admin.store(move |store| Ok(services::find(store, &wanted)?)).await?;
+    let to = to.ok_or_else(|| {
+        Refused::field("conference", format!("there is no service \"{conference}\": see GET /services"))
+    })?;
+    // Without a word he comes as who has no PIN.
+    let role = role.unwrap_or_else(|| match to.door.answer(Knock::Silent) {
+        AtTheDoor::Enter(role) => role,
+        AtTheDoor::AskPin { .. } | AtTheDoor::Wrong => Role::Guest,
+    });
+    let alias = to.aliases.first().map(Alias::to_string).unwrap_or_default();
+    let actor = Actor::Admin;
+    let transfer = Transfer { actor, from: name.clone(), id, to: Arc::new(to), alias, role };
+    match admin.0.parts.participants.transfer(transfer).await {
+        Ok(()) => {
+            tracing::info!(
+                conference = name,
+                uuid,
+                to = conference,
+                by = by.0,
+                "transferred by the management API"
+            );
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err(Stays::Denied(denied)) => Err(refusal(denied)),
+        Err(Stays::Busy) => Err(Refused::busy()),
+        Err(Stays::Gone) => Err(no_party()),
+    }
+}
+
 /// `{"text": "..."}`: everybody who has a screen for it reads it.
 pub(super) async fn message(
     State(admin): State<Admin>,
@@ -188,16 +239,22 @@ async fn act(admin: &Admin, by: &By, name: &str, deed: Deed) -> Answer {
             tracing::info!(conference = name, ?deed, by = by.0, "done by the management API");
             Ok(StatusCode::NO_CONTENT)
         }
-        Ok(Err(Denied::NoParty)) => Err(no_party()),
-        Ok(Err(Denied::Role | Denied::MutedByHost)) => {
-            Err(Refused::new(StatusCode::CONFLICT, "the conference does not allow it now"))
+        Ok(Err(denied)) => Err(refusal(denied)),
+        Err(_) => Err(refusal(Denied::Over)),
+    }
+}
+
+/// Why something was not done.
+fn refusal(denied: Denied) -> Refused {
+    match denied {
+        Denied::NoParty => no_party(),
+        Denied::Role | Denied::MutedByHost => {
+            Refused::new(StatusCode::CONFLICT, "the conference does not allow it now")
         }
-        Ok(Err(Denied::Storage)) => Err(Refused::new(
+        Denied::Storage => Refused::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "it is done, but a restart would not know of it: free space on the disk and try again",
-        )),
-        Ok(Err(Denied::Over)) | Err(_) => {
-            Err(Refused::not_found("the conference is over: see GET /status/conferences"))
-        }
+        ),
+        Denied::Over => Refused::not_found("the conference is over: see GET /status/conferences"),
     }
 }

@@ -37,17 +37,17 @@ pub(super) async fn participants(State(admin): State<Admin>, Named(name): Named<
 pub(super) async fn calls(State(admin): State<Admin>, Asked(asked): Asked) -> Answer {
     asked.end()?;
     let now = admin.0.parts.clock.both().wall;
-    let list: Vec<CallStatus> = admin
-        .0
-        .parts
-        .exchange
-        .calls()
-        .iter()
-        .map(|it| {
-            let age = now.duration_since(it.began).unwrap_or_default();
-            CallStatus::new(it.call, age, &it.view)
-        })
-        .collect();
+    let calls = admin.0.parts.exchange.calls();
+    let list = calls.iter().map(|it| {
+        let age = now.duration_since(it.began).unwrap_or_default();
+        let mut call = json!(CallStatus::new(it.call, age, &it.view));
+        let legs = call["legs"].as_array_mut().into_iter().flatten();
+        for (document, leg) in legs.zip(&it.view.legs) {
+            document["streams"] = streams(&admin, leg, &LegStatus::from(leg)).into();
+        }
+        call
+    });
+    let list: Vec<Value> = list.collect();
     Ok(axum::Json(json!({ "calls": list })))
 }
 
@@ -116,7 +116,7 @@ fn of_party(admin: &Admin, party: &PartyView) -> Value {
     })
 }
 
-/// The streams of a leg with the size of the last picture each way; absent for sound.
+/// The streams of a leg with the size of the last picture each way; null for sound.
 fn streams(admin: &Admin, view: &LegView, leg: &LegStatus) -> Vec<Value> {
     let figures = |id: StreamId| {
         let of = admin.0.parts.engines.iter().map(|engine| engine.stats(id));

@@ -21,6 +21,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::sync::Semaphore;
 
 use crate::alias::Domains;
+use crate::api::client::ClientApi;
 use crate::conference::Exchange;
 use crate::config::{DeviceEntry, Rule};
 use crate::events::{Events, What};
@@ -42,7 +43,7 @@ mod rules;
 mod services;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use answer::{Refused, Tags};
 
@@ -65,6 +66,8 @@ pub struct AdminParts {
     pub clients: ConnectLegs,
     /// Calls and conferences.
     pub exchange: Exchange,
+    /// The API of those who take part without a leg: they are told by it where to go.
+    pub participants: ClientApi,
     /// What has happened.
     pub events: Events,
     /// Global settings.
@@ -255,6 +258,7 @@ fn routes() -> Vec<Route> {
         Route::new(POST, "/conferences/{name}/participants/{uuid}/role", commands::role),
         Route::new(POST, "/conferences/{name}/participants/{uuid}/dtmf", commands::dtmf),
         Route::new(POST, "/conferences/{name}/participants/{uuid}/spotlight", commands::spotlight),
+        Route::new(POST, "/conferences/{name}/participants/{uuid}/transfer", commands::transfer),
         Route::new(GET, "/history/calls", history::calls),
         Route::new(GET, "/events", events::page),
         Route::new(GET, "/events/stream", events::stream),

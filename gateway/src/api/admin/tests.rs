@@ -11,16 +11,12 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::alias::Alias;
-use crate::cause::Reason;
-use crate::conference::cardboard::NoCodecs;
+use crate::api::client::tests as clients;
 use crate::conference::policy::{Door, Pin, Role};
 use crate::conference::room::{Command, Joined};
 use crate::conference::service::Service;
-use crate::conference::{CallRules, Directory, ExchangeParts, Resolution, Resolving};
-use crate::config::{Config, Redacted, Ringback};
+use crate::config::{Config, Redacted};
 use crate::guard::Porter;
-use crate::leg::Party;
-use crate::media::{Engine, EngineConfig};
 use crate::registrar::{self, Device, Expiry, Origin, Watch};
 use crate::routing::Routing;
 use crate::rules::RuleWatch;
@@ -28,29 +24,15 @@ use crate::services::Services;
 use crate::settings::Settings;
 use crate::tokens;
 
-/// Nobody is called.
-struct Nobody;
-
-impl Directory for Nobody {
-    fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
-        let refuse = Resolution::Refuse { reason: Reason::NotFound, why: String::new() };
-        Box::pin(std::future::ready(refuse))
-    }
-
-    fn dial_out<'a>(&'a self, _: &'a str, _: &'a str) -> Resolving<'a> {
-        let refuse = Resolution::Refuse { reason: Reason::NotFound, why: String::new() };
-        Box::pin(std::future::ready(refuse))
-    }
-}
-
-struct Server {
+/// With the server of the client API, over whose rooms it is.
+pub(in crate::api) struct Server {
     at: SocketAddr,
-    admin: Admin,
-    token: String,
+    pub(in crate::api) admin: Admin,
+    pub(in crate::api) token: String,
+    pub(in crate::api) clients: clients::Server,
     folder: PathBuf,
     routing: Arc<Routing>,
     services: Services,
-    _engine: Engine,
 }
 
 impl Drop for Server {
@@ -70,7 +52,7 @@ const FILE: &str = r#"
     proxy = "trunk.example.net"
 "#;
 
-async fn server(name: &str) -> Server {
+pub(in crate::api) async fn server(name: &str) -> Server {
     let folder = std::env::temp_dir().join(format!("crosspoint-admin-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let config = Config::from_toml(FILE, "x.toml").unwrap();
@@ -98,27 +80,18 @@ async fn server(name: &str) -> Server {
     let secret = tokens::secret([7; 32]);
     tokens::add(&Store::open(&folder).unwrap(), "test", &secret, clock.both().wall).unwrap();
     registrar.look().await;
-    let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
-    let exchange = Exchange::new(ExchangeParts {
-        directory: Arc::new(Nobody),
-        protocols: Vec::new(),
-        engines: vec![handle.clone()],
-        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
-        calls: 1,
-        recorder: Arc::new(|_, _, _| {}),
-        fonts: None,
-        voice: Default::default(),
-        porter: Porter::of_a_test(false, &events),
-    });
+    let porter = Porter::of_a_test(false, &events);
+    let clients = clients::guarded(clients::pins("1234", None), None, porter).await;
     let admin = Admin::new(AdminParts {
         data: folder.clone(),
         tokens,
         registrar,
         clients: ConnectLegs::new(10, Arc::default()),
-        exchange,
+        exchange: clients.exchange(),
+        participants: clients.api.clone(),
         events,
         settings,
-        engines: vec![handle],
+        engines: vec![clients.engine.clone()],
         devices: config.devices,
         rules: config.rules,
         domains: Domains::default(),
@@ -131,12 +104,12 @@ async fn server(name: &str) -> Server {
     let router = admin.router();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let token = secret.expose().to_owned();
-    Server { at, admin, token, folder, routing, services, _engine: engine }
+    Server { at, admin, token, clients, folder, routing, services }
 }
 
 /// Code, headers in lower case, body.
-struct Answer {
-    code: u16,
+pub(in crate::api) struct Answer {
+    pub(in crate::api) code: u16,
     head: String,
     body: Value,
 }
@@ -180,7 +153,7 @@ impl Server {
         self.raw(method, path, &self.bearer(), "").await
     }
 
-    async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(in crate::api) async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
         self.send_if(method, path, "", body).await
     }
 
@@ -188,6 +161,18 @@ impl Server {
         let condition = if tag.is_empty() { String::new() } else { format!("If-Match: {tag}\r\n") };
         let headers = format!("{}Content-Type: application/json\r\n{condition}", self.bearer());
         self.raw(method, path, &headers, &body.to_string()).await
+    }
+
+    /// A token that was good.
+    pub(in crate::api) async fn revoked_token(&self) -> String {
+        let store = Store::open(&self.folder).unwrap();
+        let secret = tokens::secret([8; 32]);
+        tokens::add(&store, "gone", &secret, self.admin.0.parts.clock.both().wall).unwrap();
+        self.admin.0.parts.registrar.look().await;
+        assert!(self.admin.0.parts.tokens.holder(secret.expose()).is_some());
+        tokens::remove(&store, "gone").unwrap();
+        self.admin.0.parts.registrar.look().await;
+        secret.expose().to_owned()
     }
 
     fn told(&self) -> Vec<Value> {
@@ -533,7 +518,7 @@ async fn s23_the_administrator_locks_admits_mutes_and_ends() {
     assert!(shown["spotlight"].is_string());
     // S33: only who can be called is.
     server.send("POST", "/services", json!({ "name": "Alice's room", "aliases": ["meet.alice"] })).await;
-    let dial = json!({ "destination": "bob", "role": "guest", "keys": "1#" });
+    let dial = json!({ "destination": "nobody", "role": "guest", "keys": "1#" });
     assert_eq!(server.send("POST", &format!("{base}/dial"), dial).await.field(), (409, "destination"));
     let wrong = json!({ "destination": "bob", "protocol": "teams" });
     assert_eq!(server.send("POST", &format!("{base}/dial"), wrong).await.field(), (400, "protocol"));
@@ -550,6 +535,44 @@ async fn s23_the_administrator_locks_admits_mutes_and_ends() {
     assert_eq!(server.ask("POST", &format!("{base}/disconnect")).await.code, 204);
     assert_eq!(server.ask("GET", "/status/calls").await.body, json!({ "calls": [] }));
     assert_eq!(server.ask("GET", "/status/registrations").await.body, json!({ "registrations": [] }));
+}
+
+#[tokio::test]
+async fn somebody_is_sent_to_another_conference_and_comes_in_by_his_token() {
+    let server = server("transfer").await;
+    server.send("POST", "/services", json!({ "name": "Alice's room", "aliases": ["meet.alice"] })).await;
+    let hall = json!({ "name": "Hall", "aliases": ["hall"], "host_pin": "2468", "guest_pin": "1357" });
+    assert_eq!(server.send("POST", "/services", hall).await.code, 201);
+    let (bob, uuid) = server.clients.join("Bob", "none").await;
+    let path = format!("/conferences/Alice's%20room/participants/{uuid}/transfer");
+    for (wanted, expected) in [
+        (json!({}), (400, "conference")),
+        (json!({ "conference": "Nowhere" }), (400, "conference")),
+        (json!({ "conference": "Alice's room" }), (409, "conference")),
+        (json!({ "conference": "Hall", "role": "chair" }), (400, "role")),
+        (json!({ "conference": "Hall", "pin": "2468" }), (400, "pin")),
+    ] {
+        let answer = server.send("POST", &path, wanted.clone()).await;
+        assert_eq!(answer.field(), expected, "{wanted}: {}", answer.body);
+    }
+    let nobody = path.replace(&uuid, &crate::uuid::Uuid::of([1; 16]).to_string());
+    assert_eq!(server.send("POST", &nobody, json!({ "conference": "Hall" })).await.code, 404);
+    // No PIN is asked of who is sent; without a word he comes as who has none.
+    let mut told = server.clients.events(&bob).await;
+    for (wanted, role) in [
+        (json!({ "conference": "Hall" }), "GUEST"),
+        (json!({ "conference": "Hall", "role": "host" }), "HOST"),
+    ] {
+        assert_eq!(server.send("POST", &path, wanted).await.code, 204);
+        let refer = told.until("refer").await;
+        assert_eq!(refer["alias"], "hall");
+        let body = json!({ "display_name": "Bob", "token": refer["token"] }).to_string();
+        let door = "/api/client/v2/conferences/hall/request_token";
+        let (code, answer) = server.clients.ask("POST", door, "", &body).await;
+        assert_eq!((code, &answer["result"]["role"]), (200, &json!(role)), "{answer}");
+    }
+    assert_eq!(server.clients.post(&bob, "release_token", "").await.0, 200);
+    assert_eq!(server.send("POST", &path, json!({ "conference": "Hall" })).await.code, 404, "he is gone");
 }
 
 #[tokio::test]
@@ -742,5 +765,5 @@ fn written(path: &str) -> bool {
     let schema =
         path.strip_prefix("/components/schemas/").and_then(|it| it.split('/').next()).unwrap_or_default();
     ["Add", "Put", "Patch", "Change"].iter().any(|end| schema.ends_with(end))
-        || ["Role", "Spotlight", "Digits", "Message", "Dial", "DialNow"].contains(&schema)
+        || ["Role", "Spotlight", "Transfer", "Digits", "Message", "Dial", "DialNow"].contains(&schema)
 }

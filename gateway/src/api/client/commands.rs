@@ -362,12 +362,17 @@ pub(super) async fn answered(
     if !api.rooms().tell(&session.service.name, command) {
         return refused(StatusCode::FORBIDDEN, "Out of resource");
     }
-    match told.await {
-        Ok(Ok(())) => done(true),
-        Ok(Err(Denied::Role | Denied::MutedByHost)) => refused(StatusCode::FORBIDDEN, "Invalid role"),
-        Ok(Err(Denied::NoParty)) => refused(StatusCode::FORBIDDEN, "There is no such participant"),
-        Ok(Err(Denied::Storage)) => refused(StatusCode::SERVICE_UNAVAILABLE, "Out of resource"),
-        Ok(Err(Denied::Over)) | Err(_) => refused(StatusCode::FORBIDDEN, "Invalid token"),
+    came_of(told.await.unwrap_or(Err(Denied::Over)))
+}
+
+/// What somebody is told of what he did.
+pub(super) fn came_of(deed: Result<(), Denied>) -> Response {
+    match deed {
+        Ok(()) => done(true),
+        Err(Denied::Role | Denied::MutedByHost) => refused(StatusCode::FORBIDDEN, "Invalid role"),
+        Err(Denied::NoParty) => refused(StatusCode::FORBIDDEN, "There is no such participant"),
+        Err(Denied::Storage) => refused(StatusCode::SERVICE_UNAVAILABLE, "Out of resource"),
+        Err(Denied::Over) => refused(StatusCode::FORBIDDEN, "Invalid token"),
     }
 }
 

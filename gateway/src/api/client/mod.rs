@@ -35,19 +35,17 @@ mod edition;
 mod entry;
 mod events;
 mod jpeg;
-#[cfg(test)]
-mod matrix;
 mod multipart;
 pub mod one_time;
 mod registrations;
 mod roster;
-mod routes;
+pub(super) mod routes;
 pub mod sessions;
 mod slides;
 mod streams;
 #[cfg(test)]
-mod tests;
-mod transfer;
+pub(super) mod tests;
+pub(super) mod transfer;
 
 use edition::Press;
 use one_time::OneTime;

@@ -1,5 +1,5 @@
 //! Every route of the API, once: the router is made of these, and the table of who may do what
-//! (`matrix.rs`) has a row for each.
+//! (`api/matrix.rs`) has a row for each.
 
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
@@ -74,3 +74,22 @@ pub(super) const CONFERENCE: [Route; 21] = [
     ask("/participants/{uuid}/calls", || post(commands::calls)),
     ask("/participants/{uuid}/calls/{*rest}", || post(commands::calls)),
 ];
+
+/// Method and path of every route, with each command of a list written out; those of a conference
+/// without [`CONFERENCES`].
+#[cfg(test)]
+pub(in crate::api) fn written_out() -> Vec<String> {
+    let conference = CONFERENCE.into_iter().flat_map(|route| {
+        let commands: &[&str] = match route.path {
+            "/{command}" => &commands::OF_A_CONFERENCE,
+            "/participants/{uuid}/{command}" => &commands::OF_A_PARTICIPANT,
+            _ => &[""],
+        };
+        let written =
+            |command: &&str| format!("{} {}", route.method, route.path.replace("{command}", command));
+        commands.iter().map(written).collect::<Vec<_>>()
+    });
+    let node = NODE.into_iter().map(|it| format!("{} {}", it.method, it.path));
+    let registration = REGISTRATION.into_iter().map(|it| format!("{} {REGISTRATIONS}{}", it.method, it.path));
+    node.chain(registration).chain(conference).collect()
+}

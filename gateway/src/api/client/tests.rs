@@ -24,7 +24,7 @@ use crate::events::Events as Told;
 use crate::guard::Porter;
 use crate::leg::connect::ConnectLegs;
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Origin, Party, Protocol};
-use crate::media::{Engine, EngineConfig};
+use crate::media::{Engine, EngineConfig, EngineHandle};
 use crate::records::CallRecord;
 use crosspoint_codecs::format::{Capabilities, Direction};
 use tokio::sync::mpsc;
@@ -39,11 +39,11 @@ impl Services for Three {
     }
 }
 
-pub(super) struct Server {
-    api: ClientApi,
-    pub(super) at: SocketAddr,
+pub(in crate::api) struct Server {
+    pub(in crate::api) api: ClientApi,
+    pub(in crate::api) at: SocketAddr,
     /// Seconds that the clock is ahead.
-    pub(super) ahead: Arc<AtomicU64>,
+    pub(in crate::api) ahead: Arc<AtomicU64>,
     settings: watch::Sender<Settings>,
     /// The last part of the address that requests come from.
     from: AtomicU8,
@@ -51,6 +51,7 @@ pub(super) struct Server {
     town: Arc<Town>,
     /// Records of calls that are over.
     records: mpsc::UnboundedReceiver<CallRecord>,
+    pub(in crate::api) engine: EngineHandle,
     _engine: Engine,
 }
 
@@ -98,11 +99,11 @@ impl Protocol for Town {
     }
 }
 
-pub(super) async fn server(door: Door, disabled: Option<&str>) -> Server {
+pub(in crate::api) async fn server(door: Door, disabled: Option<&str>) -> Server {
     guarded(door, disabled, Porter::of_a_test(false, &Told::default())).await
 }
 
-async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
+pub(in crate::api) async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
     let room = |name, alias| Service::new(name, Alias::parse(alias, &Domains::default()).unwrap());
     let mut service = room("Alice's room", "meet.alice");
     service.door = door;
@@ -129,7 +130,7 @@ async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
     let exchange = Exchange::new(ExchangeParts {
         directory: town.clone(),
         protocols: vec![town.clone(), Arc::new(clients)],
-        engines: vec![handle],
+        engines: vec![handle.clone()],
         rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
         calls: 100,
         recorder: Arc::new(move |record, _, _| drop(recorder.send(record))),
@@ -151,18 +152,29 @@ async fn guarded(door: Door, disabled: Option<&str>, porter: Porter) -> Server {
     let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let from = AtomicU8::new(1);
-    Server { api, at, ahead, settings, from, town, records, _engine: engine }
+    Server { api, at, ahead, settings, from, town, records, engine: handle, _engine: engine }
 }
 
-pub(super) fn pins(host: &str, guest: Option<&str>) -> Door {
+pub(in crate::api) fn pins(host: &str, guest: Option<&str>) -> Door {
     let pin = |text: &str| Pin::parse(text).unwrap();
     Door::new(Some(pin(host)), guest.map(pin), true).unwrap()
 }
 
-pub(super) const ROOM: &str = "/api/client/v2/conferences/meet.alice";
+pub(in crate::api) const ROOM: &str = "/api/client/v2/conferences/meet.alice";
 
 impl Server {
-    pub(super) async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    /// What goes on here.
+    pub(in crate::api) fn exchange(&self) -> Exchange {
+        self.api.0.parts.exchange.clone()
+    }
+
+    pub(in crate::api) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, Value) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, self.from.load(Ordering::Relaxed)], 0).into()).unwrap();
         let mut stream = socket.connect(self.at).await.unwrap();
@@ -186,14 +198,14 @@ impl Server {
     }
 
     /// Enters; the token and the participant.
-    pub(super) async fn join(&self, name: &str, pin: &str) -> (String, String) {
+    pub(in crate::api) async fn join(&self, name: &str, pin: &str) -> (String, String) {
         let (code, answer) = self.enter(name, pin).await;
         assert_eq!((code, &answer["status"]), (200, &json!("success")), "{answer}");
         let text = |it: &Value| it.as_str().unwrap().to_owned();
         (text(&answer["result"]["token"]), text(&answer["result"]["participant_uuid"]))
     }
 
-    pub(super) async fn post(&self, token: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(in crate::api) async fn post(&self, token: &str, path: &str, body: &str) -> (u16, Value) {
         let (code, answer) =
             self.ask("POST", &format!("{ROOM}/{path}"), &format!("token: {token}\r\n"), body).await;
         (code, answer["result"].clone())
@@ -230,7 +242,7 @@ impl Server {
         (code, serde_json::from_slice::<Value>(&answer).unwrap_or_default()["result"].clone())
     }
 
-    async fn events(&self, token: &str) -> Events {
+    pub(in crate::api) async fn events(&self, token: &str) -> Events {
         let mut stream = TcpStream::connect(self.at).await.unwrap();
         let head = format!("GET {ROOM}/events?token={token} HTTP/1.1\r\nHost: here\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -240,7 +252,7 @@ impl Server {
     }
 }
 
-struct Events(BufReader<TcpStream>);
+pub(in crate::api) struct Events(BufReader<TcpStream>);
 
 impl Events {
     async fn line(&mut self) -> String {
@@ -285,7 +297,7 @@ impl Events {
     }
 
     /// Passes over others until that one.
-    async fn until(&mut self, wanted: &str) -> Value {
+    pub(in crate::api) async fn until(&mut self, wanted: &str) -> Value {
         loop {
             let (name, data) = self.next().await;
             if name == wanted {

@@ -1,17 +1,21 @@
-//! `transfer`: a host sends somebody into another conference. Who came by the client API is told to go
-//! there with a token for one use; a leg is handed over within the gateway, its call goes on.
+//! `transfer`: somebody is sent into another conference, by a host or by the administrator. Who came by
+//! the client API is told to go there with a token for one use; a leg is handed over within the gateway,
+//! its call goes on.
+
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::commands::{answered, is_host};
+use super::commands::{came_of, is_host};
 use super::entry::new_token;
 use super::sessions::Token;
 use super::{ClientApi, Session, Ticket, refused};
-use crate::conference::policy::{Actor, Answer, Knock, PartyId, Role};
-use crate::conference::room::Command;
+use crate::conference::policy::{Actor, Answer, Denied, Knock, PartyId, Role};
+use crate::conference::room::{Command, RoomView};
+use crate::conference::service::Service;
 use crate::guard::Visitor;
 
 /// Where somebody is told to go: the data of a `refer` event.
@@ -19,6 +23,58 @@ use crate::guard::Visitor;
 pub(super) struct Refer {
     pub(super) alias: String,
     pub(super) token: Token,
+}
+
+/// Somebody who goes to another conference, whose door has let him in.
+#[derive(Debug)]
+pub(in crate::api) struct Transfer {
+    /// Who wants it: a host of where he is, or the administrator.
+    pub(in crate::api) actor: Actor,
+    /// The name of where he is.
+    pub(in crate::api) from: String,
+    /// Who goes.
+    pub(in crate::api) id: PartyId,
+    /// Where to: another service than that.
+    pub(in crate::api) to: Arc<Service>,
+    /// An alias of it, for his client.
+    pub(in crate::api) alias: String,
+    /// What he comes as.
+    pub(in crate::api) role: Role,
+}
+
+/// Why somebody stays where he is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum Stays {
+    /// The conference does not let him go.
+    Denied(Denied),
+    /// The conference does not keep up, or too many are under way.
+    Busy,
+    /// His client is not there any more.
+    Gone,
+}
+
+impl ClientApi {
+    /// Hands his leg over, or tells his client to go.
+    pub(in crate::api) async fn transfer(&self, transfer: Transfer) -> Result<(), Stays> {
+        let Transfer { actor, from, id, to, alias, role } = transfer;
+        let has_leg = |it: &RoomView| it.parties.iter().any(|it| it.id == id && !it.control_only);
+        if self.rooms().view(&from).is_some_and(|view| has_leg(&view)) {
+            let (reply, told) = oneshot::channel();
+            if !self.rooms().tell(&from, Command::HandOver { actor, id, to, role, reply }) {
+                return Err(Stays::Busy);
+            }
+            return told.await.unwrap_or(Err(Denied::Over)).map_err(Stays::Denied);
+        }
+        let token = new_token().ok_or(Stays::Busy)?;
+        let ticket = Ticket::Transfer { service: to.name.clone(), role };
+        if !self.tickets().give(self.now(), &token, ticket) {
+            return Err(Stays::Busy);
+        }
+        let refer = Refer { alias, token };
+        let is_he = |it: &Session| it.party == id && it.service.name == from;
+        let told = self.sessions().those(is_he).next().map(|it| it.refer.send_replace(Some(refer)));
+        told.map(drop).ok_or(Stays::Gone)
+    }
 }
 
 pub(super) async fn transfer(api: &ClientApi, session: &Session, id: PartyId, asked: &Value) -> Response {
@@ -53,25 +109,14 @@ pub(super) async fn transfer(api: &ClientApi, session: &Session, id: PartyId, as
     let Some(role) = role_there(answer, wanted) else {
         return refused(StatusCode::FORBIDDEN, "Invalid PIN");
     };
-    let has_leg = session.view.borrow().parties.iter().any(|it| it.id == id && !it.control_only);
-    if has_leg {
-        let (reply, told) = oneshot::channel();
-        let actor = Actor::Party(session.party);
-        let hand_over = Command::HandOver { actor, id, to: service, role, reply };
-        return answered(api, session, hand_over, told).await;
+    let (actor, from) = (Actor::Party(session.party), session.service.name.clone());
+    let transfer = Transfer { actor, from, id, to: service, alias: alias.to_owned(), role };
+    match api.transfer(transfer).await {
+        Ok(()) => came_of(Ok(())),
+        Err(Stays::Denied(denied)) => came_of(Err(denied)),
+        Err(Stays::Busy) => refused(StatusCode::FORBIDDEN, "Out of resource"),
+        Err(Stays::Gone) => refused(StatusCode::FORBIDDEN, "transfer failed"),
     }
-    let Some(token) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
-    let ticket = Ticket::Transfer { service: service.name.clone(), role };
-    if !api.tickets().give(api.now(), &token, ticket) {
-        return refused(StatusCode::FORBIDDEN, "Out of resource");
-    }
-    let refer = Refer { alias: alias.to_owned(), token };
-    let at = |other: &Session| other.party == id && other.service.name == session.service.name;
-    match api.sessions().those(at).next() {
-        Some(other) => other.refer.send_replace(Some(refer)),
-        None => return refused(StatusCode::FORBIDDEN, "transfer failed"),
-    };
-    super::done(true)
 }
 
 /// Who sends somebody, as he came himself.
