@@ -267,6 +267,38 @@ fn conferences_are_added_shown_changed_and_removed_and_pins_are_dots() {
     assert!(
         place.fails(&["conference", "set", "Lecture", "--chat"], 1).contains("no conference \"Lecture\"")
     );
+    // PINs are made, differ, and are shown once.
+    let made = |told: &str, word: &str| {
+        let pin =
+            told.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(" PIN ")).unwrap().to_owned();
+        assert!(pin.bytes().all(|it| it.is_ascii_digit()), "{told}");
+        pin
+    };
+    let told = place.prints(&[
+        "conference",
+        "add",
+        "Made",
+        "--alias",
+        "2",
+        "--host-pin",
+        "new",
+        "--guest-pin",
+        "new",
+    ]);
+    let pins = [made(&told, "host"), made(&told, "guest")];
+    assert!(pins.iter().all(|it| it.len() == 6) && pins[0] != pins[1], "{told}");
+    assert!(told.ends_with("It is not shown again.\n"), "{told}");
+    let shown = place.prints(&["conference", "show", "Made"]);
+    assert!(shown.contains("host .... guest ....\n") && !pins.iter().any(|it| shown.contains(it)), "{shown}");
+    let told = place.prints(&["conference", "set", "Made", "--guest-pin", "new", "--pin-digits", "10"]);
+    assert!(made(&told, "guest").len() == 10 && !told.contains("host PIN"), "{told}");
+    for (arguments, says) in [
+        (["--host-pin", "new", "--pin-digits", "3"].as_slice(), "4..=20"),
+        (&["--pin-digits", "8"], "pin-digits: no PIN is made"),
+    ] {
+        let told = place.fails(&[["conference", "set", "Made"].as_slice(), arguments].concat(), 2);
+        assert!(told.contains(says), "{told}");
+    }
     place.prints(&["conference", "remove", "Hall"]);
     assert!(place.fails(&["conference", "remove", "Hall"], 1).contains("conference list"));
     place.prints(&["device", "add", "500"]);

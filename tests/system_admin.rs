@@ -11,7 +11,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
+use support::room::dial_room;
 use support::wait_for;
 
 /// Cases of each operation, and the time that all may take: CI has ninety minutes for everything.
@@ -83,7 +85,7 @@ fn the_command_line_says_the_same_in_the_same_words() {
     printed(&gateway, &["conference", "add", "Meeting", "--alias", "500"]);
     let told = gateway.cli(&["conference", "lock", "Meeting"]);
     let told = String::from_utf8(told.stderr).unwrap();
-    assert!(told.contains("no conference \"Meeting\" is in progress"), "{told}");
+    assert!(told.contains("no conference \"Meeting\" is in progress: see crosspoint status\n"), "{told}");
     let made = printed(&gateway, &["token", "new", "script"]);
     let token = made.lines().next().unwrap();
     wait_for("the new token", || (ask(&gateway, token, "GET", "/services", None).0 == 200).then_some(()));
@@ -112,6 +114,74 @@ fn the_command_line_says_the_same_in_the_same_words() {
     printed(&gateway, &["rule", "remove", "out"]);
     printed(&gateway, &["token", "revoke", "script"]);
     wait_for("its end", || (ask(&gateway, token, "GET", "/services", None).0 == 401).then_some(()));
+}
+
+#[test]
+fn streams_are_shown_as_they_are_and_a_call_goes_to_another_conference() {
+    let conferences: [&[&str]; 2] =
+        [&["Alice's room", "--alias", "meet.alice"], &["Board", "--alias", "board", "--host-pin", "2468"]];
+    let gateway = Gateway::with_conferences(&["vera", "uma"], "", &conferences);
+    let token = shown_token(&gateway).remove(0);
+    let phones = [("vera", 440), ("uma", 620)].map(|(name, tone)| {
+        let account = Account { video: "h264", ..Account::new(name, "opus/48000/2", tone) };
+        let mut phone = Baresip::start(account, gateway.sip);
+        dial_room(&gateway, &mut phone);
+        phone
+    });
+    let named = |conference: &str| {
+        let path = format!("/status/conferences/{conference}/participants");
+        let answer = ask(&gateway, &token, "GET", &path, None).1;
+        answer["participants"].as_array().into_iter().flatten().find(|it| it["name"] == "vera").cloned()
+    };
+    // Each way: what it is, how fast, and how large.
+    let flows = |stream: &Value| {
+        let is = |field: &str| stream[field].as_u64().unwrap() > 0;
+        is("bitrate_received") && is("bitrate_sent") && is("packets_received")
+    };
+    let vera = wait_for("streams both ways", || {
+        let found = named("Alice's%20room")?;
+        let streams = found["streams"].as_array().unwrap();
+        let seen = |it: &Value| it["resolution_received"].is_string() && it["resolution_sent"].is_string();
+        (streams.len() == 2 && streams.iter().all(flows) && seen(&streams[1])).then_some(found)
+    });
+    let [sound, picture] = vera["streams"].as_array().unwrap().as_slice() else { panic!("{vera:#}") };
+    assert_eq!((&sound["role"], &picture["role"]), (&json!("audio"), &json!("main")));
+    for (stream, codec) in [(sound, "opus"), (picture, "h264")] {
+        for field in ["receive", "send"] {
+            let word = stream[field].as_str().unwrap().to_ascii_lowercase();
+            assert!(word.contains(codec), "{field}: {stream:#}");
+        }
+        for field in ["loss_percent", "remote_loss_percent", "jitter_ms"] {
+            assert!(
+                stream[field].as_f64().is_some_and(|it| (0.0..100.0).contains(&it)),
+                "{field}: {stream:#}"
+            );
+        }
+    }
+    assert_eq!(picture["resolution_received"], "640x360");
+    assert_eq!((&sound["resolution_received"], &sound["resolution_sent"]), (&Value::Null, &Value::Null));
+    let calls = || ask(&gateway, &token, "GET", "/status/calls", None).1["calls"].clone();
+    let before = calls();
+    let sizes: Vec<_> = before.as_array().unwrap().iter().map(|it| &it["legs"][0]["streams"][1]).collect();
+    assert!(sizes.len() == 2 && sizes.iter().all(|it| it["resolution_received"] == "640x360"), "{before:#}");
+    // His call goes on elsewhere, behind a PIN that he need not know.
+    let uuid = vera["uuid"].as_str().unwrap();
+    let told =
+        printed(&gateway, &["conference", "transfer", "Alice's room", uuid, "Board", "--role", "host"]);
+    assert_eq!(told, "transfer: done\n");
+    let there = wait_for("him in the other one", || named("Board").filter(|it| it["place"] == "in"));
+    assert_eq!(there["role"], "host");
+    assert!(named("Alice's%20room").is_none());
+    let numbers =
+        |calls: &Value| calls.as_array().unwrap().iter().map(|it| it["call"].clone()).collect::<Vec<_>>();
+    assert_eq!(numbers(&calls()), numbers(&before));
+    let told = gateway.cli(&["conference", "transfer", "Board", uuid, "Nowhere"]);
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(
+        told.contains("conference: there is no service \"Nowhere\": see crosspoint conference list"),
+        "{told}"
+    );
+    drop(phones);
 }
 
 #[test]

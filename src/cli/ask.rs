@@ -51,12 +51,26 @@ impl Management {
         if code.starts_with('2') {
             return Ok(document);
         }
-        let told = document["error"]["message"].as_str().map_or_else(|| clean(&line), clean);
+        let told =
+            document["error"]["message"].as_str().map_or_else(|| clean(&line), |it| in_commands(&clean(it)));
         Err(Failure::Told(match document["error"]["field"].as_str() {
             Some(field) => format!("{}: {told}", clean(field)),
             None => told,
         }))
     }
+}
+
+/// The API names its own paths where there is more to see; here they are commands.
+const COMMANDS: [(&str, &str); 5] = [
+    ("GET /status/conferences/{name}/participants", "crosspoint conference participants"),
+    ("GET /status/conferences", "crosspoint status"),
+    ("GET /services", "crosspoint conference list"),
+    ("GET /devices", "crosspoint device list"),
+    ("GET /rules", "crosspoint rule list"),
+];
+
+fn in_commands(told: &str) -> String {
+    COMMANDS.iter().fold(told.to_owned(), |told, (path, command)| told.replace(path, command))
 }
 
 /// Where the management listener is: as asked, else as configured.
@@ -121,6 +135,14 @@ mod tests {
     fn a_wildcard_is_asked_on_loopback() {
         assert_eq!(reachable("0.0.0.0:9060".parse().unwrap()).to_string(), "127.0.0.1:9060");
         assert_eq!(reachable("[::]:9060".parse().unwrap()).to_string(), "[::1]:9060");
+    }
+
+    #[test]
+    fn paths_of_the_api_are_commands_here() {
+        let told = |it: &str| in_commands(&format!("nobody: see GET {it}"));
+        assert_eq!(told("/status/conferences"), "nobody: see crosspoint status");
+        let participants = told("/status/conferences/{name}/participants");
+        assert_eq!(participants, "nobody: see crosspoint conference participants");
     }
 
     #[test]

@@ -9,16 +9,17 @@ use clap::{Args, Subcommand};
 use crosspoint_gateway::alias::Alias;
 use crosspoint_gateway::conference::dialling::NobodyToDial;
 use crosspoint_gateway::conference::layout::Layout;
-use crosspoint_gateway::conference::policy::{Door, Pin};
+use crosspoint_gateway::conference::policy::Door;
 use crosspoint_gateway::conference::service::{Kind, Service};
-use crosspoint_gateway::guard::SAFE_DIGITS;
 use crosspoint_gateway::registrar::Store;
 use crosspoint_gateway::services::{self, ServiceError};
 
-use super::device::asked;
 use super::{Failure, Setting, print};
 
 mod live;
+mod pins;
+
+use pins::Pins;
 
 /// What to do with the conferences.
 #[derive(Debug, Subcommand)]
@@ -92,6 +93,18 @@ pub(super) enum Conference {
         #[arg(long)]
         keys: Option<String>,
     },
+    /// Send one to another conference; his call goes on.
+    Transfer {
+        /// The name of where he is.
+        name: String,
+        /// Who, as `participants` shows.
+        uuid: String,
+        /// The name of where he goes.
+        to: String,
+        /// What he comes as: host or guest. Without it: a host where there is no PIN, else a guest.
+        #[arg(long)]
+        role: Option<String>,
+    },
     /// Write to everybody who is there.
     Message {
         /// Its name.
@@ -115,13 +128,8 @@ pub(super) struct Fields {
     /// room, auditorium or test-call.
     #[arg(long)]
     kind: Option<Kind>,
-    /// Who enters it is a host: 4 to 20 digits; "-" asks for it or reads a line of standard input, so
-    /// that it does not stand in the list of processes; "none" takes it away.
-    #[arg(long, value_name = "PIN")]
-    host_pin: Option<String>,
-    /// Who enters it is a guest; as --host-pin.
-    #[arg(long, value_name = "PIN")]
-    guest_pin: Option<String>,
+    #[command(flatten)]
+    pins: Pins,
     /// With a host PIN alone, guests come in without one.
     #[arg(long, conflicts_with = "no_guests")]
     guests: bool,
@@ -190,9 +198,18 @@ impl Conference {
             Self::Lock { name } => live::command(setting, &name, "lock", None),
             Self::Unlock { name } => live::command(setting, &name, "unlock", None),
             Self::Participants { name } => live::participants(setting, &name),
-            Self::Admit { name, uuid } => live::to_one(setting, &name, &uuid, "admit"),
+            Self::Admit { name, uuid } => live::to_one(setting, &name, &uuid, "admit", None),
             Self::Disconnect { name, uuid: None } => live::command(setting, &name, "disconnect", None),
-            Self::Disconnect { name, uuid: Some(uuid) } => live::to_one(setting, &name, &uuid, "disconnect"),
+            Self::Disconnect { name, uuid: Some(uuid) } => {
+                live::to_one(setting, &name, &uuid, "disconnect", None)
+            }
+            Self::Transfer { name, uuid, to, role } => {
+                let mut body = serde_json::json!({ "conference": to });
+                if let Some(role) = role {
+                    body["role"] = role.into();
+                }
+                live::to_one(setting, &name, &uuid, "transfer", Some(&body))
+            }
             Self::Dial { name, destination, role, protocol, keys } => {
                 let mut body = serde_json::json!({ "destination": destination });
                 for (field, value) in [("role", role), ("protocol", protocol), ("keys", keys)] {
@@ -216,19 +233,9 @@ fn add(setting: &Setting, name: String, fields: &Fields) -> Result<ExitCode, Fai
     let mut service = Service::new(name, setting.alias(first)?);
     fields.apply(setting, &mut service)?;
     services::add(&Store::open(&setting.data)?, &service, SystemTime::now())?;
-    let (name, data, hint) = (&service.name, setting.data.display(), hint(&service.door));
-    print(&format!("added {} \"{name}\" to {data}\n{hint}", service.kind))
-}
-
-/// What to think of where a PIN is short.
-fn hint(door: &Door) -> String {
-    match door.shortest() {
-        Some(digits) if digits < SAFE_DIGITS => format!(
-            "hint: a PIN of {digits} digits is guessed soon, so few wrong ones a day are taken before newcomers \
-             have to wait: better take {SAFE_DIGITS} digits or more\n"
-        ),
-        _ => String::new(),
-    }
+    let (name, data, hint) = (&service.name, setting.data.display(), pins::hint(&service.door));
+    let made = fields.pins.made(&service.door);
+    print(&format!("added {} \"{name}\" to {data}\n{made}{hint}", service.kind))
 }
 
 fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -> Result<ExitCode, Failure> {
@@ -237,9 +244,10 @@ fn set(setting: &Setting, name: &str, rename: Option<String>, fields: &Fields) -
     service.name = rename.unwrap_or(service.name);
     fields.apply(setting, &mut service)?;
     services::replace(&store, &before, &service)?;
-    let hint =
-        if service.door.shortest() == before.door.shortest() { String::new() } else { hint(&service.door) };
-    print(&format!("changed \"{name}\" in {}\n{hint}", setting.data.display()))
+    let same = service.door.shortest() == before.door.shortest();
+    let hint = if same { String::new() } else { pins::hint(&service.door) };
+    let made = fields.pins.made(&service.door);
+    print(&format!("changed \"{name}\" in {}\n{made}{hint}", setting.data.display()))
 }
 
 fn remove(setting: &Setting, name: &str) -> Result<ExitCode, Failure> {
@@ -260,7 +268,7 @@ fn list(setting: &Setting) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     for service in &all {
         let (name, kind, aliases) = (&service.name, service.kind.word(), aliases(service));
-        let _ = writeln!(text, "{name:width$}  {kind:10}  {}  {aliases}", pins(&service.door));
+        let _ = writeln!(text, "{name:width$}  {kind:10}  {}  {aliases}", pins::dots(&service.door));
     }
     print(&text)
 }
@@ -279,7 +287,7 @@ fn described(service: &Service) -> String {
         ("name", service.name.clone()),
         ("kind", service.kind.to_string()),
         ("aliases", aliases(service)),
-        ("pins", pins(&service.door)),
+        ("pins", pins::dots(&service.door).into()),
         ("guests without a PIN", word(service.door.guests())),
         ("layout", service.layout.to_string()),
         ("guest layout", service.guest_layout.to_string()),
@@ -301,15 +309,6 @@ fn aliases(service: &Service) -> String {
     service.aliases.iter().map(Alias::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// As many dots whatever the PIN, so that its length is not told.
-fn pins(door: &Door) -> String {
-    match (door.host_pin(), door.guest_pin()) {
-        (None, _) => "open".into(),
-        (Some(_), None) => "host ....".into(),
-        (Some(_), Some(_)) => "host .... guest ....".into(),
-    }
-}
-
 impl Fields {
     fn apply(&self, setting: &Setting, service: &mut Service) -> Result<(), Failure> {
         if !self.aliases.is_empty() {
@@ -322,8 +321,7 @@ impl Fields {
             return Err(ServiceError::AliasTaken { alias: alias.clone(), by }.into());
         }
         service.kind = self.kind.unwrap_or(service.kind);
-        let host = pin("host-pin", self.host_pin.as_deref(), service.door.host_pin())?;
-        let guest = pin("guest-pin", self.guest_pin.as_deref(), service.door.guest_pin())?;
+        let (host, guest) = self.pins.after(&service.door)?;
         let guests = either(self.guests, self.no_guests, service.door.guests());
         service.door = Door::new(host, guest, guests)
             .map_err(|error| Failure::Arguments(format!("guest-pin: {error}")))?;
@@ -362,15 +360,4 @@ impl Fields {
 
 const fn either(yes: bool, no: bool, before: bool) -> bool {
     yes || before && !no
-}
-
-/// What the argument makes of the PIN that was there before.
-fn pin(field: &str, argument: Option<&str>, before: Option<&Pin>) -> Result<Option<Pin>, Failure> {
-    let text = match argument {
-        None => return Ok(before.cloned()),
-        Some("none") => return Ok(None),
-        Some("-") => asked(field)?,
-        Some(text) => text.to_owned(),
-    };
-    Pin::parse(&text).map(Some).map_err(|error| Failure::Arguments(format!("{field}: {error}")))
 }

@@ -22,9 +22,15 @@ pub(super) fn command(
 }
 
 /// To one who is there.
-pub(super) fn to_one(setting: &Setting, name: &str, uuid: &str, command: &str) -> Result<ExitCode, Failure> {
+pub(super) fn to_one(
+    setting: &Setting,
+    name: &str,
+    uuid: &str,
+    command: &str,
+    body: Option<&Value>,
+) -> Result<ExitCode, Failure> {
     let path = format!("/conferences/{}/participants/{}/{command}", escaped(name), escaped(uuid));
-    Management::of(setting)?.ask("POST", &path, None)?;
+    Management::of(setting)?.ask("POST", &path, body)?;
     print(&format!("{command}: done\n"))
 }
 
