@@ -158,6 +158,13 @@ pub struct Sip {
     /// How long a device may ring before the call ends as not answered.
     #[serde(serialize_with = "types::show_duration")]
     pub ring_timeout: Duration,
+    /// How long a call stands without a sign of a far end that knows session timers (RFC 4028). It
+    /// is asked for one at half of this.
+    #[serde(serialize_with = "types::show_duration")]
+    pub session_expires: Duration,
+    /// Whoever wants to give or get such signs more often is refused with 422.
+    #[serde(serialize_with = "types::show_duration")]
+    pub min_session_expires: Duration,
     /// Who makes the ringing tone when the called party sends none.
     pub ringback: Ringback,
     /// Whom callers that did not authenticate as a device may call.
@@ -190,6 +197,9 @@ impl Default for Sip {
             max_expires: Duration::from_secs(7200),
             // Below RFC 3261 Timer C (more than 3 min) and about ten rings.
             ring_timeout: Duration::from_secs(60),
+            // What RFC 4028 recommends (section 4), and the least that it allows (section 5).
+            session_expires: Duration::from_secs(1800),
+            min_session_expires: Duration::from_secs(90),
             ringback: Ringback::Gateway,
             strangers: Strangers::Devices,
         }

@@ -98,6 +98,8 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         default_expires: from.duration("default_expires").unwrap_or(defaults.default_expires),
         max_expires: from.duration("max_expires").unwrap_or(defaults.max_expires),
         ring_timeout: from.duration("ring_timeout").unwrap_or(defaults.ring_timeout),
+        session_expires: from.duration("session_expires").unwrap_or(defaults.session_expires),
+        min_session_expires: from.duration("min_session_expires").unwrap_or(defaults.min_session_expires),
         ringback: from.choice("ringback").unwrap_or(defaults.ringback),
         strangers: from.choice("strangers").unwrap_or(defaults.strangers),
     };
@@ -149,6 +151,12 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
             "ring_timeout",
             "is out of range: \"1s\" to \"3m\", before peers give up (RFC 3261 Timer C)",
         );
+    }
+    if !(90..=86_400).contains(&sip.min_session_expires.as_secs()) {
+        from.fault("min_session_expires", "is out of range: \"90s\" to \"24h\" (RFC 4028 section 5)");
+    } else if sip.session_expires < sip.min_session_expires || sip.session_expires.as_secs() > 86_400 {
+        let key = if from.has("session_expires") { "session_expires" } else { "min_session_expires" };
+        from.fault(key, "must be min_session_expires <= session_expires <= \"24h\"");
     }
     sip
 }
@@ -408,6 +416,8 @@ mod tests {
         default_expires = "10m"
         max_expires = "1h"
         ring_timeout = "45s"
+        session_expires = "10m"
+        min_session_expires = "2m"
         strangers = "refused"
         [media]
         address = "192.0.2.1"
@@ -552,6 +562,9 @@ mod tests {
             ("[sip]\ncertificate = \"c.pem\"", "needs key beside it"),
             ("[sip]\nmin_expires = \"2h\"", "min_expires <= default_expires"),
             ("[sip]\nring_timeout = \"1h\"", "out of range"),
+            ("[sip]\nmin_session_expires = \"30s\"", "min_session_expires: is out of range: \"90s\""),
+            ("[sip]\nmin_session_expires = \"31m\"", "min_session_expires: must be"),
+            ("[sip]\nsession_expires = \"1m\"", "session_expires: must be"),
             ("[sip]\npublic_address = \"0.0.0.0\"", "peers can reach"),
             ("[sip]\npublic_address = \"example.com\"", "is not an IP address"),
             ("[conference]\nlanguage = \"../en\"\nprompts = \"prompts\"", "is not a language"),

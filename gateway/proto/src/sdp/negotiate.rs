@@ -39,6 +39,8 @@ pub struct Negotiation {
     parameters: SessionParameters,
     slots: Vec<Slot>,
     last_sent: Option<Sdp>,
+    /// Our description in the last completed exchange.
+    standing: Option<Sdp>,
     exchange: Exchange,
     agreed: Vec<AgreedLine>,
 }
@@ -76,7 +78,14 @@ enum Exchange {
 impl Negotiation {
     /// A dialog in which nothing was offered yet.
     pub const fn new(parameters: SessionParameters) -> Self {
-        Self { parameters, slots: Vec::new(), last_sent: None, exchange: Exchange::None, agreed: Vec::new() }
+        Self {
+            parameters,
+            slots: Vec::new(),
+            last_sent: None,
+            standing: None,
+            exchange: Exchange::None,
+            agreed: Vec::new(),
+        }
     }
 
     /// The streams as they stand: those of the last completed exchange.
@@ -167,6 +176,20 @@ impl Negotiation {
         Ok(sdp)
     }
 
+    /// What stands of ours was offered again, unchanged (a refresh of the session, RFC 4028 section
+    /// 7.4): its answer is for [`Negotiation::receive_answer`]. False, and nothing changes: nothing
+    /// stands, or an exchange is under way that says more.
+    pub fn repeat_offer(&mut self) -> bool {
+        match &self.standing {
+            Some(standing) if !self.is_pending() => {
+                let offer = Box::new(standing.clone());
+                self.exchange = Exchange::Sent { offer, slots: self.slots.clone(), answered: false };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the answer to our offer. The same answer may come several times (in provisional
     /// responses and in the final one); each counts, the last one stays.
     pub fn receive_answer(&mut self, body: &[u8]) -> Result<Vec<AgreedLine>, NegotiationError> {
@@ -195,6 +218,7 @@ impl Negotiation {
             return Err(NegotiationError::NothingInCommon(refusals));
         }
         let offer = offer.clone();
+        self.standing = Some(Sdp::clone(&offer));
         self.slots.clone_from(&slots);
         self.agreed.clone_from(&agreed);
         self.exchange = Exchange::Sent { offer, slots, answered: true };
@@ -295,6 +319,7 @@ impl Negotiation {
         self.exchange = Exchange::Received { offer: offer.clone(), answered: true };
         self.slots = slots;
         self.last_sent = Some(sdp.clone());
+        self.standing = Some(sdp.clone());
         self.agreed.clone_from(&agreed);
         Ok((sdp, agreed))
     }

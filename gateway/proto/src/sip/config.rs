@@ -102,6 +102,27 @@ impl Default for Limits {
     }
 }
 
+/// How long a call stands without a sign of the far end (RFC 4028). A peer that knows nothing of
+/// session timers has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimer {
+    /// Asked for, and given to who asks for more; refreshed at half of it.
+    pub expires: Duration,
+    /// Less is refused with 422. Not above [`Self::expires`].
+    pub min_expires: Duration,
+}
+
+impl Default for SessionTimer {
+    fn default() -> Self {
+        Self {
+            // What section 4 recommends: two requests an hour for each call.
+            expires: Duration::from_secs(1_800),
+            // The least that section 5 lets anybody ask for.
+            min_expires: Duration::from_secs(90),
+        }
+    }
+}
+
 /// What a SIP endpoint is made with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -113,6 +134,8 @@ pub struct Config {
     pub timing: Timing,
     /// How much it takes on.
     pub limits: Limits,
+    /// How long its calls stand without a sign of the far end.
+    pub session: SessionTimer,
 }
 
 impl Config {
@@ -123,6 +146,7 @@ impl Config {
             product: "Crosspoint".to_owned(),
             timing: Timing::default(),
             limits: Limits::default(),
+            session: SessionTimer::default(),
         }
     }
 }

@@ -14,9 +14,10 @@ use super::content::{session_body, takes_sdp};
 use super::event::{By, Ending, Event, How, Incoming, Source};
 use super::flow::Flow;
 use super::framing::{Frame, PONG};
-use super::invite::{Call, push_extra, refuse_fork};
+use super::invite::{Call, push_extra, refuse_brief, refuse_fork};
 use super::registration::Binding;
-use super::stack::{ALLOW, Counters, Owner, Stack, Timer};
+use super::session::Session;
+use super::stack::{ALLOW, Counters, Owner, SUPPORTED, Stack, Timer, unsupported};
 use super::transaction::{Action, Arrived, ClientId, Reply, ServerId};
 use super::{CallId, Message, Method, Name, NameAddr, Request, Response, Uri, is_keep_alive};
 use crate::{ConnId, Input, Instant, Now, Output, SansIo, Transport};
@@ -227,10 +228,10 @@ impl Endpoint {
         if merged {
             return self.stack.answer(now, id, 482, &tag);
         }
-        let required = request.headers.tokens(&Name::Require);
-        if !required.is_empty() {
+        let unknown = unsupported(&request.headers);
+        if !unknown.is_empty() {
             self.stack.answer_with(now, id, 420, "", &tag, |response| {
-                for option in &required {
+                for option in &unknown {
                     response.headers.push(Name::Unsupported, option);
                 }
             });
@@ -268,6 +269,7 @@ impl Endpoint {
     fn options(&mut self, now: Instant, id: ServerId, tag: &str) {
         self.stack.answer_with(now, id, 200, "", tag, |response| {
             response.headers.push(Name::Allow, ALLOW);
+            response.headers.push(Name::Supported, SUPPORTED);
             response.headers.push(Name::Accept, "application/sdp");
             response.headers.push(Name::AcceptEncoding, "identity");
         });
@@ -295,6 +297,9 @@ impl Endpoint {
         };
         if !takes_sdp(&request.headers) {
             return self.stack.answer(now, id, 406, &tag);
+        }
+        if Session::new(self.stack.config.session).terms(&request.headers).is_err() {
+            return refuse_brief(now, &mut self.stack, id, &tag);
         }
         let number = CallId(self.next_call);
         let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source, body.is_some())

@@ -62,6 +62,8 @@ pub enum How {
     NoAck,
     /// The far end no longer knows the dialog (481, 408 within it).
     Gone,
+    /// Nobody refreshed the session in time (RFC 4028).
+    Expired,
     /// The far end sent what makes no sense.
     Protocol,
 }
@@ -152,6 +154,14 @@ pub enum Event {
         call: CallId,
         /// The final status.
         status: u16,
+    },
+    /// The session was refreshed (RFC 4028) by our offering again what stood. The body is the
+    /// answer, which may differ from the one before. Nothing must follow.
+    Refreshed {
+        /// Which.
+        call: CallId,
+        /// The answer.
+        body: Body,
     },
     /// An INFO came within the call; it is answered already.
     Info {

@@ -14,6 +14,7 @@ use super::auth;
 use super::command::{Body, CallId, Invite};
 use super::dialog::{Dialog, request_uri};
 use super::event::{By, Ending, Event, How, Source};
+use super::session::Session;
 use super::stack::{MAX_DATAGRAM, Owner, Stack};
 use super::transaction::{ClientId, ServerId};
 use super::transport::Unsendable;
@@ -22,10 +23,12 @@ use crate::{Instant, Transport};
 
 mod client;
 mod server;
+mod timer;
 
 pub(super) use client::refuse_fork;
-use client::{ClientInvite, Unanswered};
+use client::{ClientInvite, Kind, Unanswered};
 use server::ServerInvite;
+pub(super) use timer::refuse_brief;
 
 /// Who began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,10 @@ pub(super) struct Call {
     wanted: Option<Option<Body>>,
     retry_at: Option<Instant>,
     glares: u8,
+    /// Ends it when the far end is gone (RFC 4028).
+    session: Session,
+    /// Our last description that was agreed on: what a refresh offers again.
+    described: Option<Body>,
     /// Answers challenges.
     account: Option<auth::Client>,
     /// Our BYE waits for the ACK of our 2xx (section 15).
@@ -96,7 +103,7 @@ impl Call {
         for (name, value) in headers {
             push_extra(&mut request.headers, &name, &value);
         }
-        let had_offer = body.is_some();
+        let offer = body.clone();
         let request = with_body(request, body);
         // Contact, Via and the like come on top of what is there now.
         let big = request.to_bytes().len().saturating_add(300) > MAX_DATAGRAM;
@@ -122,13 +129,15 @@ impl Call {
             wanted: None,
             retry_at: None,
             glares: 0,
+            session: Session::new(stack.config.session),
+            described: None,
             account: account.map(auth::Client::new),
             bye_wanted: None,
             requests: 0,
         };
         let pinned = matches!(destination, Destination::Flow(_));
         let tx = this.send_invite(now, stack, request, flow)?;
-        this.client = Some(ClientInvite::new(tx, true, had_offer, flow, pinned, datagram));
+        this.client = Some(ClientInvite::new(tx, Kind::Initial, offer, flow, pinned, datagram));
         Ok(this)
     }
 
@@ -151,12 +160,14 @@ impl Call {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.server.as_ref().and_then(ServerInvite::deadline).into_iter().chain(self.retry_at).min()
+        let server = self.server.as_ref().and_then(ServerInvite::deadline);
+        server.into_iter().chain(self.retry_at).chain(self.session.deadline()).min()
     }
 
     /// Fires what is due.
     pub(super) fn timeout(&mut self, now: Instant, stack: &mut Stack) {
         self.server_timeout(now, stack);
+        self.session_timeout(now, stack);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
@@ -238,7 +249,19 @@ impl Call {
     ) -> Option<(ClientId, Flow)> {
         let account = self.account.as_mut()?;
         let owner = stack.transactions.owner_of(id)?;
-        let (mut request, flow) = stack.authorize(account, id, response)?;
+        let (request, flow) = stack.authorize(account, id, response)?;
+        self.start_again(now, stack, request, flow, owner)
+    }
+
+    /// A request of ours once more, changed, under a new number.
+    fn start_again(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        mut request: Request,
+        flow: Flow,
+        owner: Owner,
+    ) -> Option<(ClientId, Flow)> {
         let number = match &mut self.dialog {
             Some(dialog) => {
                 dialog.local_seq = dialog.local_seq.saturating_add(1);
@@ -260,6 +283,7 @@ impl Call {
         self.stage = Stage::Over;
         self.wanted = None;
         self.retry_at = None;
+        self.session.stop();
         if self.bye_wanted.is_none() {
             self.drop_server_invite(now, stack);
         }
@@ -289,15 +313,21 @@ impl Call {
         self.bye(now, stack, reason);
     }
 
-    /// Begins the re-INVITE that waits, when nothing else is under way (section 14.1).
+    /// Begins the re-INVITE that waits, when nothing else is under way (section 14.1). It refreshes
+    /// the session as well.
     fn pump(&mut self, now: Instant, stack: &mut Stack) {
         let idle = self.stage == Stage::Confirmed
             && self.client.is_none()
             && self.unanswered.is_none()
             && self.server.is_none()
             && self.retry_at.is_none();
-        if idle && let Some(body) = self.wanted.clone() {
-            self.start_reinvite(now, stack, body);
+        if !idle {
+            return;
+        }
+        if let Some(body) = self.wanted.clone() {
+            self.start_reinvite(now, stack, body, Kind::Reoffer);
+        } else if self.session.is_wanted() {
+            self.start_refresh(now, stack);
         }
     }
 
@@ -313,6 +343,8 @@ impl Call {
         request.headers.set(Name::Contact, contact);
         request.headers.set(Name::Allow, super::stack::ALLOW);
         request.headers.set(Name::Accept, "application/sdp");
+        request.headers.set(Name::Supported, super::stack::SUPPORTED);
+        self.session.ask(&mut request.headers);
         stack.start(now, request, flow, Owner::Invite(self.id))
     }
 }

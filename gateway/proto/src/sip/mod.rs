@@ -30,6 +30,7 @@ mod properties;
 mod registration;
 mod rsip_model;
 mod schedule;
+mod session;
 mod stack;
 #[cfg(test)]
 mod torture;
@@ -42,7 +43,7 @@ mod via;
 pub use command::{
     Body, CallId, Command, Destination, Invite, MAX_FORWARDS, PingId, Registration, RegistrationId, RequestId,
 };
-pub use config::{Config, Limits, Listen, Timing};
+pub use config::{Config, Limits, Listen, SessionTimer, Timing};
 pub use endpoint::{Endpoint, Error, Load};
 pub use event::{By, Ending, Event, How, Incoming, Source};
 pub use flow::{Flow, FlowError};

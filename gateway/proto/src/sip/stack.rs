@@ -18,11 +18,22 @@ use super::transaction::{Action, ClientId, Reply, ServerId, Transactions};
 use super::transport::{Transports, Unsendable};
 use super::uri::{DEFAULT_PORT, DEFAULT_TLS_PORT};
 use super::via::MAGIC_COOKIE;
-use super::{CallId, Event, Flow, Name, NameAddr, Request, Response, SipUri, Uri, Via};
+use super::{CallId, Event, Flow, Headers, Name, NameAddr, Request, Response, SipUri, Token, Uri, Via};
 use crate::{Instant, Output, Transport};
 
 /// What we take, for Allow. PRACK, UPDATE, REFER and SUBSCRIBE are not among them.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+
+/// Extensions that we take part in, for Supported: session timers (RFC 4028).
+pub(super) const SUPPORTED: &str = "timer";
+
+/// What a request requires that we do not know (RFC 3261 section 8.2.2.3).
+pub(super) fn unsupported(headers: &Headers) -> Vec<Token> {
+    let known = |option: &Token| {
+        SUPPORTED.split(", ").any(|supported| supported.eq_ignore_ascii_case(option.as_str()))
+    };
+    headers.tokens(&Name::Require).into_iter().filter(|option| !known(option)).collect()
+}
 
 /// Longest request for UDP (RFC 3261 section 18.1.1, path MTU unknown).
 pub(super) const MAX_DATAGRAM: usize = 1_300;

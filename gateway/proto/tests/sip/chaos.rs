@@ -100,6 +100,7 @@ impl History {
                 | Event::ReinviteCancelled { call }
                 | Event::ReinviteAnswered { call, .. }
                 | Event::ReinviteRefused { call, .. }
+                | Event::Refreshed { call, .. }
                 | Event::Info { call, .. }
                 | Event::InfoAnswered { call, .. } => call,
                 _ => continue,

@@ -17,5 +17,6 @@ mod loss;
 mod peers;
 mod races;
 mod solo;
+mod timers;
 mod torture;
 mod world;

@@ -216,6 +216,11 @@ impl Ask {
         self
     }
 
+    /// The ACK of our 2xx to it.
+    pub(crate) fn ack(&self, ours: &Out) -> Self {
+        Self { body: String::new(), ..self.within("ACK", ours, self.cseq) }
+    }
+
     /// The same dialog after our response.
     pub(crate) fn within(&self, method: &'static str, ours: &Out, cseq: u32) -> Self {
         let branch = format!("z9hG4bK{method}{cseq}");

@@ -34,7 +34,10 @@ pub(crate) fn config(index: usize) -> Config {
 }
 
 pub(crate) fn endpoint(index: usize, seed: u64) -> (Endpoint, Vec<SocketAddr>) {
-    let config = config(index);
+    made(config(index), index, seed)
+}
+
+fn made(config: Config, index: usize, seed: u64) -> (Endpoint, Vec<SocketAddr>) {
     let addresses = config.listen.iter().map(|l| l.address).collect();
     let rng = ChaCha12Rng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(index as u64));
     (Endpoint::new(config, rng), addresses)
@@ -59,6 +62,18 @@ impl World {
         Self { net }
     }
 
+    /// Alice, and a bob who is configured otherwise.
+    pub(crate) fn with_bob(change: impl FnOnce(&mut Config)) -> Self {
+        let mut bob = config(BOB);
+        change(&mut bob);
+        let mut net = Net::new(1, Conditions::delay(Duration::from_millis(10)));
+        for (machine, addresses) in [endpoint(ALICE, 1), made(bob, BOB, 1)] {
+            net.add(machine, addresses);
+        }
+        net.keep_log();
+        Self { net }
+    }
+
     pub(crate) fn perfect() -> Self {
         Self::new(1, Conditions::delay(Duration::from_millis(10)))
     }
@@ -74,7 +89,11 @@ impl World {
 
     /// The next event of one side, waiting for it.
     pub(crate) fn next(&mut self, who: usize) -> Event {
-        let came = self.net.drive_until(LONG, |net| !net.nodes[who].events.is_empty());
+        self.next_within(who, LONG)
+    }
+
+    pub(crate) fn next_within(&mut self, who: usize, time: Duration) -> Event {
+        let came = self.net.drive_until(time, |net| !net.nodes[who].events.is_empty());
         assert!(came, "nothing happened at {who}; {:#?}", self.lines());
         self.net.event(who).unwrap()
     }

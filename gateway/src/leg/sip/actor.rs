@@ -214,9 +214,27 @@ impl Actor {
                 self.negotiation.withdraw_offer();
                 self.tell(LegEvent::ReofferRefused).await
             }
+            Event::Refreshed { body, .. } => self.refreshed(&body).await,
             Event::Info { body, .. } => self.info(&body).await,
             Event::Ended { ending, .. } => Next::End(cause::of_ending(&ending)),
             _ => Next::Go,
+        }
+    }
+
+    /// The machine offered again what stood (RFC 4028). Mostly the answer is the one before; an
+    /// exchange that is under way says more than it.
+    async fn refreshed(&mut self, body: &Body) -> Next {
+        let before = self.negotiation.agreed().to_vec();
+        if !self.negotiation.repeat_offer() {
+            return Next::Go;
+        }
+        match self.read_answer(body) {
+            Ok(_) if self.negotiation.agreed() == before => Next::Go,
+            Ok(streams) => self.tell(LegEvent::Changed(streams)).await,
+            Err(_) => {
+                self.negotiation.withdraw_offer();
+                Next::Go
+            }
         }
     }
 

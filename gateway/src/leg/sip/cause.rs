@@ -16,7 +16,7 @@ pub(super) fn of_ending(ending: &Ending) -> Cause {
         How::Cancelled if answered_elsewhere(ending.reason.as_ref()) => Reason::AnsweredElsewhere,
         How::Cancelled => Reason::Cancelled,
         How::Refused => of_status(ending.status.unwrap_or(500)),
-        How::NoResponse | How::Unreachable | How::NoAck | How::Gone => Reason::Unreachable,
+        How::NoResponse | How::Unreachable | How::NoAck | How::Gone | How::Expired => Reason::Unreachable,
         How::Protocol => Reason::ProtocolError,
     };
     Cause { reason, side }

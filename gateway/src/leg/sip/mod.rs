@@ -432,6 +432,7 @@ fn call_of(event: &Event) -> Option<CallId> {
         | Event::ReinviteCancelled { call }
         | Event::ReinviteAnswered { call, .. }
         | Event::ReinviteRefused { call, .. }
+        | Event::Refreshed { call, .. }
         | Event::Info { call, .. }
         | Event::InfoAnswered { call, .. }
         | Event::Ended { call, .. } => Some(*call),

@@ -189,6 +189,31 @@ async fn an_offerless_reinvite_that_is_cancelled_leaves_the_negotiation_usable()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_that_changes_nothing_is_nobodys_business_and_a_change_is_told() {
+    let mut rig = Rig::new(LO);
+    let mut bob = rig.answered().await;
+    let call = bob.call;
+    for _ in 0..3 {
+        rig.legs.deliver(Event::Refreshed { call, body: description("") });
+        settle().await;
+        assert!(bob.quiet(), "RFC 4028 section 7.4: it is the same session");
+    }
+    // Nonsense leaves all as it was.
+    rig.legs.deliver(Event::Refreshed { call, body: Body::sdp("v=0") });
+    rig.legs.deliver(Event::Refreshed { call, body: description("a=recvonly\r\n") });
+    let LegEvent::Changed(streams) = bob.told().await else { panic!("not told") };
+    assert_eq!(streams[0].agreed.direction, Direction::SendOnly);
+    // Beside an offer of ours it says nothing, and that one goes on.
+    bob.does(LegCommand::Reoffer(sound(Direction::SendRecv))).await;
+    assert!(matches!(rig.asked().await, Command::Reinvite { .. }));
+    rig.legs.deliver(Event::Refreshed { call, body: description("a=recvonly\r\n") });
+    rig.legs.deliver(Event::ReinviteAnswered { call, body: Some(description("")) });
+    let LegEvent::Changed(streams) = bob.told().await else { panic!("not told") };
+    assert_eq!(streams[0].agreed.direction, Direction::SendRecv);
+    assert!(bob.quiet() && rig.machine.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bare_200_stands_with_the_early_answer() {
     let mut rig = Rig::new(LO);
     let mut bob = rig.dialled().await;

@@ -211,3 +211,26 @@ fn a_peer_that_forgets_its_dead_lines_is_borne_with() {
     assert_eq!(answer.media.len(), 1);
     assert_eq!(b.create_offer(&av(), &local(5000)).unwrap().media.len(), 2);
 }
+
+#[test]
+fn what_stands_is_offered_again_by_either_side_and_nothing_changes() {
+    let (mut a, mut b) = (plain(), plain());
+    assert!(!a.repeat_offer(), "nothing stands yet");
+    let (offer, answer) = exchange(&mut a, &mut b, &av(), &sound(&[Codec::Pcmu]));
+    for ours in [offer, answer] {
+        let before = (a.agreed()[0].send.format.clone(), b.agreed()[0].send.format.clone());
+        // A refused offer is none that stands.
+        a.create_offer(&directed(sound(&[Codec::Pcmu]), Direction::Inactive), &local(4000)).unwrap();
+        assert!(!a.repeat_offer(), "an exchange is under way");
+        a.withdraw_offer();
+        assert!(a.repeat_offer());
+        b.receive_offer(&ours.to_bytes()).unwrap();
+        let (again, _) = b.create_answer(&sound(&[Codec::Pcmu]), &local(5000), Preference::Theirs).unwrap();
+        a.receive_answer(&again.to_bytes()).unwrap();
+        let after = (a.agreed()[0].send.format.clone(), b.agreed()[0].send.format.clone());
+        assert_eq!(after, before);
+        assert!(!a.is_pending() && !b.is_pending());
+        // Then who answered offers what it answered with.
+        std::mem::swap(&mut a, &mut b);
+    }
+}

@@ -13,12 +13,24 @@ const MAX_FORKS: usize = 16;
 /// How often one re-INVITE gives way to the far end's before it counts as refused.
 const MAX_GLARES: u8 = 5;
 
+/// What an INVITE of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The call.
+    Initial,
+    /// The owner's next offer.
+    Reoffer,
+    /// The session timer (RFC 4028): it offers what stands.
+    Refresh,
+}
+
 /// Our INVITE under way.
 #[derive(Debug)]
 pub(super) struct ClientInvite {
-    tx: ClientId,
-    initial: bool,
-    had_offer: bool,
+    pub(super) tx: ClientId,
+    kind: Kind,
+    /// What it offers.
+    offer: Option<Body>,
     flow: Flow,
     pinned: bool,
     /// Where it goes by UDP when TCP, taken for its size alone, has no listener.
@@ -29,7 +41,7 @@ pub(super) struct ClientInvite {
 }
 
 #[derive(Debug, PartialEq)]
-enum Cancel {
+pub(super) enum Cancel {
     No,
     /// It waits for a provisional response.
     Wanted(Option<Reason>),
@@ -39,14 +51,26 @@ enum Cancel {
 impl ClientInvite {
     pub(super) const fn new(
         tx: ClientId,
-        initial: bool,
-        had_offer: bool,
+        kind: Kind,
+        offer: Option<Body>,
         flow: Flow,
         pinned: bool,
         datagram: Option<SocketAddr>,
     ) -> Self {
         let (provisional, cancel) = (false, Cancel::No);
-        Self { tx, initial, had_offer, flow, pinned, datagram, provisional, cancel }
+        Self { tx, kind, offer, flow, pinned, datagram, provisional, cancel }
+    }
+
+    /// Whether nobody took it back.
+    pub(super) fn goes_on(&self) -> bool {
+        self.cancel == Cancel::No
+    }
+
+    /// It was sent again as another request.
+    pub(super) const fn moved(&mut self, tx: ClientId, flow: Flow) {
+        self.tx = tx;
+        self.flow = flow;
+        self.provisional = false;
     }
 }
 
@@ -77,6 +101,7 @@ impl Call {
             ..200 => self.provisional(now, stack, response),
             200..300 => self.accepted(now, stack, response),
             401 | 407 => self.challenged(now, stack, response),
+            422 if self.ask_for_more(now, stack, response) => {}
             _ => self.refused(now, stack, response),
         }
         self.pump(now, stack);
@@ -102,11 +127,11 @@ impl Call {
                 && client.cancel == Cancel::No
                 && let Ok(tx) = self.send_invite(now, stack, request, flow)
             {
-                self.client = Some(ClientInvite::new(tx, true, client.had_offer, flow, false, None));
+                self.client = Some(ClientInvite::new(tx, client.kind, client.offer, flow, false, None));
                 return;
             }
         }
-        if !client.initial && self.stage == Stage::Confirmed {
+        if client.kind != Kind::Initial && self.stage == Stage::Confirmed {
             // Section 14.1: as a 408, which ends the dialog.
             self.bye(now, stack, None);
         }
@@ -116,6 +141,9 @@ impl Call {
     /// The owner's answer to the offer of a 2xx.
     pub(in crate::sip) fn ack(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
         if let Some(Unanswered { tx, number }) = self.unanswered.take() {
+            if body.is_some() {
+                self.described.clone_from(&body);
+            }
             self.send_ack(now, stack, tx, number, body);
             self.pump(now, stack);
         }
@@ -130,9 +158,9 @@ impl Call {
         }
     }
 
-    pub(super) fn start_reinvite(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>) {
+    pub(super) fn start_reinvite(&mut self, now: Instant, stack: &mut Stack, body: Option<Body>, kind: Kind) {
         let Some(dialog) = &mut self.dialog else { return };
-        let had_offer = body.is_some();
+        let offer = body.clone();
         let request = with_body(dialog.request(Method::Invite), body);
         let pinned = dialog.pinned;
         let sent = stack
@@ -140,8 +168,9 @@ impl Call {
             .and_then(|flow| self.send_invite(now, stack, request, flow).map(|tx| (tx, flow)));
         match sent {
             Ok((tx, flow)) => {
-                self.client = Some(ClientInvite::new(tx, false, had_offer, flow, pinned, None));
+                self.client = Some(ClientInvite::new(tx, kind, offer, flow, pinned, None));
             }
+            Err(Unsendable) if kind == Kind::Refresh => self.session.refused(now),
             Err(Unsendable) => {
                 self.wanted = None;
                 stack.event(Event::ReinviteRefused { call: self.id, status: 503 });
@@ -160,7 +189,7 @@ impl Call {
     fn provisional(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
         let Some(client) = &mut self.client else { return };
         client.provisional = true;
-        let initial = client.initial;
+        let initial = client.kind == Kind::Initial;
         let (flow, pinned, tx) = (client.flow, client.pinned, client.tx);
         self.cancel_when_heard(now, stack);
         if self.stage == Stage::Over {
@@ -198,14 +227,13 @@ impl Call {
         let Some(client) = self.client.take() else { return };
         let Some((request, _)) = stack.transactions.request(client.tx) else { return };
         let number = request.headers.cseq().map_or(0, |c| c.number);
-        if !client.initial {
+        if client.kind != Kind::Initial {
             let body = session_body(&response.headers, &response.body).unwrap_or_default();
             if let Some(dialog) = &mut self.dialog {
                 dialog.refresh(response.headers.contact());
             }
             if self.stage == Stage::Confirmed {
-                self.wanted = None;
-                stack.event(Event::ReinviteAnswered { call: self.id, body: body.clone() });
+                self.reinvite_accepted(now, stack, &client, response, body.clone());
             }
             self.acknowledge(now, stack, &client, number, body.is_some());
             return;
@@ -229,10 +257,35 @@ impl Call {
             return;
         }
         self.stage = Stage::Confirmed;
+        self.session.answered(now, &response.headers);
+        self.described.clone_from(&client.offer);
         let body = session_body(&response.headers, &response.body).unwrap_or_default();
         self.acknowledge(now, stack, &client, number, body.is_some());
         let fork = u32::try_from(fork.unwrap_or(0)).unwrap_or(u32::MAX);
         stack.event(Event::Answered { call: self.id, body, fork });
+    }
+
+    fn reinvite_accepted(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        client: &ClientInvite,
+        response: &Response,
+        body: Option<Body>,
+    ) {
+        let call = self.id;
+        self.session.answered(now, &response.headers);
+        if client.offer.is_some() {
+            self.described.clone_from(&client.offer);
+        }
+        if client.kind == Kind::Refresh {
+            if let Some(body) = body {
+                stack.event(Event::Refreshed { call, body });
+            }
+            return;
+        }
+        self.wanted = None;
+        stack.event(Event::ReinviteAnswered { call, body });
     }
 
     /// Acknowledges a 2xx, or leaves it to the owner when an answer is due.
@@ -244,7 +297,7 @@ impl Call {
         number: u32,
         body: bool,
     ) {
-        if !client.had_offer && body && self.stage == Stage::Confirmed {
+        if client.offer.is_none() && body && self.stage == Stage::Confirmed {
             self.unanswered = Some(Unanswered { tx: client.tx, number });
         } else {
             self.send_ack(now, stack, client.tx, number, None);
@@ -252,15 +305,13 @@ impl Call {
     }
 
     fn challenged(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
-        let Some(client) = self.client.as_ref().filter(|c| c.cancel == Cancel::No) else {
+        let Some(client) = self.client.as_ref().filter(|c| c.goes_on()) else {
             return self.refused(now, stack, response);
         };
         let again = self.retry_with_credentials(now, stack, client.tx, response);
         match (again, &mut self.client) {
             (Some((tx, flow)), Some(client)) => {
-                client.tx = tx;
-                client.flow = flow;
-                client.provisional = false;
+                client.moved(tx, flow);
                 self.forks.clear();
             }
             _ => self.refused(now, stack, response),
@@ -270,7 +321,7 @@ impl Call {
     fn refused(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
         let Some(client) = self.client.take() else { return };
         let status = response.status;
-        if client.initial {
+        if client.kind == Kind::Initial {
             let contacts = match response.headers.contacts() {
                 Ok(Contacts::List(list)) if (300..400).contains(&status) => list,
                 _ => Vec::new(),
@@ -293,12 +344,14 @@ impl Call {
                 };
                 let pause = stack.pause(Duration::from_millis(from), Duration::from_millis(to));
                 self.retry_at = Some(now + pause);
+                self.session.want(client.kind == Kind::Refresh);
             }
             408 | 481 => {
                 self.bye(now, stack, None);
                 let ending = Ending::of(By::Peer, How::Gone).with_status(status, &response.reason);
                 self.end(now, stack, ending);
             }
+            _ if client.kind == Kind::Refresh => self.session.refused(now),
             _ => {
                 self.wanted = None;
                 stack.event(Event::ReinviteRefused { call: self.id, status });

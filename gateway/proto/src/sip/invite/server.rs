@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::content::session_body;
-use super::super::stack::ALLOW;
+use super::super::session::Terms;
+use super::super::stack::{ALLOW, SUPPORTED};
 use super::*;
 
 /// A provisional response is said again this often, so that no proxy gives up (section 13.3.1.1).
@@ -21,6 +22,8 @@ pub(super) struct ServerInvite {
     had_offer: bool,
     /// Its CSeq number, which its ACK repeats.
     number: u32,
+    /// What our 2xx says of the session timer.
+    terms: Option<Terms>,
     /// What was said last before the answer, and when it is said again.
     provisional: Option<(Response, Instant)>,
     answer: Option<Answer>,
@@ -36,8 +39,8 @@ struct Answer {
 }
 
 impl ServerInvite {
-    const fn new(tx: ServerId, initial: bool, had_offer: bool, number: u32) -> Self {
-        Self { tx, initial, had_offer, number, provisional: None, answer: None }
+    const fn new(tx: ServerId, initial: bool, had_offer: bool, number: u32, terms: Option<Terms>) -> Self {
+        Self { tx, initial, had_offer, number, terms, provisional: None, answer: None }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -63,6 +66,8 @@ impl Call {
         source: &Source,
         had_offer: bool,
     ) -> Option<Self> {
+        let session = Session::new(stack.config.session);
+        let terms = session.terms(&request.headers).ok()?;
         let tag = stack.token();
         let dialog = Dialog::of_request(request, &tag, source.flow, source.translated)?;
         let number = dialog.remote_seq?;
@@ -78,10 +83,12 @@ impl Call {
             forks: Vec::new(),
             client: None,
             unanswered: None,
-            server: Some(ServerInvite::new(tx, true, had_offer, number)),
+            server: Some(ServerInvite::new(tx, true, had_offer, number, terms)),
             wanted: None,
             retry_at: None,
             glares: 0,
+            session,
+            described: None,
             account: None,
             bye_wanted: None,
             requests: 0,
@@ -111,9 +118,11 @@ impl Call {
             return;
         }
         let timing = stack.config.timing;
-        let response = self.respond(now, stack, 200, "", Some(body), &[]);
+        let response = self.respond(now, stack, 200, "", Some(body.clone()), &[]);
         if let (Some(server), Some(response)) = (&mut self.server, response) {
             self.stage = Stage::Confirmed;
+            self.described = Some(body);
+            self.session.agreed(now, server.terms);
             let (next, until) = (now + timing.t1, now + timing.life());
             server.answer = Some(Answer { response, next, pause: timing.t1, until });
         }
@@ -295,11 +304,14 @@ impl Call {
                 return;
             }
         };
+        let Ok(terms) = self.session.terms(&request.headers) else {
+            return refuse_brief(now, stack, tx, &self.tag);
+        };
         if let Some(dialog) = &mut self.dialog {
             dialog.refresh(request.headers.contact());
         }
         stack.transactions.set_owner(tx, self.id);
-        self.server = Some(ServerInvite::new(tx, false, body.is_some(), number));
+        self.server = Some(ServerInvite::new(tx, false, body.is_some(), number, terms));
         stack.event(Event::Reinvite { call: self.id, body });
     }
 
@@ -339,6 +351,10 @@ impl Call {
             }
             if status < 300 {
                 response.headers.push(Name::Allow, ALLOW);
+                response.headers.push(Name::Supported, SUPPORTED);
+            }
+            if let Some(terms) = server.terms.filter(|_| (200..300).contains(&status)) {
+                terms.fill(&mut response.headers);
             }
             for (name, value) in headers {
                 push_extra(&mut response.headers, name, value);

@@ -1,0 +1,58 @@
+//! What the session timer asks of a call (RFC 4028).
+
+use super::super::session::Due;
+use super::super::transaction::ServerId;
+use super::*;
+
+/// What the far end is told when nobody refreshed the session (RFC 3326).
+const EXPIRED: (u16, &str) = (408, "Session expired");
+
+impl Call {
+    /// Refreshes the session, or ends it when nobody did (section 10).
+    pub(super) fn session_timeout(&mut self, now: Instant, stack: &mut Stack) {
+        if self.session.due(now) == Some(Due::Bye) && self.stage == Stage::Confirmed {
+            self.bye_when_allowed(now, stack, Some(Reason::sip(EXPIRED.0, EXPIRED.1)));
+            self.end(now, stack, Ending::of(By::Network, How::Expired));
+        }
+    }
+
+    /// By a re-INVITE that offers what stands (section 7.4): the peer sees by its version that
+    /// nothing changed.
+    pub(super) fn start_refresh(&mut self, now: Instant, stack: &mut Stack) {
+        self.session.want(false);
+        if let Some(body) = self.described.clone() {
+            self.start_reinvite(now, stack, Some(body), Kind::Refresh);
+        }
+    }
+
+    /// A 422 to our INVITE: the same again with a longer session (section 7.3). False: it counts
+    /// as the refusal that it is.
+    pub(super) fn ask_for_more(&mut self, now: Instant, stack: &mut Stack, response: &Response) -> bool {
+        let Some(client) = self.client.as_ref().filter(|c| c.goes_on()) else { return false };
+        let tx = client.tx;
+        if self.stage == Stage::Over || !self.session.too_brief(&response.headers) {
+            return false;
+        }
+        let again = stack.transactions.request(tx).map(|(request, flow)| (request.clone(), flow));
+        let Some((mut request, flow)) = again else { return false };
+        self.session.ask(&mut request.headers);
+        if let Some(account) = &mut self.account {
+            stack.authorize_next(account, &mut request);
+        }
+        let started = self.start_again(now, stack, request, flow, Owner::Invite(self.id));
+        match (started, &mut self.client) {
+            (Some((tx, flow)), Some(client)) => {
+                client.moved(tx, flow);
+                self.forks.clear();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Refuses a request that asks for refreshes more often than we make them (section 9).
+pub(in crate::sip) fn refuse_brief(now: Instant, stack: &mut Stack, tx: ServerId, tag: &str) {
+    let least = stack.config.session.min_expires.as_secs();
+    stack.answer_with(now, tx, 422, "", tag, |response| response.headers.push(Name::MinSe, least));
+}
