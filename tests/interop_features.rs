@@ -13,7 +13,7 @@ use std::time::Duration;
 use crosspoint::proof::{Wav, gaps, tone};
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
-use support::{Scratch, program, wait_for};
+use support::{Scratch, fixture, free_port, program, sipp, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
 
@@ -98,6 +98,44 @@ fn early_media_is_heard_before_the_answer() {
     alice.hang_up();
     let ended = wait_for("the callee's end", || callee.try_wait().unwrap());
     assert!(ended.success());
+}
+
+/// Both sides of a call without media, which nothing else would end: 45 s pass until each is
+/// refreshed, the caller by re-INVITE, the called party by UPDATE. The scenarios check what they get.
+#[test]
+fn promise_13_a_session_is_refreshed_both_ways_and_an_early_answer_acknowledged() {
+    let gateway = Gateway::start(&["bob"], "");
+    let (caller, callee) = (Scratch::new("sipp-caller"), Scratch::new("sipp-callee"));
+    let mut called = support::registered_sipp(&gateway, &callee, "sipp/callee_reliable.xml");
+    let scenario = fixture("sipp/caller_reliable.xml");
+    let (to, port, media) =
+        (format!("127.0.0.1:{}", gateway.sip), free_port().to_string(), free_port().to_string());
+    let output = sipp::run(
+        caller.path(),
+        &[
+            to.as_str(),
+            "-sf",
+            scenario.to_str().unwrap(),
+            "-s",
+            "bob",
+            "-i",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-mp",
+            &media,
+            "-m",
+            "1",
+            "-timeout",
+            "80s",
+            "-trace_err",
+        ],
+    );
+    sipp::succeeded(&output, caller.path());
+    let ended = wait_for("the callee's end", || called.try_wait().unwrap());
+    let heard = std::fs::read_to_string(callee.path().join("messages.log")).unwrap();
+    assert!(ended.success(), "the callee got something else:\n{heard}");
+    assert!(heard.contains("PRACK sip:") && heard.contains("UPDATE sip:"), "{heard}");
 }
 
 #[test]

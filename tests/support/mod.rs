@@ -109,7 +109,7 @@ pub fn registered_sipp(gateway: &gateway::Gateway, scratch: &Scratch, scenario: 
         .args(["-sf", fixture(scenario).to_str().unwrap()])
         .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-m", "1", "-nostdin"])
         .args(["-mp", &free_port().to_string()])
-        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "40s"])
+        .args(["-trace_msg", "-message_file", "messages.log", "-timeout", "90s"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

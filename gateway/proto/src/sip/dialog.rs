@@ -20,6 +20,11 @@ pub(super) struct Dialog {
     pub(super) target: Uri,
     /// The way on which they were last heard.
     pub(super) flow: Flow,
+    /// Number of their last reliable provisional response (RFC 3262).
+    pub(super) rseq: Option<u32>,
+    /// They answered our offer in such a response: what a 2xx says again does not count (RFC 3261
+    /// section 13.2.1).
+    pub(super) settled: bool,
     /// Whether nothing but the flow reaches them: registered devices and what is behind a NAT.
     pub(super) pinned: bool,
 }
@@ -44,6 +49,8 @@ impl Dialog {
             // A peer without Contact is reached where the request went.
             target: response.headers.contact().map_or_else(|| request.uri.clone(), |c| c.uri),
             flow,
+            rseq: None,
+            settled: false,
             pinned,
         })
     }
@@ -59,6 +66,8 @@ impl Dialog {
             routes: request.headers.name_addrs(&Name::RecordRoute).ok()?,
             target: request.headers.contact().or_else(|| request.headers.from())?.uri,
             flow,
+            rseq: None,
+            settled: false,
             pinned,
         })
     }

@@ -216,7 +216,13 @@ impl Endpoint {
         let tag = self.stack.token();
         let known = matches!(
             request.method,
-            Method::Invite | Method::Bye | Method::Options | Method::Info | Method::Register
+            Method::Invite
+                | Method::Bye
+                | Method::Options
+                | Method::Info
+                | Method::Update
+                | Method::Prack
+                | Method::Register
         );
         if !known {
             return self.not_taken(now, id, &request, &tag);
@@ -356,7 +362,13 @@ impl Endpoint {
                     }
                 });
             }
-            Owner::Bye(_) | Owner::Info(_) => {}
+            Owner::Update(call) if !response.is_provisional() => {
+                self.with_call(call, |call, stack| call.update_answered(now, stack, id, response));
+            }
+            Owner::Prack(call) if !response.is_provisional() => {
+                self.with_call(call, |call, stack| call.prack_done(now, stack, id, Some(response)));
+            }
+            Owner::Bye(_) | Owner::Info(_) | Owner::Update(_) | Owner::Prack(_) => {}
             Owner::Registration(registration) => {
                 if let Some(binding) = self.registrations.get_mut(&registration) {
                     binding.response(now, &mut self.stack, id, response);
@@ -381,6 +393,12 @@ impl Endpoint {
             }
             Owner::Info(call) => {
                 self.with_call(call, |call, stack| call.request_done(now, stack, false, status));
+            }
+            Owner::Update(call) => {
+                self.with_call(call, |call, stack| call.update_lost(now, stack, how));
+            }
+            Owner::Prack(call) => {
+                self.with_call(call, |call, stack| call.prack_done(now, stack, id, None));
             }
             Owner::Registration(registration) => {
                 if let Some(binding) = self.registrations.get_mut(&registration) {

@@ -120,22 +120,25 @@ pub enum Event {
         fork: u32,
     },
     /// Incoming, or a re-INVITE that we accepted: the ACK came. The body is the answer to the
-    /// offer in our 200.
+    /// offer in our 200. For an offer in our 183 it is the PRACK that came (RFC 3262), and the ACK
+    /// after it has no body.
     Acked {
         /// Which.
         call: CallId,
         /// The answer, if one was due.
         body: Option<Body>,
     },
-    /// The far end offers anew; [`super::Command::AnswerReinvite`] or
-    /// [`super::Command::RefuseReinvite`] must follow.
+    /// The far end offers anew, by re-INVITE, UPDATE or in a PRACK, the latter two perhaps before
+    /// the call is answered; [`super::Command::AnswerReinvite`] or
+    /// [`super::Command::RefuseReinvite`] must follow, for all but a re-INVITE within 10 s.
     Reinvite {
         /// Which.
         call: CallId,
         /// Its offer; `None`: it wants ours.
         body: Option<Body>,
     },
-    /// It took its re-INVITE back before the answer: everything stays as it was.
+    /// It took its offer back before the answer, or the answer took too long: everything stays as
+    /// it was.
     ReinviteCancelled {
         /// Which.
         call: CallId,

@@ -3,32 +3,37 @@
 //! ```text
 //!  outgoing:  INVITE ──► 1xx (forks) ──► 2xx, ACK ─┐
 //!  incoming:  INVITE ──► 1xx ──► 2xx ──► ACK ──────┼─► confirmed ─► BYE of either side ─► over
-//!                                                  └─ re-INVITE of either side, INFO
+//!              1xx may need a PRACK (RFC 3262)     └─ re-INVITE or UPDATE of either side, INFO
 //! ```
 //!
 //! The first INVITE and every re-INVITE run through the same two places: `client`, when it is ours,
-//! and `server`, when it is theirs. A call that the owner hung up is over for him at once; it stays
+//! and `server`, when it is theirs; an offer in another request waits in `update`. A call that the owner hung up is over for him at once; it stays
 //! here until the last transaction that could still bring a 2xx to acknowledge has ended.
 
 use super::auth;
 use super::command::{Body, CallId, Invite};
 use super::dialog::{Dialog, request_uri};
 use super::event::{By, Ending, Event, How, Source};
-use super::session::Session;
-use super::stack::{MAX_DATAGRAM, Owner, Stack};
+use super::session::{Session, TIMER};
+use super::stack::{ALLOW, MAX_DATAGRAM, Owner, SUPPORTED, Stack};
 use super::transaction::{ClientId, ServerId};
 use super::transport::Unsendable;
 use super::{CSeq, Destination, Flow, Method, Name, NameAddr, Reason, Request, Response};
 use crate::{Instant, Transport};
 
 mod client;
+mod reliable;
 mod server;
 mod timer;
+mod update;
+mod within;
 
 pub(super) use client::refuse_fork;
 use client::{ClientInvite, Kind, Unanswered};
 use server::ServerInvite;
 pub(super) use timer::refuse_brief;
+use update::Offered;
+use within::Said;
 
 /// Who began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,10 @@ pub(super) struct Call {
     unanswered: Option<Unanswered>,
     /// Their INVITE under way, until its ACK.
     server: Option<ServerInvite>,
+    /// Their offer by UPDATE or PRACK, which the owner has not answered yet.
+    offered: Option<Offered>,
+    /// They take UPDATE.
+    updates: bool,
     /// The re-INVITE that the owner wants next. A newer wish replaces it.
     wanted: Option<Option<Body>>,
     retry_at: Option<Instant>,
@@ -81,7 +90,7 @@ pub(super) struct Call {
     account: Option<auth::Client>,
     /// Our BYE waits for the ACK of our 2xx (section 15).
     bye_wanted: Option<Option<Reason>>,
-    /// BYE and INFO of ours under way.
+    /// BYE, INFO, UPDATE and PRACK of ours under way.
     requests: u32,
 }
 
@@ -126,6 +135,8 @@ impl Call {
             client: None,
             unanswered: None,
             server: None,
+            offered: None,
+            updates: false,
             wanted: None,
             retry_at: None,
             glares: 0,
@@ -161,12 +172,14 @@ impl Call {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let server = self.server.as_ref().and_then(ServerInvite::deadline);
-        server.into_iter().chain(self.retry_at).chain(self.session.deadline()).min()
+        let offered = self.offered.as_ref().map(|offered| offered.until);
+        server.into_iter().chain(offered).chain(self.retry_at).chain(self.session.deadline()).min()
     }
 
     /// Fires what is due.
     pub(super) fn timeout(&mut self, now: Instant, stack: &mut Stack) {
         self.server_timeout(now, stack);
+        self.offered_timeout(now, stack);
         self.session_timeout(now, stack);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -262,11 +275,15 @@ impl Call {
         flow: Flow,
         owner: Owner,
     ) -> Option<(ClientId, Flow)> {
-        let number = match &mut self.dialog {
+        let to = request.headers.to();
+        let tag = to.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let mut dialogs = self.dialog.iter_mut().chain(self.forks.iter_mut());
+        let number = match dialogs.find(|dialog| dialog.remote_tag() == tag) {
             Some(dialog) => {
                 dialog.local_seq = dialog.local_seq.saturating_add(1);
                 dialog.local_seq
             }
+            // The INVITE that shall make one.
             None => request.headers.cseq()?.number.saturating_add(1),
         };
         let method = request.method.clone();
@@ -284,11 +301,18 @@ impl Call {
         self.wanted = None;
         self.retry_at = None;
         self.session.stop();
+        self.drop_offered(now, stack);
         if self.bye_wanted.is_none() {
             self.drop_server_invite(now, stack);
         }
         self.drop_client_invite(now, stack);
         stack.event(Event::Ended { call: self.id, ending: Box::new(ending) });
+    }
+
+    /// The far end no longer knows the dialog.
+    fn gone(&mut self, now: Instant, stack: &mut Stack, status: u16, phrase: &str) {
+        self.bye(now, stack, None);
+        self.end(now, stack, Ending::of(By::Peer, How::Gone).with_status(status, phrase));
     }
 
     fn bye(&mut self, now: Instant, stack: &mut Stack, reason: Option<Reason>) {
@@ -308,6 +332,7 @@ impl Call {
             self.bye_wanted = Some(reason);
             return;
         }
+        self.drop_offered(now, stack);
         self.drop_server_invite(now, stack);
         self.drop_client_invite(now, stack);
         self.bye(now, stack, reason);
@@ -320,6 +345,7 @@ impl Call {
             && self.client.is_none()
             && self.unanswered.is_none()
             && self.server.is_none()
+            && self.offered.is_none()
             && self.retry_at.is_none();
         if !idle {
             return;
@@ -341,9 +367,12 @@ impl Call {
     ) -> Result<ClientId, Unsendable> {
         let contact = stack.contact(&flow, self.user.as_deref(), self.secure).ok_or(Unsendable)?;
         request.headers.set(Name::Contact, contact);
-        request.headers.set(Name::Allow, super::stack::ALLOW);
+        request.headers.set(Name::Allow, ALLOW);
         request.headers.set(Name::Accept, "application/sdp");
-        request.headers.set(Name::Supported, super::stack::SUPPORTED);
+        // A reliable response to an INVITE without an offer would be one, and its PRACK the answer
+        // (RFC 3262 section 5): before the call is answered the owner has none.
+        let supported = if request.body.is_empty() { TIMER } else { SUPPORTED };
+        request.headers.set(Name::Supported, supported);
         self.session.ask(&mut request.headers);
         stack.start(now, request, flow, Owner::Invite(self.id))
     }

@@ -21,11 +21,12 @@ use super::via::MAGIC_COOKIE;
 use super::{CallId, Event, Flow, Headers, Name, NameAddr, Request, Response, SipUri, Token, Uri, Via};
 use crate::{Instant, Output, Transport};
 
-/// What we take, for Allow. PRACK, UPDATE, REFER and SUBSCRIBE are not among them.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER";
+/// What we take, for Allow. REFER, SUBSCRIBE and MESSAGE are not among them.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REGISTER";
 
-/// Extensions that we take part in, for Supported: session timers (RFC 4028).
-pub(super) const SUPPORTED: &str = "timer";
+/// Extensions that we take part in, for Supported: reliable provisional responses (RFC 3262) and
+/// session timers (RFC 4028).
+pub(super) const SUPPORTED: &str = "100rel, timer";
 
 /// What a request requires that we do not know (RFC 3261 section 8.2.2.3).
 pub(super) fn unsupported(headers: &Headers) -> Vec<Token> {
@@ -44,6 +45,8 @@ pub(super) enum Owner {
     Invite(CallId),
     Bye(CallId),
     Info(CallId),
+    Update(CallId),
+    Prack(CallId),
     Registration(RegistrationId),
     Ping(PingId),
     /// Nobody waits for its end.

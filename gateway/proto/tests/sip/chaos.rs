@@ -128,8 +128,9 @@ impl History {
             }
             1 | 2 => {
                 let Some(answer) = pick(&answers) else { return };
-                let methods =
-                    ["ACK", "BYE", "INVITE", "CANCEL", "INFO", "OPTIONS", "ACK", "UPDATE", "REGISTER"];
+                let methods = [
+                    "ACK", "BYE", "INVITE", "CANCEL", "INFO", "OPTIONS", "ACK", "UPDATE", "PRACK", "REGISTER",
+                ];
                 let method = methods[usize::from(b) % methods.len()];
                 let number: u32 = answer.header("CSeq").unwrap().split(' ').next().unwrap().parse().unwrap();
                 let cseq =

@@ -126,8 +126,8 @@ fn what_is_not_taken_is_refused_by_the_book() {
     for (method, status) in [
         ("MESSAGE", 405),
         ("REFER", 405),
-        ("UPDATE", 405),
-        ("PRACK", 405),
+        ("UPDATE", 481),
+        ("PRACK", 481),
         ("PUBLISH", 405),
         ("SUBSCRIBE", 489),
         ("NOTIFY", 481),
@@ -145,11 +145,12 @@ fn what_is_not_taken_is_refused_by_the_book() {
     assert_eq!(unknown.status(), 481);
     let scheme = refused(Ask { uri: "nobodyknows:thisscheme".into(), ..Ask::invite() });
     assert_eq!(scheme.status(), 416);
-    let required = refused(Ask::invite().with("Require: 100rel, nothing\r\n"));
+    let required = refused(Ask::invite().with("Require: 100rel, precondition, nothing\r\n"));
     assert_eq!(required.status(), 420);
     assert!(
-        required.text.contains("Unsupported: 100rel\r\n")
+        required.text.contains("Unsupported: precondition\r\n")
             && required.text.contains("Unsupported: nothing\r\n")
+            && !required.text.contains("Unsupported: 100rel")
     );
     let content = refused(Ask::invite().with("Content-Type: text/plain\r\n"));
     assert_eq!((content.status(), content.header("Accept")), (415, Some("application/sdp")));

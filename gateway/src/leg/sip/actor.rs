@@ -350,6 +350,10 @@ impl Actor {
         }
         match self.write_answer(wanted) {
             Ok((body, streams)) => {
+                if !self.state.answered {
+                    // By UPDATE or PRACK: this is what the call is answered with now.
+                    self.state.early = Some((body.data.clone(), streams.clone()));
+                }
                 let sent = self.machine(Command::AnswerReinvite { call, body }).await;
                 if matches!(sent, Next::End(_)) {
                     return sent;

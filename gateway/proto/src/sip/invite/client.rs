@@ -30,9 +30,11 @@ pub(super) struct ClientInvite {
     pub(super) tx: ClientId,
     kind: Kind,
     /// What it offers.
-    offer: Option<Body>,
+    pub(super) offer: Option<Body>,
     flow: Flow,
     pinned: bool,
+    /// Its offer was answered in a reliable provisional response.
+    settled: bool,
     /// Where it goes by UDP when TCP, taken for its size alone, has no listener.
     datagram: Option<SocketAddr>,
     /// A provisional response came: from now on a CANCEL finds it (section 9.1).
@@ -57,8 +59,8 @@ impl ClientInvite {
         pinned: bool,
         datagram: Option<SocketAddr>,
     ) -> Self {
-        let (provisional, cancel) = (false, Cancel::No);
-        Self { tx, kind, offer, flow, pinned, datagram, provisional, cancel }
+        let (settled, provisional, cancel) = (false, false, Cancel::No);
+        Self { tx, kind, offer, flow, pinned, settled, datagram, provisional, cancel }
     }
 
     /// Whether nobody took it back.
@@ -66,11 +68,22 @@ impl ClientInvite {
         self.cancel == Cancel::No
     }
 
+    /// Whether an offer of theirs would cross it.
+    pub(super) const fn offer_is_open(&self) -> bool {
+        !self.settled
+    }
+
+    /// A reliable provisional response answered it.
+    pub(super) const fn settle(&mut self) {
+        self.settled = true;
+    }
+
     /// It was sent again as another request.
     pub(super) const fn moved(&mut self, tx: ClientId, flow: Flow) {
         self.tx = tx;
         self.flow = flow;
         self.provisional = false;
+        self.settled = false;
     }
 }
 
@@ -191,6 +204,7 @@ impl Call {
         client.provisional = true;
         let initial = client.kind == Kind::Initial;
         let (flow, pinned, tx) = (client.flow, client.pinned, client.tx);
+        let offered = client.offer.is_some();
         self.cancel_when_heard(now, stack);
         if self.stage == Stage::Over {
             stack.transactions.give_up_soon(now, tx);
@@ -215,6 +229,12 @@ impl Call {
                 self.forks.len().saturating_sub(1)
             }
         };
+        self.note_allow(&response.headers);
+        let number = response.headers.cseq().map_or(0, |cseq| cseq.number);
+        let known = offered && !tag.is_empty();
+        if known && !self.acknowledge_provisional(now, stack, fork, number, response) {
+            return;
+        }
         let status = response.status;
         let fork = u32::try_from(fork).unwrap_or(u32::MAX);
         match session_body(&response.headers, &response.body) {
@@ -241,10 +261,17 @@ impl Call {
         let dialog = Dialog::of_response(request, response, client.flow, client.pinned);
         let fork =
             dialog.as_ref().and_then(|d| self.forks.iter().position(|f| f.remote_tag() == d.remote_tag()));
-        self.forks.clear();
-        let Some(dialog) = dialog else {
+        let forks = std::mem::take(&mut self.forks);
+        let Some(mut dialog) = dialog else {
             return self.end(now, stack, Ending::of(By::Network, How::Protocol));
         };
+        let mut settled = false;
+        if let Some(early) = fork.and_then(|fork| forks.get(fork)) {
+            settled = early.settled;
+            // What went before the answer has numbers too.
+            dialog.local_seq = dialog.local_seq.max(early.local_seq);
+            dialog.remote_seq = early.remote_seq;
+        }
         self.dialog = Some(dialog);
         if self.stage == Stage::Over {
             // The 2xx crossed our CANCEL.
@@ -258,10 +285,14 @@ impl Call {
         }
         self.stage = Stage::Confirmed;
         self.session.answered(now, &response.headers);
-        self.described.clone_from(&client.offer);
+        self.note_allow(&response.headers);
+        if !settled {
+            self.described.clone_from(&client.offer);
+        }
         let body = session_body(&response.headers, &response.body).unwrap_or_default();
         self.acknowledge(now, stack, &client, number, body.is_some());
         let fork = u32::try_from(fork.unwrap_or(0)).unwrap_or(u32::MAX);
+        let body = body.filter(|_| !settled);
         stack.event(Event::Answered { call: self.id, body, fork });
     }
 
@@ -275,6 +306,7 @@ impl Call {
     ) {
         let call = self.id;
         self.session.answered(now, &response.headers);
+        self.note_allow(&response.headers);
         if client.offer.is_some() {
             self.described.clone_from(&client.offer);
         }
@@ -346,11 +378,7 @@ impl Call {
                 self.retry_at = Some(now + pause);
                 self.session.want(client.kind == Kind::Refresh);
             }
-            408 | 481 => {
-                self.bye(now, stack, None);
-                let ending = Ending::of(By::Peer, How::Gone).with_status(status, &response.reason);
-                self.end(now, stack, ending);
-            }
+            408 | 481 => self.gone(now, stack, status, &response.reason),
             _ if client.kind == Kind::Refresh => self.session.refused(now),
             _ => {
                 self.wanted = None;

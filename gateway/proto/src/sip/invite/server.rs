@@ -1,27 +1,25 @@
-//! Their INVITE, first or later (RFC 3261 sections 13.3 and 14.2), and what else comes in a dialog.
+//! Their INVITE, first or later (RFC 3261 sections 13.3 and 14.2).
 
 use std::time::Duration;
 
 use super::super::content::session_body;
 use super::super::session::Terms;
-use super::super::stack::{ALLOW, SUPPORTED};
+use super::reliable::Reliable;
 use super::*;
 
 /// A provisional response is said again this often, so that no proxy gives up (section 13.3.1.1).
 const PROVISIONAL_REFRESH: Duration = Duration::from_secs(60);
 
-/// Bodies of INFO that are handed over; others get 415.
-const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", "application/media_control+xml"];
-
 /// Their INVITE under way.
 #[derive(Debug)]
 pub(super) struct ServerInvite {
-    tx: ServerId,
-    initial: bool,
+    pub(super) tx: ServerId,
+    pub(super) initial: bool,
     /// Whether it brought an offer; else its ACK must bring the answer to ours.
-    had_offer: bool,
-    /// Its CSeq number, which its ACK repeats.
-    number: u32,
+    pub(super) had_offer: bool,
+    /// Its CSeq number, which its ACK and PRACK repeat.
+    pub(super) number: u32,
+    pub(super) reliable: Reliable,
     /// What our 2xx says of the session timer.
     terms: Option<Terms>,
     /// What was said last before the answer, and when it is said again.
@@ -39,14 +37,49 @@ struct Answer {
 }
 
 impl ServerInvite {
-    const fn new(tx: ServerId, initial: bool, had_offer: bool, number: u32, terms: Option<Terms>) -> Self {
-        Self { tx, initial, had_offer, number, terms, provisional: None, answer: None }
+    fn new(
+        tx: ServerId,
+        had_offer: bool,
+        number: u32,
+        terms: Option<Terms>,
+        reliable: Option<Reliable>,
+    ) -> Self {
+        let (initial, reliable) = match reliable {
+            Some(reliable) => (true, reliable),
+            None => (false, Reliable::none()),
+        };
+        Self { tx, initial, had_offer, number, reliable, terms, provisional: None, answer: None }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.answer {
             Some(answer) => Some(answer.next.min(answer.until)),
-            None => self.provisional.as_ref().map(|(_, at)| *at),
+            None => {
+                let again = self.provisional.as_ref().map(|(_, at)| *at);
+                again.into_iter().chain(self.reliable.deadline()).min()
+            }
+        }
+    }
+
+    /// Whether a 2xx went out.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// What was said last before the answer.
+    pub(super) fn said(&mut self, now: Instant, response: Response) {
+        self.provisional = Some((response, now + PROVISIONAL_REFRESH));
+    }
+
+    /// Why an offer of theirs in another request cannot be taken beside it (RFC 3311 section 5.2).
+    pub(super) const fn offer_conflict(&self) -> Option<u16> {
+        match (&self.answer, self.had_offer) {
+            _ if self.reliable.is_settled() => None,
+            (Some(_), true) => None,
+            // Theirs has no answer yet.
+            (None, true) => Some(500),
+            // Ours has none, or is to come.
+            (_, false) => Some(491),
         }
     }
 
@@ -71,6 +104,8 @@ impl Call {
         let tag = stack.token();
         let dialog = Dialog::of_request(request, &tag, source.flow, source.translated)?;
         let number = dialog.remote_seq?;
+        let reliable = Reliable::new(stack, request);
+        let updates = request.headers.allow().is_some_and(|allowed| allowed.contains(&Method::Update));
         Some(Self {
             id,
             direction: Direction::Incoming,
@@ -83,7 +118,9 @@ impl Call {
             forks: Vec::new(),
             client: None,
             unanswered: None,
-            server: Some(ServerInvite::new(tx, true, had_offer, number, terms)),
+            server: Some(ServerInvite::new(tx, had_offer, number, terms, Some(reliable))),
+            offered: None,
+            updates,
             wanted: None,
             retry_at: None,
             glares: 0,
@@ -103,25 +140,37 @@ impl Call {
         status: u16,
         body: Option<Body>,
     ) {
-        if self.stage == Stage::Early && self.server.as_ref().is_some_and(|s| s.answer.is_none()) {
-            let response = self.respond(now, stack, status, "", body, &[]);
-            if let (Some(server), Some(response)) = (&mut self.server, response) {
-                server.provisional = Some((response, now + PROVISIONAL_REFRESH));
-            }
+        let early = self.stage == Stage::Early && self.server.as_ref().is_some_and(|s| s.answer.is_none());
+        if !early || self.progress_reliably(now, stack, status, body.as_ref()) {
+            return;
+        }
+        let response = self.respond(now, stack, status, "", body, &[]);
+        if let (Some(server), Some(response)) = (&mut self.server, response) {
+            server.said(now, response);
         }
     }
 
-    /// Answers their INVITE, first or later.
+    /// Answers their INVITE, first or later, or their offer in another request.
     pub(in crate::sip) fn answer(&mut self, now: Instant, stack: &mut Stack, body: Body, initial: bool) {
+        if !initial && self.answer_offered(now, stack, &body) {
+            return;
+        }
         let waits = self.server.as_ref().is_some_and(|s| s.answer.is_none() && s.initial == initial);
         if !waits || self.stage == Stage::Over {
             return;
         }
+        if initial && self.holds_answer(&body) {
+            return;
+        }
         let timing = stack.config.timing;
-        let response = self.respond(now, stack, 200, "", Some(body.clone()), &[]);
+        let settled = self.server.as_ref().is_some_and(|server| server.reliable.is_settled());
+        let body = (!settled).then_some(body);
+        let response = self.respond(now, stack, 200, "", body.clone(), &[]);
         if let (Some(server), Some(response)) = (&mut self.server, response) {
             self.stage = Stage::Confirmed;
-            self.described = Some(body);
+            if body.is_some() {
+                self.described = body;
+            }
             self.session.agreed(now, server.terms);
             let (next, until) = (now + timing.t1, now + timing.life());
             server.answer = Some(Answer { response, next, pause: timing.t1, until });
@@ -154,6 +203,9 @@ impl Call {
     /// Refuses their re-INVITE.
     pub(in crate::sip) fn refuse_reinvite(&mut self, now: Instant, stack: &mut Stack, status: u16) {
         let status = if (300..700).contains(&status) { status } else { 488 };
+        if self.refuse_offered(now, stack, status) {
+            return;
+        }
         if self.server.as_ref().is_some_and(|s| !s.initial && s.answer.is_none()) {
             self.respond(now, stack, status, "", None, &[]);
             self.server = None;
@@ -190,37 +242,9 @@ impl Call {
         }
     }
 
-    /// A request within one of its dialogs: anything but ACK and CANCEL.
-    pub(in crate::sip) fn request(
-        &mut self,
-        now: Instant,
-        stack: &mut Stack,
-        tx: ServerId,
-        request: &Request,
-        source: &Source,
-    ) {
-        let from = request.headers.from();
-        let tag = from.as_ref().and_then(|f| f.tag()).unwrap_or_default();
-        let number = request.headers.cseq().map_or(0, |c| c.number);
-        let dialog = self.dialog.iter_mut().chain(self.forks.iter_mut()).find(|d| d.remote_tag() == tag);
-        let Some(dialog) = dialog else { return stack.answer(now, tx, 481, &self.tag) };
-        if !dialog.in_order(number) {
-            return stack.answer(now, tx, 500, &self.tag);
-        }
-        if dialog.pinned || dialog.flow.transport == source.transport {
-            // The way may have changed: a new connection, another NAT binding.
-            dialog.flow = source.flow;
-        }
-        match request.method {
-            Method::Bye => self.bye_arrived(now, stack, tx, request),
-            Method::Invite => self.reinvite_arrived(now, stack, tx, request, number),
-            Method::Info => self.info_arrived(now, stack, tx, request),
-            _ => stack.answer(now, tx, 501, &self.tag),
-        }
-    }
-
     pub(super) fn server_timeout(&mut self, now: Instant, stack: &mut Stack) {
         let t2 = stack.config.timing.t2;
+        self.reliable_timeout(now, stack);
         let Some(server) = &mut self.server else { return };
         if let Some(answer) = &mut server.answer {
             if answer.until <= now {
@@ -260,15 +284,7 @@ impl Call {
         }
     }
 
-    fn bye_arrived(&mut self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
-        stack.answer(now, tx, 200, &self.tag);
-        self.bye_wanted = None;
-        self.drop_server_invite(now, stack);
-        let reason = first_reason(&request.headers);
-        self.end(now, stack, Ending::of(By::Peer, How::Hangup).with_reason(reason));
-    }
-
-    fn reinvite_arrived(
+    pub(super) fn reinvite_arrived(
         &mut self,
         now: Instant,
         stack: &mut Stack,
@@ -286,16 +302,10 @@ impl Call {
             (_, Some(_), _) | (_, _, Some(_)) => Some(491),
             (Some(server), ..) if server.answer.is_some() => Some(491),
             (Some(_), ..) => Some(500),
-            _ => None,
+            _ => self.offered.as_ref().map(|_| 500),
         };
         if let Some(status) = status {
-            let after = stack.pause(Duration::ZERO, Duration::from_secs(10)).as_secs();
-            stack.answer_with(now, tx, status, "", &self.tag, |response| {
-                if status == 500 {
-                    response.headers.push(Name::RetryAfter, after);
-                }
-            });
-            return;
+            return self.put_off(now, stack, tx, status);
         }
         let body = match session_body(&request.headers, &request.body) {
             Ok(body) => body,
@@ -310,30 +320,14 @@ impl Call {
         if let Some(dialog) = &mut self.dialog {
             dialog.refresh(request.headers.contact());
         }
+        self.note_allow(&request.headers);
         stack.transactions.set_owner(tx, self.id);
-        self.server = Some(ServerInvite::new(tx, false, body.is_some(), number, terms));
+        self.server = Some(ServerInvite::new(tx, body.is_some(), number, terms, None));
         stack.event(Event::Reinvite { call: self.id, body });
     }
 
-    fn info_arrived(&self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
-        let content_type = request.headers.get(&Name::ContentType).unwrap_or_default();
-        let plain = content_type.split(';').next().unwrap_or_default().trim();
-        let known = INFO_TYPES.iter().any(|t| plain.eq_ignore_ascii_case(t));
-        if !known && !request.body.is_empty() {
-            stack.answer_with(now, tx, 415, "", &self.tag, |r| {
-                r.headers.push(Name::Accept, INFO_TYPES.join(", "))
-            });
-            return;
-        }
-        stack.answer(now, tx, 200, &self.tag);
-        if known && self.stage != Stage::Over {
-            let body = Body { content_type: content_type.to_owned(), data: request.body.clone() };
-            stack.event(Event::Info { call: self.id, body });
-        }
-    }
-
-    /// Answers their INVITE with what our side of a dialog needs.
-    fn respond(
+    /// Answers their INVITE.
+    pub(super) fn respond(
         &self,
         now: Instant,
         stack: &mut Stack,
@@ -343,26 +337,6 @@ impl Call {
         headers: &[(String, String)],
     ) -> Option<Response> {
         let server = self.server.as_ref()?;
-        let flow = self.dialog.as_ref()?.flow;
-        let contact = stack.contact(&flow, self.user.as_deref(), self.secure);
-        stack.answer_with(now, server.tx, status, phrase, &self.tag, |response| {
-            if let Some(contact) = contact.filter(|_| status < 300) {
-                response.headers.push(Name::Contact, contact);
-            }
-            if status < 300 {
-                response.headers.push(Name::Allow, ALLOW);
-                response.headers.push(Name::Supported, SUPPORTED);
-            }
-            if let Some(terms) = server.terms.filter(|_| (200..300).contains(&status)) {
-                terms.fill(&mut response.headers);
-            }
-            for (name, value) in headers {
-                push_extra(&mut response.headers, name, value);
-            }
-            if let Some(body) = body {
-                response.headers.set(Name::ContentType, body.content_type);
-                response.body = body.data;
-            }
-        })
+        self.respond_to(now, stack, server.tx, status, Said { phrase, terms: server.terms, body, headers })
     }
 }

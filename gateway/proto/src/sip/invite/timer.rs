@@ -16,10 +16,13 @@ impl Call {
         }
     }
 
-    /// By a re-INVITE that offers what stands (section 7.4): the peer sees by its version that
-    /// nothing changed.
+    /// By UPDATE where they take it, else by a re-INVITE that offers what stands (section 7.4): the
+    /// peer sees by its version that nothing changed.
     pub(super) fn start_refresh(&mut self, now: Instant, stack: &mut Stack) {
         self.session.want(false);
+        if self.updates && self.send_update(now, stack) {
+            return;
+        }
         if let Some(body) = self.described.clone() {
             self.start_reinvite(now, stack, Some(body), Kind::Refresh);
         }
@@ -33,14 +36,7 @@ impl Call {
         if self.stage == Stage::Over || !self.session.too_brief(&response.headers) {
             return false;
         }
-        let again = stack.transactions.request(tx).map(|(request, flow)| (request.clone(), flow));
-        let Some((mut request, flow)) = again else { return false };
-        self.session.ask(&mut request.headers);
-        if let Some(account) = &mut self.account {
-            stack.authorize_next(account, &mut request);
-        }
-        let started = self.start_again(now, stack, request, flow, Owner::Invite(self.id));
-        match (started, &mut self.client) {
+        match (self.ask_longer(now, stack, tx), &mut self.client) {
             (Some((tx, flow)), Some(client)) => {
                 client.moved(tx, flow);
                 self.forks.clear();
@@ -48,6 +44,23 @@ impl Call {
             }
             _ => false,
         }
+    }
+
+    /// A request of ours again with the interval that is wanted now.
+    pub(super) fn ask_longer(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        id: ClientId,
+    ) -> Option<(ClientId, Flow)> {
+        let owner = stack.transactions.owner_of(id)?;
+        let (request, flow) = stack.transactions.request(id)?;
+        let mut request = request.clone();
+        self.session.ask(&mut request.headers);
+        if let Some(account) = &mut self.account {
+            stack.authorize_next(account, &mut request);
+        }
+        self.start_again(now, stack, request, flow, owner)
     }
 }
 
