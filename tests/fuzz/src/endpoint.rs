@@ -197,6 +197,7 @@ impl World {
             | Event::ReinviteCancelled { call }
             | Event::ReinviteAnswered { call, .. }
             | Event::ReinviteRefused { call, .. }
+            | Event::Refreshed { call, .. }
             | Event::Info { call, .. }
             | Event::InfoAnswered { call, .. } => call,
             _ => return,

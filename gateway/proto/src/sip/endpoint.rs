@@ -231,7 +231,8 @@ impl Endpoint {
         if !ours {
             return self.stack.answer(now, id, 416, &tag);
         }
-        if merged {
+        // Merged (RFC 3261 section 8.2.2.2), or a loop (RFC 5393).
+        if merged || request.method == Method::Invite && self.stack.loops.knows(&request) {
             return self.stack.answer(now, id, 482, &tag);
         }
         let unknown = unsupported(&request.headers);

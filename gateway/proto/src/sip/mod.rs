@@ -20,6 +20,7 @@ mod framing;
 mod headers;
 mod invite;
 pub mod limits;
+mod loops;
 mod message;
 mod multipart;
 mod name_addr;

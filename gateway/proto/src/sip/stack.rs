@@ -13,12 +13,15 @@ use super::command::{Destination, PingId, RegistrationId};
 use super::config::Config;
 use super::dialog::Dialog;
 use super::flow::word;
+use super::loops::Loops;
 use super::schedule::Schedule;
 use super::transaction::{Action, ClientId, Reply, ServerId, Transactions};
 use super::transport::{Transports, Unsendable};
 use super::uri::{DEFAULT_PORT, DEFAULT_TLS_PORT};
 use super::via::MAGIC_COOKIE;
-use super::{CallId, Event, Flow, Headers, Name, NameAddr, Request, Response, SipUri, Token, Uri, Via};
+use super::{
+    CallId, Event, Flow, Headers, Method, Name, NameAddr, Request, Response, SipUri, Token, Uri, Via,
+};
 use crate::{Instant, Output, Transport};
 
 /// What we take, for Allow. REFER, SUBSCRIBE and MESSAGE are not among them.
@@ -82,6 +85,7 @@ pub struct Counters {
 pub(super) struct Stack {
     pub(super) config: Config,
     rng: ChaCha12Rng,
+    pub(super) loops: Loops,
     pub(super) transports: Transports,
     pub(super) transactions: Transactions<Owner, CallId>,
     /// Drained by the owner after every call, so bounded by what one input can cause.
@@ -91,8 +95,10 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    pub(super) fn new(config: Config, rng: ChaCha12Rng) -> Self {
+    pub(super) fn new(config: Config, mut rng: ChaCha12Rng) -> Self {
         let limits = config.limits;
+        let mut key = [0; 64];
+        rng.fill_bytes(&mut key);
         Self {
             transports: Transports::new(config.listen.clone(), limits),
             transactions: Transactions::new(
@@ -102,6 +108,7 @@ impl Stack {
             ),
             config,
             rng,
+            loops: Loops::new(key),
             out: VecDeque::new(),
             schedule: Schedule::new(),
             counters: Counters::default(),
@@ -293,7 +300,11 @@ impl Stack {
 
     fn sign(&mut self, request: &mut Request, flow: &Flow) -> Result<(), Unsendable> {
         let (host, port) = self.transports.listen_for(flow).ok_or(Unsendable)?.name(flow.local.ip());
-        let branch = format!("{MAGIC_COOKIE}{}", self.token());
+        let token = self.token();
+        let branch = match request.method {
+            Method::Invite => self.loops.branch(&token, &request.uri),
+            _ => format!("{MAGIC_COOKIE}{token}"),
+        };
         request.headers.remove(&Name::Via);
         request.headers.push_front(Name::Via, Via::new(flow.transport, host, Some(port), &branch));
         request.headers.set(Name::UserAgent, &self.config.product);

@@ -258,6 +258,35 @@ fn one_request_by_two_ways_is_one() {
 }
 
 #[test]
+fn a_call_of_ours_that_comes_back_unchanged_is_a_loop_and_one_for_another_target_is_none() {
+    let mut solo = Solo::new();
+    let asked = start_call(&mut solo);
+    let back = |text: &str| {
+        let via = "Via: SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKproxy\r\nVia: ";
+        text.replacen("Via: ", via, 1).replacen("Max-Forwards: 70", "Max-Forwards: 69", 1)
+    };
+    let looped = solo.hear(back(&asked.text)).remove(0);
+    assert_eq!(looped.status(), 482, "RFC 5393 section 4.2.2");
+    assert!(solo.events.is_empty());
+    // The proxy looked up where that is, and it is here.
+    let spiral = back(&asked.text).replacen("sip:bob@192.0.2.2 SIP", "sip:carol@192.0.2.1 SIP", 1);
+    assert!(
+        solo.hear(spiral.replace("z9hG4bKproxy", "z9hG4bKspiral").replacen("CSeq: ", "CSeq: 1", 1))
+            .is_empty()
+    );
+    assert!(matches!(solo.event(), Event::Incoming(_)));
+    // A mark that somebody else wrote says nothing.
+    let branch = asked.header("Via").unwrap().rsplit("branch=").next().unwrap().split(';').next().unwrap();
+    let forged = back(&asked.text).replace(branch, &format!("{}0", &branch[..branch.len() - 1]));
+    assert!(!branch.ends_with('0'), "another seed for this test");
+    assert!(
+        solo.hear(forged.replace("z9hG4bKproxy", "z9hG4bKforged").replacen("CSeq: ", "CSeq: 2", 1))
+            .is_empty()
+    );
+    assert!(matches!(solo.event(), Event::Incoming(_)));
+}
+
+#[test]
 fn devices_of_rfc_2543_have_no_branch_and_no_tags() {
     let mut solo = Solo::new();
     let ask = Ask { from: "<sip:bob@example.com>".into(), branch: "1".into(), ..Ask::invite() };

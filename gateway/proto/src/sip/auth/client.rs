@@ -77,8 +77,12 @@ impl Client {
             .realm
             .get_or_insert_with(|| challenges.first().map_or_else(String::new, |c| c.realm.clone()));
         challenges.retain(|challenge| challenge.realm == *bound);
+        if challenges.is_empty() {
+            return Err(ClientRefusal::OtherRealm);
+        }
+        challenges.retain(|challenge| self.account.secret.has(challenge.algorithm));
         let challenge =
-            challenges.into_iter().max_by_key(|c| c.algorithm).ok_or(ClientRefusal::OtherRealm)?;
+            challenges.into_iter().max_by_key(|c| c.algorithm).ok_or(ClientRefusal::NoChallenge)?;
         let sent = request.headers.all(&header).filter_map(Credentials::parse);
         match sent.into_iter().find(|credentials| credentials.realm == challenge.realm) {
             None => self.stale_in_a_row = 0,
@@ -111,7 +115,7 @@ impl Client {
             opaque: challenge.opaque.clone(),
             qop,
         };
-        let ha1 = self.account.secret.ha1(challenge.algorithm, &credentials.username, &credentials.realm);
+        let ha1 = self.account.secret.ha1(challenge.algorithm, &credentials.username, &credentials.realm)?;
         credentials.response = credentials.digest(method, &ha1);
         Some((session.header.clone(), credentials))
     }

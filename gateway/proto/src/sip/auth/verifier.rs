@@ -372,7 +372,7 @@ mod tests {
             qop: Some(Qop { nc, cnonce: "c".into() }),
         };
         let ha1 = Secret::Password(password.into()).ha1(challenge.algorithm, "alice", &challenge.realm);
-        credentials.response = credentials.digest(&request.method, &ha1);
+        credentials.response = credentials.digest(&request.method, &ha1.unwrap());
         request.headers.push(Name::Authorization, credentials);
         request
     }
