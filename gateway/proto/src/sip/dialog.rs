@@ -1,6 +1,6 @@
 //! Dialogs (RFC 3261 section 12): what two ends remember of each other.
 
-use super::{Flow, Method, Name, NameAddr, Request, Response, SipUri, Uri};
+use super::{Body, Flow, Method, Name, NameAddr, Request, Response, SipUri, Uri};
 
 /// One dialog, early or confirmed, seen from our end.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Dialog {
     /// They answered our offer in such a response: what a 2xx says again does not count (RFC 3261
     /// section 13.2.1).
     pub(super) settled: bool,
+    /// That answer, unless another exchange followed it.
+    pub(super) answer: Option<Body>,
     /// Whether nothing but the flow reaches them: registered devices and what is behind a NAT.
     pub(super) pinned: bool,
 }
@@ -51,6 +53,7 @@ impl Dialog {
             flow,
             rseq: None,
             settled: false,
+            answer: None,
             pinned,
         })
     }
@@ -68,6 +71,7 @@ impl Dialog {
             flow,
             rseq: None,
             settled: false,
+            answer: None,
             pinned,
         })
     }

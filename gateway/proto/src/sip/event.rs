@@ -114,7 +114,8 @@ pub enum Event {
     Answered {
         /// Which.
         call: CallId,
-        /// `None` when an early answer of the same fork was meant to be the last word.
+        /// The answer that counts: of the 200, or of a reliable response before it (RFC 3261 section
+        /// 13.2.1). `None` when an early answer of the same fork was meant to be the last word.
         body: Option<Body>,
         /// Which of those that rang.
         fork: u32,

@@ -265,9 +265,10 @@ impl Call {
         let Some(mut dialog) = dialog else {
             return self.end(now, stack, Ending::of(By::Network, How::Protocol));
         };
-        let mut settled = false;
+        let (mut settled, mut early_answer) = (false, None);
         if let Some(early) = fork.and_then(|fork| forks.get(fork)) {
             settled = early.settled;
+            early_answer.clone_from(&early.answer);
             // What went before the answer has numbers too.
             dialog.local_seq = dialog.local_seq.max(early.local_seq);
             dialog.remote_seq = early.remote_seq;
@@ -292,7 +293,8 @@ impl Call {
         let body = session_body(&response.headers, &response.body).unwrap_or_default();
         self.acknowledge(now, stack, &client, number, body.is_some());
         let fork = u32::try_from(fork.unwrap_or(0)).unwrap_or(u32::MAX);
-        let body = body.filter(|_| !settled);
+        // Other phones may have answered early since: the owner hears again whose answer counts.
+        let body = if settled { early_answer } else { body };
         stack.event(Event::Answered { call: self.id, body, fork });
     }
 

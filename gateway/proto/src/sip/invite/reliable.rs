@@ -238,10 +238,11 @@ impl Call {
         if stack.way_in(now, dialog).is_ok_and(|flow| stack.start(now, request, flow, owner).is_ok()) {
             self.requests = self.requests.saturating_add(1);
         }
-        if !response.body.is_empty()
+        if let Ok(Some(answer)) = session_body(&response.headers, &response.body)
             && let Some(client) = &mut self.client
         {
             dialog.settled = true;
+            dialog.answer.get_or_insert(answer);
             client.settle();
             self.described.clone_from(&client.offer);
         }

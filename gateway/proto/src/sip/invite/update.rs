@@ -112,6 +112,9 @@ impl Call {
         let said = Said { terms, body: Some(body.clone()), ..Said::default() };
         self.respond_to(now, stack, tx, 200, said);
         self.described = Some(body.clone());
+        for fork in &mut self.forks {
+            fork.answer = None;
+        }
         if self.stage == Stage::Confirmed && refreshes {
             self.session.agreed(now, terms);
         }
