@@ -15,7 +15,7 @@ use support::baresip::{Account, Baresip};
 use support::gateway::{Device, Gateway};
 use support::room::{add_room, colour, dial_room, hears, level, routes};
 use support::web::Client;
-use support::{Scratch, program, wait_for};
+use support::{Scratch, fixture, program, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
 
@@ -211,6 +211,50 @@ fn s33_s36_s79_a_host_adds_a_telephone_by_a_rule_and_sees_why_others_are_not_rea
         assert_eq!((&record["reason"], &record["caller"]), (&json!(reason), &json!("meet.alice")));
         assert_eq!(record["rule"], format!("to {called}"));
     }
+}
+
+#[test]
+fn s42_s46_a_video_phone_sees_slides_in_its_picture_unless_it_is_kept_from_them() {
+    let gateway = Gateway::with_conferences(&["ann"], "", &[&["Alice's room", "--alias", "meet.alice"]]);
+    let account = Account { video: "all", fps: 15, ..Account::new("ann", "PCMU/8000/1", 0) };
+    let mut ann = Baresip::start(account, gateway.sip);
+    dial_room(&gateway, &mut ann);
+    wait_for("a picture", || (routes(&gateway, "main") == ["compose"]).then_some(()));
+    let alice = Client::join(&gateway, "meet.alice", "Alice", "");
+    let anns = alice.sees("ann")["uuid"].as_str().unwrap().to_owned();
+    // She is alone but for Alice, who has no pictures: slides are all that she sees.
+    let fields = [("1/8", "1/8", [255, 0, 0]), ("5/8", "1/8", [0, 255, 0]), ("1/8", "5/8", [0, 0, 255])];
+    let looks = |phone: &mut Baresip, wanted: bool| {
+        wait_for(if wanted { "slides" } else { "no slides" }, || {
+            let png = phone.snapshot("seen.png");
+            let shown = fields.iter().filter(|(x, y, wanted)| {
+                let seen = colour(&png, &format!("iw/4:ih/4:iw*{x}:ih*{y}"));
+                seen.iter().zip(wanted).all(|(a, b)| a.abs_diff(*b) < 50)
+            });
+            (shown.count() == if wanted { 3 } else { 0 }).then_some(())
+        });
+    };
+    looks(&mut ann, false);
+    assert_eq!(alice.post(&format!("participants/{}/take_floor", alice.uuid), "").0, 200);
+    assert_eq!(alice.upload(&std::fs::read(fixture("stills/fields.jpeg")).unwrap()), (200, json!(true)));
+    looks(&mut ann, true);
+    let star_4 = |phone: &mut Baresip| {
+        for key in ["*", "4"] {
+            phone.command("sndcode", key);
+            std::thread::sleep(Duration::from_millis(350));
+        }
+    };
+    star_4(&mut ann);
+    looks(&mut ann, false);
+    star_4(&mut ann);
+    looks(&mut ann, true);
+    for (command, seen) in [("denyrxpresentation", false), ("allowrxpresentation", true)] {
+        assert_eq!(alice.post(&format!("participants/{anns}/{command}"), ""), (200, json!(true)));
+        looks(&mut ann, seen);
+    }
+    let floor = format!("participants/{}/release_floor", alice.uuid);
+    assert_eq!(alice.post(&floor, ""), (200, Value::Null));
+    looks(&mut ann, false);
 }
 
 #[test]

@@ -105,11 +105,16 @@ fn slides_are_the_largest_and_whole() {
         let parties: Vec<Party> = (0..count).map(party).collect();
         let banner = (count == 8).then(|| "This call is recorded for training".to_owned());
         let look = Look { banner, ..Look::default() };
-        let slides = Slides { source: count, size };
-        let scene = scene_with_slides(Layout::FiveAndSeven, canvas, slides, &parties, &look, &mut text);
+        let slides = Slides::Live { source: count, size };
+        let still = Slides::Still(source(30, size));
+        let [live, still] = [slides, still].map(|slides| {
+            scene_with_slides(Layout::FiveAndSeven, canvas, slides, &parties, &look, &mut text)
+        });
         let mut pictures = pictures(&parties);
         pictures.push(Some(source(30, size)));
-        goldens.hold(&format!("slides-{count}"), &drawn(canvas, scene, &pictures));
+        let seen = drawn(canvas, live, &pictures);
+        goldens.hold(&format!("slides-{count}"), &seen);
+        assert!(drawn(canvas, still, &pictures) == seen, "a still looks as a stream of it does");
     }
     goldens.close();
 }

@@ -22,4 +22,6 @@ pub mod format;
 pub mod frame;
 pub mod kernels;
 pub mod registry;
+#[cfg(feature = "stills")]
+pub mod still;
 pub mod video;

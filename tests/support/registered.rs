@@ -83,7 +83,7 @@ impl Registered {
     fn request(&self, alias: &str, mut body: Value) -> Answer {
         body["display_name"] = "Bob B.".into();
         let head = format!("POST /api/client/v2/conferences/{alias}/request_token");
-        self.web.request(&head, "Content-Type: application/json\r\n", &body.to_string()).unwrap()
+        self.web.request(&head, "Content-Type: application/json\r\n", body.to_string()).unwrap()
     }
 
     fn client(&self, alias: &str, answer: &Answer) -> Client {

@@ -117,19 +117,26 @@ impl Web {
     }
 
     /// Sends a request on a connection.
-    pub fn ask(&self, to: &mut Connection, head: &str, headers: &str, body: &str) -> std::io::Result<()> {
-        let text = format!(
-            "{head} HTTP/1.1\r\nHost: {}\r\n{}{headers}Content-Length: {}\r\n\r\n{body}",
+    pub fn ask(
+        &self,
+        to: &mut Connection,
+        head: &str,
+        headers: &str,
+        body: impl AsRef<[u8]>,
+    ) -> std::io::Result<()> {
+        let body = body.as_ref();
+        let head = format!(
+            "{head} HTTP/1.1\r\nHost: {}\r\n{}{headers}Content-Length: {}\r\n\r\n",
             self.to,
             self.headers,
             body.len()
         );
-        to.write_all(text.as_bytes())?;
+        to.write_all(&[head.as_bytes(), body].concat())?;
         to.flush()
     }
 
     /// One request on a connection of its own. `headers` are whole lines.
-    pub fn request(&self, head: &str, headers: &str, body: &str) -> std::io::Result<Answer> {
+    pub fn request(&self, head: &str, headers: &str, body: impl AsRef<[u8]>) -> std::io::Result<Answer> {
         let mut connection = self.connect()?;
         connection.patience(PATIENCE);
         self.ask(&mut connection, head, &format!("{headers}Connection: close\r\n"), body)?;
@@ -346,23 +353,11 @@ impl Client {
     pub fn upload(&self, still: &[u8]) -> (u16, Value) {
         let field = "--b\r\nContent-Disposition: form-data; name=\"frame\"; filename=\"slide.jpg\"\r\n\
                      Content-Type: image/jpeg\r\n\r\n";
-        let body = [field.as_bytes(), still, b"\r\n--b--\r\n"].concat();
-        let head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\ntoken: {}\r\nConnection: close\r\n\
-             Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
-            self.path("presentation"),
-            self.web.to,
-            self.token,
-            body.len()
-        );
-        let mut connection = self.web.connect().unwrap();
-        connection.patience(PATIENCE);
-        connection.write_all(&[head.as_bytes(), &body].concat()).unwrap();
-        connection.flush().unwrap();
-        let mut incoming = Incoming::new(connection);
-        let (code, head) = incoming.head().unwrap();
-        let answer = Answer { code, body: incoming.body(&head).unwrap(), head };
-        (code, answer.result())
+        let form = [field.as_bytes(), still, b"\r\n--b--\r\n"].concat();
+        let headers = format!("token: {}\r\nContent-Type: multipart/form-data; boundary=b\r\n", self.token);
+        let answer =
+            self.web.request(&format!("POST {}", self.path("presentation")), &headers, form).unwrap();
+        (answer.code, answer.result())
     }
 
     /// Code and `result`.

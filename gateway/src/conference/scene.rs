@@ -7,6 +7,7 @@ use crosspoint_codecs::draw::pieces;
 use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::frame::VideoFrame;
 use crosspoint_codecs::kernels::fill::Area;
+use crosspoint_codecs::still;
 
 use super::layout::{Canvas, Fit, Layout, Tile as Place};
 
@@ -72,12 +73,41 @@ impl Slate {
 }
 
 /// Slides that somebody shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slides {
-    /// The number of their source.
-    pub source: usize,
-    /// Size of their pictures in pixels.
-    pub size: (usize, usize),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slides {
+    /// The pictures of a source.
+    Live {
+        /// Its number.
+        source: usize,
+        /// Size of its pictures in pixels.
+        size: (usize, usize),
+    },
+    /// One picture, until there is another scene.
+    Still(VideoFrame),
+}
+
+impl Slides {
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Live { size, .. } => *size,
+            Self::Still(picture) => (picture.width(), picture.height()),
+        }
+    }
+
+    fn tile(self, area: Area, fit: Fit) -> Option<Tile> {
+        let Fit { crop, inside, .. } = fit;
+        match self {
+            Self::Live { source, size } => {
+                let live = Live { source, size, crop, inside, ground: CANVAS.yuv(), stand_in: None };
+                Some(Tile { area, content: Content::Live(live), overlays: Vec::new() })
+            }
+            // What is beside it is canvas.
+            Self::Still(picture) => {
+                let picture = still::scaled(&picture, (inside.width, inside.height)).ok()?;
+                Some(Tile { area: inside, content: Content::Still(picture), overlays: Vec::new() })
+            }
+        }
+    }
 }
 
 /// The scene of `parties`, by slot, in a layout. Those beyond its capacity are not seen; without any
@@ -104,17 +134,12 @@ pub fn scene_with_slides(
     look: &Look,
     text: &mut Typesetter,
 ) -> Scene {
-    let places = layout.tiles_with_slides(canvas, slides.size, &sizes(parties));
+    let places = layout.tiles_with_slides(canvas, slides.size(), &sizes(parties));
     let Some((main, others)) = places.split_first() else {
         return scene(layout, canvas, parties, look, text);
     };
     let mut all = Vec::new();
-    all.extend(main.fit.map(|fit| {
-        let Slides { source, size } = slides;
-        let Fit { crop, inside, .. } = fit;
-        let live = Live { source, size, crop, inside, ground: CANVAS.yuv(), stand_in: None };
-        Tile { area: main.area, content: Content::Live(live), overlays: Vec::new() }
-    }));
+    all.extend(main.fit.and_then(|fit| slides.tile(main.area, fit)));
     all.extend(tiles(others, parties, look, text));
     on_canvas(canvas, all, look, text)
 }

@@ -64,7 +64,7 @@ fn slides_share_encoders_with_slides_only() {
     let slides = join(&mut scene, MediaKind::Content, SLIDES, true);
     let text = &mut Typesetter::new();
     let canvas = Canvas::new(SLIDES.0, SLIDES.1).unwrap();
-    let shown = Slides { source: 0, size: SLIDES };
+    let shown = Slides::Live { source: 0, size: SLIDES };
     let picture = scene_with_slides(Layout::OneMain, canvas, shown, &[], &Look::default(), text);
     scene.handle.show(VIEW, picture, &[scene.cameras[slides].id]).unwrap();
     let kinds = [MediaKind::Content, MediaKind::Content, MediaKind::Main, MediaKind::Main];
@@ -103,7 +103,7 @@ fn a_leg_with_one_stream_has_the_slides_in_its_picture() {
         |source, name: &str| Party { name: name.into(), source: Some((source, PEOPLE)), ..Party::default() };
     let parties = [party(1, "Ada"), party(2, "Bo")];
     let canvas = Canvas::new(1280, 720).unwrap();
-    let shown = Slides { source: 0, size: SLIDES };
+    let shown = Slides::Live { source: 0, size: SLIDES };
     let picture = scene_with_slides(Layout::Adaptive, canvas, shown, &parties, &Look::default(), text);
     let viewer = join(&mut scene, MediaKind::Main, PEOPLE, false);
     let ids = sources.map(|at| scene.cameras[at].id);

@@ -14,7 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use crosspoint_codecs::clock::Instant;
 use serde_json::{Value, json};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::alias::{Alias, Domains};
 use crate::api::body;
@@ -94,6 +94,8 @@ struct Inner {
     tickets: Mutex<OneTime<Ticket>>,
     streams: Streams,
     press: Press,
+    /// Who has it decodes a still.
+    drawing: Semaphore,
     /// True when the gateway stops.
     ending: watch::Sender<bool>,
 }
@@ -146,6 +148,7 @@ impl ClientApi {
             tickets: Mutex::default(),
             streams: Streams::new(parts.streams_per_source),
             press: Press::default(),
+            drawing: Semaphore::new(1),
             ending: watch::channel(false).0,
             parts,
         }))

@@ -1,6 +1,7 @@
 //! Slides: the floor, stills that presenters upload, and that others fetch (S41 to S43).
 //!
-//! A still goes through as it came: it is a JPEG file whose head has been looked at.
+//! To clients a still goes through as it came: a JPEG file that could be read. Telephones with pictures
+//! see it composed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,6 +10,9 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use crosspoint_codecs::frame::VideoFrame;
+use crosspoint_codecs::kernels::cpu::Cpu;
+use crosspoint_codecs::still;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -16,7 +20,7 @@ use super::commands::answered;
 use super::entry::Holder;
 use super::{ClientApi, Session, done, jpeg, multipart, refused};
 use crate::conference::policy::{Denied, PartyId, Place};
-use crate::conference::room::{Command, RoomView};
+use crate::conference::room::{Command, RoomView, Still};
 
 /// Largest still: what a picture of 33 million pixels needs at good quality. Only who has the floor may
 /// send one, so each conference takes up one such body and one still.
@@ -95,9 +99,25 @@ pub(super) async fn upload(
     if let Err(bad) = jpeg::size(still) {
         return refused(StatusCode::BAD_REQUEST, &bad.to_string());
     }
+    let jpeg = body.slice_ref(still);
+    let picture = match picture(&api, jpeg.clone()).await {
+        Ok(picture) => picture,
+        Err(bad) => return refused(StatusCode::BAD_REQUEST, &format!("frame: {bad}")),
+    };
     let (reply, told) = oneshot::channel();
-    let slide = Command::Slide { id: session.party, jpeg: body.slice_ref(still), reply };
+    let slide = Command::Slide { id: session.party, jpeg, picture, reply };
     answered(&api, &session, slide, told).await
+}
+
+/// What is in a still. One at a time, as a large one takes 300 MB meanwhile: who presents waits his turn.
+async fn picture(api: &ClientApi, jpeg: Bytes) -> Result<VideoFrame, String> {
+    let _turn = api.0.drawing.acquire().await.map_err(|closed| closed.to_string())?;
+    let decoded = tokio::task::spawn_blocking(move || still::decode(Cpu::detect(), &jpeg, Still::ROOM));
+    match decoded.await {
+        Ok(decoded) => decoded.map_err(|bad| bad.to_string()),
+        // A fault of the decoder costs this still alone.
+        Err(_) => Err("is a JPEG file that cannot be read".to_owned()),
+    }
 }
 
 /// The last still, whichever was asked for.

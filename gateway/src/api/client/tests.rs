@@ -497,11 +497,12 @@ async fn s42_s46_one_presents_at_a_time_and_who_is_denied_slides_knows_of_none()
     let own = of_bob.until("participant_update").await;
     assert!(own["uuid"] == json!(carols) || own["is_presenting"] == "YES", "{own}");
     // Stills go through as they came, to those who may see them.
-    let still = jpeg::header_only(0xc0, 640, 360);
-    assert_eq!(server.upload(&alice, &still).await.0, 403, "the floor is Bob's");
+    let still = include_bytes!("../../../../fixtures/stills/fields.jpeg").as_slice();
+    assert_eq!(server.upload(&alice, still).await.0, 403, "the floor is Bob's");
     assert_eq!(server.upload(&bob, b"GIF89a").await.0, 400);
     assert_eq!(server.upload(&bob, &jpeg::header_only(0xc0, 9_000, 9_000)).await.0, 400);
-    assert_eq!(server.upload(&bob, &still).await, (200, json!(true)));
+    assert_eq!(server.upload(&bob, &jpeg::header_only(0xc0, 640, 360)).await.0, 400, "no picture in it");
+    assert_eq!(server.upload(&bob, still).await, (200, json!(true)));
     assert_eq!(of_alice.until("presentation_frame").await, json!({}));
     assert_eq!(of_alice.number().await, 1);
     for file in ["presentation.jpeg", "presentation_high.jpeg"] {
@@ -522,7 +523,7 @@ async fn s42_s46_one_presents_at_a_time_and_who_is_denied_slides_knows_of_none()
         404,
         "none yet"
     );
-    assert_eq!(server.upload(&alice, &still).await, (200, json!(true)));
+    assert_eq!(server.upload(&alice, still).await, (200, json!(true)));
     assert_eq!(to(&alice, &alices, "release_floor").await, (200, Value::Null));
     of_bob.until("presentation_stop").await;
     of_carol.until("presentation_stop").await;
@@ -542,7 +543,7 @@ async fn s42_s46_one_presents_at_a_time_and_who_is_denied_slides_knows_of_none()
         (code, of_bob.until("presentation_start").await["presenter_uuid"].clone()),
         (200, json!(alices))
     );
-    assert_eq!(server.upload(&alice, &still).await, (200, json!(true)));
+    assert_eq!(server.upload(&alice, still).await, (200, json!(true)));
     assert_eq!(server.post(&alice, &format!("{call}/disconnect"), "").await, (200, Value::Null));
     of_bob.until("presentation_stop").await;
     // Who leaves has the floor no more.

@@ -52,6 +52,8 @@ pub(super) struct Attendee {
     /// What is still to be sent to him, and when the next of it.
     keys: VecDeque<char>,
     key_at: Instant,
+    /// He sees slides in the picture of all, if there are any and he may (`*4`).
+    pub(super) slides_in_mix: bool,
     /// How long prompts take.
     voice: Voice,
     /// What he hears in place of the mix, until then.
@@ -116,6 +118,7 @@ impl Attendee {
             keypad: Keypad::default(),
             keys: VecDeque::new(),
             key_at: Instant::ZERO,
+            slides_in_mix: true,
             voice: Voice::default(),
             saying: None,
             turn: 0,
@@ -144,6 +147,7 @@ impl Attendee {
         self.release = Some(release);
         self.stage = Stage::Arriving;
         self.keypad = Keypad::default();
+        self.slides_in_mix = true;
         (self.saying, self.leaving, self.exit) = (None, None, None);
         self.key_at = Instant::ZERO;
         if let Some(invited) = &mut self.invited {

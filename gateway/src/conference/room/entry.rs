@@ -112,6 +112,11 @@ impl Room {
                 self.lay_out([next(self.layouts[0]), self.layouts[1]]);
                 return;
             }
+            Key::SlidesInMix if party.role == Role::Host => {
+                attendee.slides_in_mix = !attendee.slides_in_mix;
+                self.changed = true;
+                return;
+            }
             Key::NextLayout | Key::SlidesInMix => return,
         };
         let done = self.policy.act(now, actor, deed);

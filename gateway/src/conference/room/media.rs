@@ -65,7 +65,8 @@ impl Room {
     /// What each picture sink is to show.
     pub(super) fn sights(&self, now: Instant) -> Vec<(StreamId, Sight)> {
         let mut sights = Vec::new();
-        let mut viewers = [Vec::new(), Vec::new()];
+        // All and guests of an auditorium; with slides and without.
+        let mut viewers = [const { [Vec::new(), Vec::new()] }; 2];
         for attendee in self.attendees.values() {
             let Some(sink) = attendee.sink(MediaKind::Main) else { continue };
             match &attendee.stage {
@@ -77,9 +78,12 @@ impl Room {
                 // He sees himself.
                 Stage::In if self.service.kind == Kind::TestCall || attendee.tested => {}
                 Stage::In => {
-                    let guest = self.policy.party(attendee.id).is_some_and(|it| it.role == Role::Guest);
+                    let party = self.policy.party(attendee.id);
+                    let guest = party.is_some_and(|it| it.role == Role::Guest);
                     let hosts_alone = guest && self.service.kind == Kind::Auditorium;
-                    viewers[usize::from(hosts_alone)].push(attendee.leg);
+                    let slides = attendee.slides_in_mix && party.is_some_and(|it| it.slides);
+                    let slides = slides && self.still.is_some();
+                    viewers[usize::from(hosts_alone)][usize::from(slides)].push(attendee.leg);
                 }
             }
         }
@@ -92,9 +96,13 @@ impl Room {
         for ((order, viewers), layout) in [&self.all, &self.hosts].into_iter().zip(&viewers).zip(self.layouts)
         {
             let speaker = order.speaker(now);
-            for view in order.views(viewers, SelfView::Hidden) {
+            let slides = [None, self.still.clone()];
+            let views = viewers.iter().zip(slides).flat_map(|(viewers, slides)| {
+                order.views(viewers, SelfView::Hidden).into_iter().map(move |view| (view, slides.clone()))
+            });
+            for (view, slides) in views {
                 let look = Look { names: self.names, banner: self.banner.clone(), ..Look::default() };
-                let picture = composition(&self.studio, layout, look, &view.seated, speaker, find);
+                let picture = composition(&self.studio, layout, look, slides, &view.seated, speaker, find);
                 let picture = Arc::new(picture);
                 let sinks = view
                     .viewers

@@ -87,7 +87,9 @@ impl Room {
             // Who asked may be gone.
             Command::TakeFloor { id, reply } => drop(reply.send(self.take_floor(id))),
             Command::ReleaseFloor(id) => self.release_floor(id),
-            Command::Slide { id, jpeg, reply } => drop(reply.send(self.slide(id, jpeg))),
+            Command::Slide { id, jpeg, picture, reply } => {
+                let _ = reply.send(self.slide(id, jpeg, picture));
+            }
             Command::Announce { text } => {
                 let (from, uuid, name) = (ADMINISTRATOR, Uuid::of([0; 16]), "Administrator".to_owned());
                 // Nobody may read.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use crosspoint_codecs::frame::VideoFrame;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::cause::Cause;
@@ -139,6 +140,8 @@ pub enum Command {
         id: PartyId,
         /// A JPEG file.
         jpeg: Bytes,
+        /// What is in it, no larger than [`Still::ROOM`].
+        picture: VideoFrame,
         /// Told what came of it.
         reply: oneshot::Sender<Result<(), Denied>>,
     },

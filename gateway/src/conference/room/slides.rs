@@ -3,8 +3,10 @@
 use std::fmt;
 
 use bytes::Bytes;
+use crosspoint_codecs::frame::VideoFrame;
 
 use super::Room;
+use super::studio::CANVAS_SIZE;
 use crate::conference::floor::Turn;
 use crate::conference::policy::{Denied, PartyId};
 
@@ -15,6 +17,20 @@ pub struct Still {
     pub number: u64,
     /// A JPEG file. Whoever sends it has checked it.
     pub jpeg: Bytes,
+    /// What is in it, no larger than [`Still::ROOM`].
+    pub picture: VideoFrame,
+}
+
+impl Still {
+    /// Width and height of what pictures are composed of: a still needs no more.
+    pub const ROOM: (usize, usize) = (CANVAS_SIZE.width(), CANVAS_SIZE.height());
+}
+
+/// In one room its number tells a still from every other.
+impl PartialEq for Still {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
 }
 
 impl fmt::Debug for Still {
@@ -31,7 +47,7 @@ impl Room {
             return Err(Denied::Role);
         }
         if self.floor.take(id) != Turn::Same {
-            self.still = None;
+            self.changed |= self.still.take().is_some();
             self.show();
         }
         Ok(())
@@ -40,18 +56,19 @@ impl Room {
     /// And gives it back; who has none gives nothing back.
     pub(super) fn release_floor(&mut self, id: PartyId) {
         if self.floor.release(id) == Turn::Free {
-            self.still = None;
+            self.changed |= self.still.take().is_some();
             self.show();
         }
     }
 
     /// The next still of who has the floor.
-    pub(super) fn slide(&mut self, id: PartyId, jpeg: Bytes) -> Result<(), Denied> {
+    pub(super) fn slide(&mut self, id: PartyId, jpeg: Bytes, picture: VideoFrame) -> Result<(), Denied> {
         if self.floor.holder() != Some(id) {
             return Err(Denied::Role);
         }
         self.stills += 1;
-        self.still = Some(Still { number: self.stills, jpeg });
+        self.still = Some(Still { number: self.stills, jpeg, picture });
+        self.changed = true;
         self.show();
         Ok(())
     }

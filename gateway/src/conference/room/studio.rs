@@ -13,16 +13,17 @@ use crosspoint_codecs::kernels::fill::Area;
 use crosspoint_codecs::kernels::mix::Gain;
 
 use super::attendee::{Attendee, Numbers, Stage};
+use super::slides::Still;
 use crate::conference::engaged::Engaged;
 use crate::conference::layout::{Canvas, Layout};
 use crate::conference::policy::PartyId;
-use crate::conference::scene::{Look, Party, scene};
+use crate::conference::scene::{Look, Party, Slides, scene, scene_with_slides};
 use crate::leg::{LegId, LegStream};
 use crate::media::port::{Feed, StreamId};
 use crate::media::{BusConfig, BusId, EngineError, EngineHandle, Playback, Route, Timeline, ViewId};
 
 /// What is composed: each receiver gets it as large as it takes.
-const CANVAS_SIZE: Canvas = Canvas::HD;
+pub(super) const CANVAS_SIZE: Canvas = Canvas::HD;
 /// Taken for the size of pictures that have not come yet.
 const USUAL: (usize, usize) = (1_280, 720);
 
@@ -64,6 +65,8 @@ pub(super) struct Composition {
     pub(super) parties: Vec<Party>,
     pub(super) sources: Vec<StreamId>,
     pub(super) look: Look,
+    /// In the largest place.
+    pub(super) slides: Option<Still>,
 }
 
 /// The media of one room.
@@ -279,7 +282,15 @@ impl Studio {
                 (Scene { width, height, background, tiles, overlays: Vec::new() }, &[])
             }
             Sight::Picture(it) => {
-                (scene(it.layout, CANVAS_SIZE, &it.parties, &it.look, &mut text), &it.sources[..])
+                let Composition { layout, parties, sources, look, slides } = &**it;
+                let scene = match slides {
+                    Some(still) => {
+                        let slides = Slides::Still(still.picture.clone());
+                        scene_with_slides(*layout, CANVAS_SIZE, slides, parties, look, &mut text)
+                    }
+                    None => scene(*layout, CANVAS_SIZE, parties, look, &mut text),
+                };
+                (scene, &sources[..])
             }
         }
     }
@@ -304,6 +315,7 @@ pub(super) fn composition(
     studio: &Studio,
     layout: Layout,
     look: Look,
+    slides: Option<Still>,
     seated: &[LegId],
     speaker: Option<LegId>,
     find: impl Fn(LegId) -> Option<(String, String, Option<StreamId>)>,
@@ -318,5 +330,5 @@ pub(super) fn composition(
         Some(Party { name, alias, source, speaks: speaker == Some(*leg) })
     };
     let parties = seated.iter().filter_map(party).collect();
-    Composition { layout, parties, sources, look }
+    Composition { layout, parties, sources, look, slides }
 }
