@@ -29,6 +29,9 @@ const ASKS_AGAIN: Duration = Duration::from_secs(2);
 const LOSSY_FOR: Duration = Duration::from_secs(10);
 /// When no picture comes for so long, a wished-for keyframe is made of the last one.
 const STANDSTILL: i64 = 200_000_000;
+/// A composed picture that stands goes out again after so long: it keeps the way through a NAT open, tells
+/// the receiver that the stream lives, and gets sharper. It costs next to no bits.
+const REPEAT: i64 = 1_000_000_000;
 /// Two pictures of one stream are at least a tick of its clock (90 kHz) apart.
 const LEAST_STEP: i64 = 11_112;
 /// Frames that may wait for a socket thread: with more it stands still, and must not keep the
@@ -214,6 +217,11 @@ impl VideoSink {
     /// Whether the last picture stands for so long that a keyframe is made of it again.
     pub(super) fn stands_still(&self, now: Instant) -> bool {
         nanos(now).saturating_sub(self.sent_at) > STANDSTILL
+    }
+
+    /// Whether the last picture stands for so long that it goes out again.
+    pub(super) fn repeats(&self, now: Instant) -> bool {
+        nanos(now).saturating_sub(self.sent_at) >= REPEAT
     }
 
     /// When it made the last keyframe.

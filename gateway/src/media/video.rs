@@ -307,7 +307,9 @@ impl VideoLane {
     fn encode(&mut self, group: Group, now: Instant) {
         let Some((picture, seen_at, fresh)) = picture(&self.sources, &self.views, group.seen) else { return };
         let Some(lead) = self.sinks.at_mut(group.lead) else { return };
-        if !(fresh || group.keyframe && lead.stands_still(now)) {
+        // Of a source that stands nothing is repeated: its own pictures are to come.
+        let repeats = matches!(group.seen, Seen::View(_)) && lead.repeats(now);
+        if !(fresh || repeats || group.keyframe && lead.stands_still(now)) {
             return;
         }
         let stamp = lead.stamp(if fresh { seen_at } else { nanos(now) });

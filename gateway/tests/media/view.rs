@@ -256,6 +256,26 @@ fn one_with_loss_costs_the_others_one_keyframe_in_two_seconds() {
 }
 
 #[test]
+fn a_picture_that_stands_goes_out_once_a_second_and_gets_sharper() {
+    let (mut scene, viewers) = room(&[limited(64_000)]);
+    scene.run(2 * SECOND);
+    for camera in &mut scene.cameras {
+        camera.covered = true;
+    }
+    // What stands in for them has come.
+    scene.run(7 * SECOND);
+    let camera = &scene.cameras[viewers[0]];
+    let (pictures, keyframes) = (camera.seen.len(), camera.keyframes());
+    scene.run(10 * SECOND);
+    let camera = &scene.cameras[viewers[0]];
+    let more = camera.seen.len() - pictures;
+    assert!((9..=11).contains(&more), "{more} pictures in ten seconds");
+    assert_eq!(camera.keyframes(), keyframes);
+    let bytes: usize = camera.units[pictures..].iter().map(|(_, unit)| unit.data.len()).sum();
+    assert!(bytes < 10 * 64_000 / 8 / 4, "{bytes} bytes");
+}
+
+#[test]
 fn a_socket_thread_that_stands_still_keeps_nothing_from_the_others() {
     let (mut scene, viewers) = room(&[limited(400_000), limited(400_000)]);
     scene.run(SECOND);
