@@ -167,6 +167,8 @@ impl Baresip {
     /// A PNG of what it sees now.
     pub fn snapshot(&mut self, name: &str) -> PathBuf {
         let path = self.scratch.path().join(name);
+        // Of an earlier one nothing is left.
+        let _ = std::fs::remove_file(&path);
         self.command("snapshot_recv", path.to_str().unwrap());
         wait_for("a snapshot", || path.metadata().ok().filter(|meta| meta.len() > 100));
         path
