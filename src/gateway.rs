@@ -272,6 +272,7 @@ impl Gateway {
                 Box::new(move |word| metrics.register(word))
             }),
             clock,
+            porter: porter.clone(),
         };
         let view = Arc::new(View {
             signalling: driver.stats(),

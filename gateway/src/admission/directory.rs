@@ -70,6 +70,7 @@ impl SwitchDirectory {
         let away = |service: &Service| {
             stranger.is_some_and(|it| self.porter.turns_away(it, Some(service.name.as_str())))
         };
+        let guesses = || stranger.is_some_and(|it| self.porter.turns_away(it, None));
         let known = Known {
             services: &self.services,
             registrar: &self.registrar,
@@ -85,6 +86,8 @@ impl SwitchDirectory {
                 // Taken away between two looks.
                 None => Resolution::Refuse { reason: Reason::NotFound, why },
             },
+            // Who guesses too much is told no more of devices than of conferences.
+            Ok(Target::Device(alias)) if guesses() => self.nowhere(alias, why),
             Ok(Target::Device(alias)) => {
                 let now = self.clock.now();
                 let bindings = self.registrar.bindings(&alias, now).into_iter().map(|binding| Address {
@@ -104,9 +107,12 @@ impl SwitchDirectory {
             }
             Err(refused) => {
                 let alias = self.routing.alias(request.called).ok();
-                match (stranger, alias.filter(|alias| is_a_guess(refused, alias))) {
-                    (Some(stranger), Some(alias)) => {
+                match (stranger, alias) {
+                    (Some(stranger), Some(alias)) if is_a_guess(refused, &alias) => {
                         self.porter.missed(stranger);
+                        self.nowhere(alias, why)
+                    }
+                    (Some(_), Some(alias)) if refused == Refused::NotRegistered && guesses() => {
                         self.nowhere(alias, why)
                     }
                     _ => Resolution::Refuse { reason: refused.reason(), why },

@@ -20,6 +20,7 @@ use self::directory::Known;
 pub use self::directory::SwitchDirectory;
 use crate::conference::Exchange;
 use crate::config::Protocol;
+use crate::guard::Porter;
 use crate::leg::connect::ConnectLegs;
 use crate::leg::sip::{Proven, SipLegs};
 use crate::net::clock::Clock;
@@ -59,6 +60,8 @@ pub struct SipDoor {
     pub count_register: CountRegister,
     /// What this moment is.
     pub clock: Clock,
+    /// Counts who tries passwords.
+    pub porter: Porter,
 }
 
 impl SipDoor {
@@ -134,14 +137,20 @@ impl SipDoor {
         request: &Request,
         source: &Source,
     ) -> (Verdict, Option<Arc<Device>>) {
-        let device = self.routing.alias(claimed).ok().and_then(|alias| self.registrar.device(&alias));
-        let verdict = self.verifier().authenticate(
-            now,
-            source.remote.ip(),
-            request,
-            &Name::Authorization,
-            |username| device.as_deref().filter(|device| device.username == username).and_then(secret),
-        );
+        let alias = self.routing.alias(claimed).ok();
+        let device = alias.as_ref().and_then(|alias| self.registrar.device(alias));
+        let (from, header) = (source.remote.ip(), Name::Authorization);
+        let verdict = self.verifier().authenticate(now, from, request, &header, |username| {
+            device.as_deref().filter(|device| device.username == username).and_then(secret)
+        });
+        let right = matches!(verdict, Verdict::Accepted { .. });
+        // Who has not seen our challenge may be elsewhere, and would have somebody else kept out.
+        let tried = right || verdict == Verdict::Refused && self.verifier().is_answer(from, request, &header);
+        let read = |alias| self.porter.password(Some(from), alias, || right.then_some(()));
+        let verdict = match &alias {
+            Some(alias) if tried && read(alias).is_none() => Verdict::Refused,
+            _ => verdict,
+        };
         let device = device.filter(|_| matches!(verdict, Verdict::Accepted { .. }));
         (verdict, device)
     }

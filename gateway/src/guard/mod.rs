@@ -7,7 +7,9 @@
 //! * A room has a budget of wrong PINs for all together. Once it is spent, only those are read who have
 //!   been in that room before, and devices that have proved who they are: a guesser locks himself out
 //!   and newcomers, never those whom the room is for.
-//! * An alias that nobody has counts as a wrong PIN does.
+//! * An alias that nobody has counts as a wrong PIN does, and so does a wrong password of a device. Where
+//!   a device has proved itself before it is counted for itself: a telephone with an old password does
+//!   not keep out those beside it.
 //!
 //! What is refused unread is answered as a wrong PIN is, so that nobody learns from the answer.
 //!
@@ -19,6 +21,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
+
+use crate::alias::Alias;
 
 mod budget;
 mod porter;
@@ -158,6 +162,32 @@ impl Guard {
         Verdict::Wrong
     }
 
+    /// Has the password of a device read, if it may be, by `read`. A device has no budget for all
+    /// together as a room has: its password is not a number of some digits, and it moves about.
+    pub fn password<T>(
+        &mut self,
+        now: Instant,
+        source: Source,
+        device: &Alias,
+        read: impl FnOnce() -> Option<T>,
+    ) -> Verdict<T> {
+        let (who, door) = (Who::Source(source), door(device));
+        let counted = match self.has_been_in(now, &who, &door) {
+            true => Who::At(source, device.clone()),
+            false => who.clone(),
+        };
+        let wait = self.sources.of(&counted).wait(now);
+        if !wait.is_zero() {
+            return Verdict::Refused(wait);
+        }
+        let Some(right) = read() else {
+            self.sources.change(now, &counted, |record| record.wrong(now));
+            return Verdict::Wrong;
+        };
+        self.entered(now, &who, &door);
+        Verdict::Right(right)
+    }
+
     /// Somebody has asked for an alias that nobody has. For how long he had been turned away already:
     /// then it does not count.
     pub fn missed(&mut self, now: Instant, who: &Who) -> Duration {
@@ -201,7 +231,7 @@ impl Guard {
     }
 
     fn room(&mut self, room: &str) -> &mut Room {
-        // Rooms that exist only: as many as there are services.
+        // What exists only: as many as there are services and devices.
         self.rooms.entry(room.to_owned()).or_default()
     }
 
@@ -269,6 +299,11 @@ impl Guard {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What a device is among the rooms: no service has such a name, for it begins with a space.
+fn door(device: &Alias) -> String {
+    format!(" device {device}")
 }
 
 /// A commit takes some milliseconds.

@@ -1,13 +1,15 @@
 //! The guard as all doors of one gateway share it, and how its counters reach the disk.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
 use tokio::sync::Notify;
 
-use super::{Attempt, Guard, Verdict, Visitor, store};
+use super::{Attempt, Guard, Source, Verdict, Visitor, Who, store};
+use crate::alias::Alias;
 use crate::events::{Attempt as Told, Events, What};
 use crate::net::clock::Clock;
 use crate::registrar::{Refusal, Registrar};
@@ -97,6 +99,27 @@ impl Porter {
         }
     }
 
+    /// Has the password of `device` read, if it may be; `None`: it was not, or it was wrong.
+    pub fn password<T>(
+        &self,
+        source: Option<IpAddr>,
+        device: &Alias,
+        read: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        let now = self.now();
+        let source = Source::of_peer(source);
+        let verdict = self.guard().password(now, source, device, read);
+        match verdict {
+            Verdict::Right(right) => Some(right),
+            // Who asks tells of it.
+            Verdict::Wrong => None,
+            Verdict::Refused(wait) => {
+                self.unread(now, &Who::Source(source), None, wait);
+                None
+            }
+        }
+    }
+
     /// Somebody has asked for an alias that nobody has. Whether he is told nothing of any for a while.
     pub fn missed(&self, visitor: &Visitor) -> bool {
         let now = self.now();
@@ -158,19 +181,25 @@ impl Porter {
         stored
     }
 
-    /// Once a second: a flood of guesses pushes nothing else out of the log and the events.
     fn refused(&self, now: Instant, visitor: &Visitor, room: Option<&str>, wait: Duration) {
+        if self.unread(now, &visitor.who, room, wait) {
+            self.tell(visitor, room, Told::Refused);
+        }
+    }
+
+    /// Logs it once a second: a flood of guesses pushes nothing else out of the log and the events.
+    fn unread(&self, now: Instant, source: &Who, room: Option<&str>, wait: Duration) -> bool {
         let more = {
             let mut last = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
             last.1 += 1;
             if now.saturating_since(last.0) < TELL_EVERY {
-                return;
+                return false;
             }
             std::mem::replace(&mut *last, (now, 0)).1 - 1
         };
         let wait = wait.as_secs();
-        tracing::warn!(source = %visitor.who, service = room, wait, more, "an attempt was refused unread");
-        self.tell(visitor, room, Told::Refused);
+        tracing::warn!(%source, service = room, wait, more, "an attempt was refused unread");
+        true
     }
 
     fn tell(&self, visitor: &Visitor, room: Option<&str>, result: Told) {

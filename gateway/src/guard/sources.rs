@@ -112,7 +112,7 @@ impl Sources {
                     how(record);
                 }
             }
-            // Devices are as many as the administrator has set up.
+            // Devices are as many as the administrator has set up, and each has been at few addresses.
             _ => {
                 how(self.known.entry(who.clone()).or_default());
                 self.changed.insert(who.clone());

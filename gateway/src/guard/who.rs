@@ -13,6 +13,9 @@ pub enum Who {
     Source(Source),
     /// A device that has proved who it is.
     Device(Alias),
+    /// Who says to be a device where that device has been before: neither do others at that address keep
+    /// it out, nor it them.
+    At(Source, Alias),
 }
 
 /// An address; of IPv6 the first 64 bits, for one customer has all that follow.
@@ -26,6 +29,11 @@ impl Source {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => prefix(address, 64).into(),
         })
+    }
+
+    /// Of a peer; all without an address are one.
+    pub fn of_peer(address: Option<IpAddr>) -> Self {
+        Self::of(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
     }
 
     /// The network around it: the first 16 bits of IPv4, 32 of IPv6, which is what a provider has.
@@ -52,8 +60,7 @@ impl fmt::Display for Source {
 impl Who {
     /// Somebody of whom the address alone is known; `None`: not even that.
     pub fn source(address: Option<IpAddr>) -> Self {
-        // All without an address are one.
-        Self::Source(Source::of(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
+        Self::Source(Source::of_peer(address))
     }
 
     /// What he is in the store.
@@ -61,15 +68,20 @@ impl Who {
         match self {
             Self::Source(source) => source.0.to_string(),
             Self::Device(alias) => format!("{DEVICE}{}", alias.as_str()),
+            Self::At(source, alias) => format!("{AT}{} {}", source.0, alias.as_str()),
         }
     }
 
     /// Whom [`Self::key`] tells of.
     pub(super) fn of_key(key: &str) -> Option<Self> {
-        match key.strip_prefix(DEVICE) {
-            Some(alias) => Some(Self::Device(Alias::from_canonical(alias))),
-            None => key.parse().ok().map(|address| Self::Source(Source::of(address))),
+        let source = |key: &str| key.parse().ok().map(Source::of);
+        if let Some(alias) = key.strip_prefix(DEVICE) {
+            return Some(Self::Device(Alias::from_canonical(alias)));
         }
+        if let Some((address, alias)) = key.strip_prefix(AT).and_then(|key| key.split_once(' ')) {
+            return Some(Self::At(source(address)?, Alias::from_canonical(alias)));
+        }
+        source(key).map(Self::Source)
     }
 }
 
@@ -78,6 +90,7 @@ impl fmt::Display for Who {
         match self {
             Self::Source(source) => write!(f, "{source}"),
             Self::Device(alias) => write!(f, "device {alias}"),
+            Self::At(source, alias) => write!(f, "device {alias} at {source}"),
         }
     }
 }
@@ -113,6 +126,7 @@ impl Visitor {
 
 /// No address begins so.
 const DEVICE: &str = "device ";
+const AT: &str = "at ";
 
 fn prefix(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
     Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> bits))
@@ -134,7 +148,8 @@ mod tests {
         assert_ne!(who("2001:db8:1:2::1"), who("2001:db8:1:3::1"));
         assert_eq!(who("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
         let device = Who::Device(Alias::from_canonical("alice"));
-        for one in [who("192.0.2.1"), who("2001:db8:1:2::1"), Who::source(None), device] {
+        let there = Who::At(Source::of("2001:db8:1:2::1".parse().unwrap()), Alias::from_canonical("alice"));
+        for one in [who("192.0.2.1"), who("2001:db8:1:2::1"), Who::source(None), device, there] {
             assert_eq!(Who::of_key(&one.key()), Some(one));
         }
         assert_eq!(Who::of_key("nonsense"), None);

@@ -39,16 +39,16 @@ impl Drop for Scratch {
     }
 }
 
-/// The directory of a gateway where Alice is registered.
+/// The directory of a gateway where Alice is registered, and a device that may be is not.
 async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
     let folder = std::env::temp_dir().join(format!("crosspoint-egress-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let scratch = Scratch(folder);
     let routing = Arc::new(Routing::new(&Config::from_toml(rules, "x.toml").unwrap()));
     let alice = routing.alias("alice").unwrap();
-    let device = DeviceEntry {
-        alias: alice.clone(),
-        username: "alice".into(),
+    let device = |name: &str| DeviceEntry {
+        alias: routing.alias(name).unwrap(),
+        username: name.into(),
         password: Redacted::new("secret"),
         codecs: Vec::new(),
     };
@@ -57,7 +57,7 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
         realm: "crosspoint".into(),
         expiry: Expiry { least: Duration::from_secs(1), default: hour, most: hour },
         registrations: 20,
-        devices: vec![device],
+        devices: vec![device("alice"), device("away")],
         events: Default::default(),
     };
     let clock = Clock::start();
@@ -98,18 +98,8 @@ async fn leaves(directory: &SwitchDirectory, from: From, dialled: &str) -> Optio
     let resolution = match from {
         From::Conference(alias) => directory.dial_out(alias, dialled).await,
         From::Stranger(address) | From::Device(address) => {
-            let party = Party {
-                protocol: "sip",
-                origin: Origin::Incoming,
-                address: address.into(),
-                name: String::new(),
-                called: dialled.into(),
-                device: matches!(from, From::Device(_)).then(|| address.into()),
-                signalling: None,
-                transport: "udp",
-                hops: HOPS,
-            };
-            directory.resolve(&party).await
+            let device = matches!(from, From::Device(_)).then_some(address);
+            directory.resolve(&caller(address, device, dialled)).await
         }
     };
     match resolution {
@@ -120,6 +110,20 @@ async fn leaves(directory: &SwitchDirectory, from: From, dialled: &str) -> Optio
             None
         }
         _ => None,
+    }
+}
+
+fn caller(address: &str, device: Option<&str>, dialled: &str) -> Party {
+    Party {
+        protocol: "sip",
+        origin: Origin::Incoming,
+        address: address.into(),
+        name: String::new(),
+        called: dialled.into(),
+        device: device.map(str::to_owned),
+        signalling: None,
+        transport: "udp",
+        hops: HOPS,
     }
 }
 
@@ -222,4 +226,29 @@ async fn p42_a_rule_lets_out_the_number_it_names_for_the_caller_it_names_and_no_
         }
     }
     assert!(left.iter().all(|count| *count > 5), "the rules let out what they are for: {left:?}");
+}
+
+#[tokio::test]
+async fn threat_19_who_guesses_too_much_is_not_told_which_devices_there_are() {
+    let (directory, _scratch) = directory("guesses", "[sip]\ndomains = [\"example.com\"]\n").await;
+    let told = async |last: u8, device: Option<&str>, dialled: &str| {
+        let mut party = caller("guest@elsewhere.org", device, dialled);
+        party.signalling = Some(([192, 0, 2, last], 5060).into());
+        match directory.resolve(&party).await {
+            Resolution::Dial { .. } => None,
+            Resolution::Refuse { reason, .. } => Some(reason),
+            Resolution::Enter { .. } => panic!("{dialled} is no conference"),
+        }
+    };
+    assert_eq!(told(66, None, "away").await, Some(Reason::Unavailable), "at first they are told apart");
+    assert_eq!(told(66, None, "alice").await, None);
+    for guess in 0..6 {
+        assert_eq!(told(66, None, &format!("alice{guess}")).await, Some(Reason::NotFound));
+    }
+    for dialled in ["alice", "away", "nobody", "ALICE@example.com", "sip:away@example.com"] {
+        assert_eq!(told(66, None, dialled).await, Some(Reason::NotFound), "{dialled}");
+    }
+    // Others are, and so are devices that have proved who they are, wherever they call from.
+    assert_eq!(told(67, None, "alice").await, None);
+    assert_eq!(told(66, Some("away"), "alice").await, None);
 }

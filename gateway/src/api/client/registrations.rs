@@ -4,6 +4,7 @@
 //! and get the same answer.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +26,7 @@ use super::sessions::{LIFE, Sessions};
 use super::{ClientApi, done, refused};
 use crate::alias::{Alias, Domains};
 use crate::events::What;
+use crate::guard::Porter;
 use crate::leg::connect::{ConnectLegs, Registered, Ring, Rings};
 use crate::records::clean;
 use crate::registrar::{Device, Registrar};
@@ -87,14 +89,24 @@ impl Registrations {
 }
 
 impl RegistrationParts {
-    /// The device of an alias, if these are its user and password (S50).
-    fn prove(&self, alias: &str, credentials: Option<&Credentials>) -> Option<Arc<Device>> {
+    /// The device of an alias, if these are its user and password (S50). The same work whether it may be
+    /// read or not.
+    fn prove(
+        &self,
+        porter: &Porter,
+        source: Option<SocketAddr>,
+        alias: &str,
+        credentials: Option<&Credentials>,
+    ) -> Option<Arc<Device>> {
         let Self { registrar, domains, realm, .. } = self;
-        let device = Alias::parse(alias, domains).ok().and_then(|alias| registrar.device(&alias));
+        let alias = Alias::parse(alias, domains).ok();
+        let device = alias.as_ref().and_then(|alias| registrar.device(alias));
         let (username, password) =
             credentials.map_or(("", ""), |it| (it.username.as_str(), it.password.as_str()));
         let proved = Device::is_proved(device.as_deref(), realm, username, password);
-        device.filter(|_| proved)
+        // Who sends none has guessed nothing.
+        credentials?;
+        porter.password(source.map(|it| it.ip()), &alias?, || device.filter(|_| proved))
     }
 }
 
@@ -167,7 +179,8 @@ pub(super) async fn request_token(
     }
     let parts = &api.0.parts.registrations;
     let alias = path.get("alias").map_or("", String::as_str);
-    let Some(device) = parts.prove(alias, Credentials::of(&headers).as_ref()) else {
+    let credentials = Credentials::of(&headers);
+    let Some(device) = parts.prove(api.rooms().porter(), source, alias, credentials.as_ref()) else {
         tracing::warn!(
             alias = clean(alias),
             ?source,

@@ -125,6 +125,13 @@ impl Verifier {
         self.verify(now, source, request, &credentials, secret.as_ref())
     }
 
+    /// Whether a request answers a challenge that was sent to `source`. If so it comes from there, however
+    /// wrong the answer is; what does not may come from anybody who writes that address on a datagram.
+    pub fn is_answer(&self, source: IpAddr, request: &Request, name: &Name) -> bool {
+        let credentials = self.credentials(&request.headers, name);
+        credentials.is_some_and(|it| self.key.check(&it.nonce, source, &self.realm).is_some())
+    }
+
     /// The same in two steps, for an owner that has to ask elsewhere for the secret. It must ask in
     /// the same way for users that it does not know.
     pub fn verify(

@@ -80,3 +80,42 @@ async fn unknown_aliases_are_told_so_and_count_or_are_hidden() {
         assert_eq!(known, unknown, "{pin:?}");
     }
 }
+
+#[tokio::test]
+async fn threat_19_wrong_passwords_count_and_keep_no_device_from_where_it_has_been() {
+    let (porter, clock) = told_porter(false);
+    let server = guarded(Door::OPEN, None, porter).await;
+    let register = async |from: u8, name: &str, password: &str| {
+        server.from.store(from, Ordering::Relaxed);
+        let headers = registrations::basic("Authorization", name, password);
+        let path = format!("/api/client/v2/registrations/{name}/request_token");
+        server.ask("POST", &path, &headers, "{}").await
+    };
+    assert_eq!(register(66, "bob", "bob-secret").await.0, 200);
+    let wrong = register(66, "carol", "guess").await;
+    assert_eq!(wrong.0, 401);
+    for guess in 0..5 {
+        assert_eq!(register(66, ["carol", "nobody"][guess % 2], &guess.to_string()).await, wrong);
+    }
+    assert_eq!(register(66, "carol", "carol-secret").await, wrong, "the right one is not read");
+    let nobody = server.ask("POST", "/api/client/v2/conferences/nobody/request_token", "", "{}").await;
+    assert_eq!(nobody.0, 403, "neither is anything else of that address");
+    // Bob has been there before, and Carol is elsewhere.
+    assert_eq!(register(66, "bob", "bob-secret").await.0, 200);
+    assert_eq!(register(67, "carol", "carol-secret").await.0, 200);
+    clock.fetch_add(2, Ordering::Relaxed);
+    assert_eq!(register(66, "carol", "carol-secret").await.0, 200);
+    // A telephone with an old password keeps itself out, and not the one beside it.
+    for guess in 0..6 {
+        assert_eq!(register(66, "bob", &guess.to_string()).await, wrong);
+    }
+    assert_eq!(register(66, "bob", "bob-secret").await, wrong);
+    assert_eq!(register(66, "carol", "carol-secret").await.0, 200);
+    assert_eq!(register(67, "bob", "bob-secret").await.0, 200);
+    // Without credentials nothing was guessed.
+    for _ in 0..9 {
+        let path = "/api/client/v2/registrations/carol/request_token";
+        assert_eq!(server.ask("POST", path, "", "{}").await, wrong);
+    }
+    assert_eq!(register(67, "carol", "carol-secret").await.0, 200);
+}

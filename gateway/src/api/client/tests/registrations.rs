@@ -50,7 +50,7 @@ fn registrar() -> Registrar {
     ONE.get_or_init(open).clone()
 }
 
-fn basic(header: &str, user: &str, password: &str) -> String {
+pub(super) fn basic(header: &str, user: &str, password: &str) -> String {
     format!("{header}: x-pexip-basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
 }
 
