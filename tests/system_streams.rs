@@ -104,8 +104,10 @@ fn two_thousand_event_streams_of_which_two_hundred_are_never_read() {
     let grown = flooded.saturating_sub(quiet);
     assert!(grown <= 32 * 1024, "200 that do not read hold {grown} KiB");
     let each = opened.saturating_sub(joined) / 2_000;
-    // TLS, HTTP and a queue: 40 to 41 were seen, which leaves a sixth for other allocators.
-    assert!(each <= 48, "an open stream holds {each} KiB");
+    // 35 were seen, which leaves a sixth for other allocators: 16 of them are what HTTP reads and writes
+    // with, 8 each and no less in that library; the connection's task takes 5, TLS 4 and its keys where
+    // it is spoken, and who is in the room and what is on its way the rest.
+    assert!(each <= 42, "an open stream holds {each} KiB");
 
     // Everybody else goes on.
     for (clients, streams) in rooms[UNREAD..].iter().zip(&mut read) {
