@@ -94,7 +94,7 @@ fn behind_a_proxy(more: &str) -> (Gateway, Web) {
     (with_room(&more), Web::plain((Ipv4Addr::LOCALHOST, plain).into()))
 }
 
-/// Promise 36 in small: `make gate` has no more of it yet.
+/// Promise 36 in small: `tests/gate_slow.rs` has all of it.
 #[test]
 fn two_hundred_that_dawdle_are_closed_in_time_and_hold_up_nobody() {
     let (gateway, plain) = behind_a_proxy("");
@@ -183,7 +183,7 @@ fn bombs_are_refused_at_once_and_unpacked_never() {
     assert_eq!(alice.get("conference_status").0, 200, "and the others go on");
 }
 
-/// Promise 39 in small: 10 000 of a million.
+/// Promise 39 in small: 10 000 of the million of `tests/gate_tokens.rs`.
 #[test]
 fn no_forged_token_is_taken_and_no_log_has_a_token_or_a_pin() {
     let (gateway, plain) = behind_a_proxy("[log]\nlevel = \"debug\"");
