@@ -277,6 +277,9 @@ pub enum DialRefused {
     /// The gateway has as many calls as it may, stops, or the conference does not keep up.
     #[error("the gateway has too much to do: try again later")]
     Busy,
+    /// The conference that wanted it has ended before anybody rang.
+    #[error("the conference was over by then")]
+    Over,
     /// No leg could be begun.
     #[error("the call could not be begun: {0}")]
     Failed(Cause),
@@ -289,6 +292,7 @@ impl DialRefused {
             Self::Nowhere(reason) => *reason,
             Self::Conference(_) | Self::NoLegs(_) | Self::OtherWay { .. } => Reason::NotAcceptable,
             Self::Full(_) | Self::Busy => Reason::Congestion,
+            Self::Over => Reason::Cancelled,
             Self::Failed(cause) => cause.reason,
         }
     }

@@ -40,20 +40,30 @@ pub(super) async fn take(
     if !api.rooms().tell(&service.name, take) {
         return over();
     }
-    let joined = tokio::select! {
-        biased;
-        joined = told => joined.ok(),
-        // Somebody else has answered first, or the caller has gone.
-        _ = leg_is_over => None,
-        () = tokio::time::sleep(ANSWER_WAIT) => None,
+    // Somebody else has answered first, or the caller has gone.
+    let too_late = async {
+        let _ = tokio::time::timeout(ANSWER_WAIT, leg_is_over).await;
     };
-    match joined {
+    match told_before(told, too_late).await {
         Some(Ok(joined)) => {
             let role = role_of(&joined);
             admitted(api, &service, role, name, joined, wanted.call_tag).await
         }
         Some(Err(_)) => refused(StatusCode::FORBIDDEN, "Participant limit reached"),
         None => over(),
+    }
+}
+
+/// What is told before it is too late. Nothing is told that nobody hears: the room ends what it has begun
+/// where it is not heard.
+async fn told_before<T>(mut told: oneshot::Receiver<T>, too_late: impl Future<Output = ()>) -> Option<T> {
+    tokio::select! {
+        biased;
+        told = &mut told => told.ok(),
+        () = too_late => {
+            told.close();
+            told.try_recv().ok()
+        }
     }
 }
 
@@ -108,4 +118,20 @@ fn role_of(joined: &Joined) -> Role {
     let view = joined.view.borrow();
     let party = view.parties.iter().find(|it| it.id == joined.id).and_then(|it| it.party);
     party.map_or(Role::Guest, |it| it.role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_at_the_last_moment_is_heard() {
+        let (reply, told) = oneshot::channel();
+        // The room seats the client, and lets go of the leg, between two looks.
+        let crossing = async { reply.send(7).unwrap() };
+        assert_eq!(told_before(told, crossing).await, Some(7));
+        let (reply, told) = oneshot::channel::<u8>();
+        assert_eq!(told_before(told, async {}).await, None);
+        assert!(reply.is_closed(), "the room sees that nobody hears it");
+    }
 }

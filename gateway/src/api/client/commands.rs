@@ -17,7 +17,7 @@ use super::transfer::transfer;
 use super::{ClientApi, Session, done, refused};
 use crate::conference::dialling::Keys;
 use crate::conference::layout::Layout;
-use crate::conference::policy::{Actor, Deed, Denied, PartyId, Role};
+use crate::conference::policy::{Actor, Deed, Denied, PartyId, Place, Role};
 use crate::conference::room::Command;
 use crate::uuid::Uuid;
 
@@ -376,10 +376,11 @@ pub(super) fn came_of(deed: Result<(), Denied>) -> Response {
     }
 }
 
+/// A host who is in: without a host PIN everybody is a host, those who wait at the lock as well (S24).
 pub(super) fn is_host(session: &Session) -> bool {
     let view = session.view.borrow();
     let own = view.parties.iter().find(|it| it.id == session.party).and_then(|it| it.party);
-    own.is_some_and(|it| it.role == Role::Host)
+    own.is_some_and(|it| it.role == Role::Host && it.place == Place::In)
 }
 
 /// Somebody whom the session sees.

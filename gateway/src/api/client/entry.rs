@@ -108,28 +108,40 @@ pub(super) async fn request_token(
     if let Some(answer) = api.turned_away() {
         return answer;
     }
-    let mut wanted: Wanted = serde_json::from_slice(&body).unwrap_or_default();
-    let service = api.0.parts.services.service(&alias);
+    // A client that goes away meanwhile leaves nobody behind without a token, and no call without an end.
+    let entered = tokio::spawn(async move { enter(&api, &alias, source, &headers, &body).await });
+    entered.await.unwrap_or_else(|_| refused(StatusCode::FORBIDDEN, "Out of resource"))
+}
+
+async fn enter(
+    api: &ClientApi,
+    alias: &str,
+    source: Option<SocketAddr>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response {
+    let mut wanted: Wanted = serde_json::from_slice(body).unwrap_or_default();
+    let service = api.0.parts.services.service(alias);
     if let Some(token) = wanted.token.take().filter(|token| !token.is_empty()) {
-        let sent = |service: Arc<Service>| sent_here(&api, &token, &service).map(|role| (service, role));
+        let sent = |service: Arc<Service>| sent_here(api, &token, &service).map(|role| (service, role));
         return match service.and_then(sent) {
-            Some((service, role)) => admit(&api, &service, role, source, wanted).await,
-            None => calls::take(&api, &token, wanted, source).await,
+            Some((service, role)) => admit(api, &service, role, source, wanted).await,
+            None => calls::take(api, &token, wanted, source).await,
         };
     }
     // A call between two is come into by such a token alone.
-    if api.rooms().service(&alias).is_some_and(|it| it.kind == Kind::Gateway) {
+    if api.rooms().service(alias).is_some_and(|it| it.kind == Kind::Gateway) {
         return refused(StatusCode::NOT_FOUND, NOBODY);
     }
     let device = wanted.registration_token.as_deref();
     let device = device.and_then(|token| api.0.registrations.device(api.now(), token));
     let visitor = Visitor::by_api(source, device);
     let porter = api.rooms().porter();
-    let nowhere = || Arc::new(Service::decoy(Alias::from_canonical(&alias)));
+    let nowhere = || Arc::new(Service::decoy(Alias::from_canonical(alias)));
     let service = match service {
         Some(service) if !porter.turns_away(&visitor, Some(&service.name)) => service,
         None if !porter.turns_away(&visitor, None) => {
-            let answer = calls::make(&api, &alias, wanted.clone(), source).await;
+            let answer = calls::make(api, alias, wanted.clone(), source).await;
             if answer.status() != StatusCode::NOT_FOUND {
                 return answer;
             }
@@ -153,14 +165,14 @@ pub(super) async fn request_token(
         Answer::Enter(role) => role,
         Answer::AskPin { guests_without } => {
             let guest_pin = if guests_without { "none" } else { "required" };
-            return prompt(json!({ "pin": "required", "guest_pin": guest_pin, "version": version(&api) }));
+            return prompt(json!({ "pin": "required", "guest_pin": guest_pin, "version": version(api) }));
         }
         Answer::Wrong => return refused(StatusCode::FORBIDDEN, "Invalid PIN"),
     };
     if service.door.shortest().is_none() {
         porter.entered(&visitor, &service.name);
     }
-    admit(&api, &service, role, source, wanted).await
+    admit(api, &service, role, source, wanted).await
 }
 
 /// What somebody comes as who was sent here with a token for one use. One for another conference stays
@@ -209,26 +221,12 @@ pub(super) async fn admitted(
     joined: Joined,
     call_tag: Option<String>,
 ) -> Response {
-    let (api, service) = (api.clone(), service.clone());
-    // A client that goes away meanwhile leaves nobody behind without a token.
-    let granted = tokio::spawn(async move { grant(&api, &service, role, name, joined, call_tag).await });
-    granted.await.unwrap_or_else(|_| refused(StatusCode::FORBIDDEN, "Out of resource"))
-}
-
-async fn grant(
-    api: &ClientApi,
-    service: &Arc<Service>,
-    role: Role,
-    name: String,
-    joined: Joined,
-    call_tag: Option<String>,
-) -> Response {
     let Some(token) = new_token() else { return refused(StatusCode::FORBIDDEN, "Out of resource") };
     let Joined { id, uuid, place, view, said, saved } = joined;
     // He and his token are on disk before he hears of it; both go with one commit.
     let (here, held) = tokio::join!(saved.wait(), keep_token(api, uuid, &token, None));
     if !(here && held) {
-        api.rooms().tell(&service.name, Command::Leave(id));
+        api.rooms().leave(&service.name, id);
         return not_stored();
     }
     let session = Session {
@@ -296,8 +294,11 @@ pub(super) async fn refresh_token(
     if !keep_token(&api, uuid, &new, Some(&old)).await {
         return not_stored();
     }
-    // It may have ended meanwhile; then the new token is none.
-    api.sessions().refresh(api.now(), &old, &new);
+    // He may be out by now; then nothing is refreshed.
+    if api.sessions().refresh(api.now(), &old, &new).is_none() {
+        tokio::time::sleep(HESITATE).await;
+        return refused(StatusCode::FORBIDDEN, "Invalid token");
+    }
     done(json!({ "token": new.reveal(), "expires": LIFE.as_secs().to_string(), "role": role }))
 }
 
@@ -319,7 +320,7 @@ pub(super) async fn release_token(
         here.then(|| sessions.close(api.now(), &token)).flatten()
     };
     if let Some(session) = session {
-        api.rooms().tell(&session.service.name, Command::Leave(session.party));
+        api.rooms().leave(&session.service.name, session.party);
         if let Some(ledger) = api.rooms().ledger()
             && ledger.forget(session.uuid).await.is_err()
         {

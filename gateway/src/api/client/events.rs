@@ -23,7 +23,8 @@ use super::roster::{FRAME, Roster, Told};
 use super::transfer::Refer;
 use super::{ClientApi, refused};
 use crate::cause::Reason;
-use crate::conference::policy::{Actor, End, Exit, PartyId};
+use crate::conference::policy::{Actor, End, Exit, PartyId, Place};
+use crate::conference::room::RoomView;
 
 /// Proxies end what is silent for a minute.
 pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -56,7 +57,7 @@ pub(super) async fn events(
     let ending = api.0.ending.subscribe();
     tokio::spawn(async move {
         tokio::select! {
-            () = tell(session.party, news, &events, ending, session.refer) => {}
+            () = tell(session.party, session.view, news, &events, ending, session.refer) => {}
             // A newer stream takes over.
             _ = closed => {}
         }
@@ -74,6 +75,7 @@ pub(super) fn stream(events: mpsc::Receiver<Told>) -> Response {
 /// Tells of everything until the participant is out or nobody reads.
 pub(super) async fn tell(
     viewer: PartyId,
+    now: watch::Receiver<RoomView>,
     mut news: Subscription,
     events: &mpsc::Sender<Told>,
     mut ending: watch::Receiver<bool>,
@@ -81,10 +83,15 @@ pub(super) async fn tell(
 ) {
     let mut roster = Roster::new(viewer);
     let mut edition = news.editions.borrow_and_update().clone();
-    // It may be from before he came.
-    while !edition.view.parties.iter().any(|it| it.id == viewer) {
-        if news.editions.changed().await.is_err() {
+    // It may be from before he came; or he is out, and his client does not know.
+    while !edition.view.shows(viewer) {
+        if !now.borrow().shows(viewer) {
+            send(events, vec![disconnect(Exit::Left)]).await;
             return;
+        }
+        tokio::select! {
+            changed = news.editions.changed() => if changed.is_err() { return },
+            () = events.closed() => return,
         }
         edition = news.editions.borrow_and_update().clone();
     }
@@ -155,16 +162,20 @@ fn go_there(refer: &watch::Sender<Option<Refer>>) -> Vec<Told> {
     told.map(|data| ("refer", data.into())).into_iter().collect()
 }
 
-/// What somebody else wrote: those who write see their own words already.
+/// What somebody else wrote: those who write see their own words already. Who waits reads what is
+/// written to him alone (S30).
 fn message(viewer: PartyId, edition: &Arc<Edition>, line: &Line) -> Vec<Told> {
-    let own = edition.view.parties.iter().find(|it| it.id == viewer);
-    let here = own.is_some_and(|it| it.party.is_some());
-    let mine = line.to.is_none_or(|to| to == viewer);
-    if line.from == viewer || !mine || !here {
+    let own = edition.view.parties.iter().find(|it| it.id == viewer).and_then(|it| it.party);
+    let reads = own.is_some_and(|it| match line.to {
+        Some(to) => to == viewer,
+        None => it.place == Place::In,
+    });
+    if line.from == viewer || !reads {
         return Vec::new();
     }
     vec![("message_received", line.data.clone())]
 }
+
 fn disconnect(exit: Exit) -> Told {
     let reason = match exit {
         Exit::Left => "Call disconnected",

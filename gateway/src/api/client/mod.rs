@@ -21,7 +21,7 @@ use crate::api::body;
 use crate::conference::Exchange;
 use crate::conference::ledger::Found;
 use crate::conference::policy::{PartyId, Role};
-use crate::conference::room::{Command, Joined, RoomView, Rooms, Said};
+use crate::conference::room::{Joined, RoomView, Rooms, Said};
 use crate::conference::service::{Kind, Service};
 use crate::media::ClockFn;
 use crate::settings::Settings;
@@ -192,15 +192,22 @@ impl ClientApi {
         }
     }
 
-    /// Ends the sessions and registrations that nobody has refreshed: to be called every second or so.
+    /// Ends the sessions and registrations that nobody has refreshed, and soon the sessions of those who are
+    /// out: to be called every second or so.
     pub fn expire(&self) {
         self.expire_registrations();
+        // Of a conference that tells nothing new nobody is out.
+        self.sessions().retire(self.now(), |it| match it.view.has_changed() {
+            Ok(true) => !it.view.borrow_and_update().shows(it.party),
+            Ok(false) => false,
+            Err(_) => true,
+        });
         let gone = self.sessions().expire(self.now());
         self.tickets().expire(self.now());
         for session in gone {
             tracing::info!(name = session.name, "Timer expired awaiting token refresh");
             // His tokens are over in the store by their age, and with him.
-            self.rooms().tell(&session.service.name, Command::Leave(session.party));
+            self.rooms().leave(&session.service.name, session.party);
         }
     }
 

@@ -47,8 +47,16 @@ pub(super) type Hash = [u8; 32];
 #[derive(Debug)]
 pub struct Sessions<S> {
     tokens: HashMap<Hash, Entry>,
-    sessions: HashMap<u64, (S, Instant)>,
+    sessions: HashMap<u64, Held<S>>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Held<S> {
+    session: S,
+    until: Instant,
+    /// Nobody refreshes it any more.
+    retired: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +81,7 @@ impl<S> Sessions<S> {
     pub fn open(&mut self, now: Instant, token: &Token, session: S) {
         self.next += 1;
         let until = now + LIFE;
-        self.sessions.insert(self.next, (session, until));
+        self.sessions.insert(self.next, Held { session, until, retired: false });
         self.tokens.insert(hash(token.reveal()), Entry { session: self.next, until });
     }
 
@@ -81,7 +89,7 @@ impl<S> Sessions<S> {
     pub(super) fn take_up(&mut self, now: Instant, tokens: &[(Hash, Duration)], session: S) {
         let Some(longest) = tokens.iter().map(|(_, left)| (*left).min(LIFE)).max() else { return };
         self.next += 1;
-        self.sessions.insert(self.next, (session, now + longest));
+        self.sessions.insert(self.next, Held { session, until: now + longest, retired: false });
         for (hash, left) in tokens {
             let until = now + (*left).min(LIFE);
             self.tokens.insert(*hash, Entry { session: self.next, until });
@@ -91,45 +99,52 @@ impl<S> Sessions<S> {
     /// The session of `token`.
     pub fn find(&self, now: Instant, token: &str) -> Option<&S> {
         let entry = self.tokens.get(&hash(token)).filter(|entry| now < entry.until)?;
-        self.sessions.get(&entry.session).map(|(session, _)| session)
+        self.sessions.get(&entry.session).map(|it| &it.session)
     }
 
     /// Those that match.
     pub fn those(&self, matches: impl Fn(&S) -> bool) -> impl Iterator<Item = &S> {
-        self.sessions.values().map(|(session, _)| session).filter(move |session| matches(session))
+        self.sessions.values().map(|it| &it.session).filter(move |session| matches(session))
     }
 
     /// `new` takes the place of `old`, which is good for a while longer.
     pub fn refresh(&mut self, now: Instant, old: &str, new: &Token) -> Option<&S> {
         let entry = self.tokens.get_mut(&hash(old)).filter(|entry| now < entry.until)?;
-        entry.until = entry.until.min(now + GRACE);
         let session = entry.session;
-        let until = now + LIFE;
-        self.tokens.insert(hash(new.reveal()), Entry { session, until });
-        let (held, life) = self.sessions.get_mut(&session)?;
-        *life = until;
-        Some(held)
+        let held = self.sessions.get_mut(&session).filter(|it| !it.retired)?;
+        entry.until = entry.until.min(now + GRACE);
+        held.until = now + LIFE;
+        self.tokens.insert(hash(new.reveal()), Entry { session, until: held.until });
+        Some(&held.session)
     }
 
     /// Ends the session of `token`.
     pub fn close(&mut self, now: Instant, token: &str) -> Option<S> {
         let entry = self.tokens.get(&hash(token)).copied().filter(|entry| now < entry.until)?;
         self.tokens.retain(|_, it| it.session != entry.session);
-        self.sessions.remove(&entry.session).map(|(session, _)| session)
+        self.sessions.remove(&entry.session).map(|it| it.session)
     }
 
     /// Ends those that match.
     pub fn close_those(&mut self, matches: impl Fn(&S) -> bool) {
-        self.sessions.retain(|_, (session, _)| !matches(session));
+        self.sessions.retain(|_, it| !matches(&it.session));
         self.tokens.retain(|_, it| self.sessions.contains_key(&it.session));
     }
 
-    /// Forgets old tokens, and ends the sessions that nobody refreshes.
+    /// Those that match have nothing to be refreshed for any more. What tokens they have is good for
+    /// [`GRACE`] yet: a client that has lost its event stream opens another, and is told why.
+    pub fn retire(&mut self, now: Instant, mut matches: impl FnMut(&mut S) -> bool) {
+        for it in self.sessions.values_mut().filter(|it| !it.retired) {
+            if matches(&mut it.session) {
+                (it.retired, it.until) = (true, it.until.min(now + GRACE));
+            }
+        }
+    }
+
+    /// Forgets old tokens, and ends the sessions that nobody refreshes; those of them that might have been.
     pub fn expire(&mut self, now: Instant) -> Vec<S> {
-        let late: Vec<u64> =
-            self.sessions.iter().filter(|(_, (_, life))| now >= *life).map(|(id, _)| *id).collect();
-        let gone =
-            late.iter().filter_map(|id| self.sessions.remove(id)).map(|(session, _)| session).collect();
+        let late = self.sessions.extract_if(|_, it| now >= it.until);
+        let gone = late.filter(|(_, it)| !it.retired).map(|(_, it)| it.session).collect();
         self.tokens.retain(|_, it| now < it.until && self.sessions.contains_key(&it.session));
         gone
     }
@@ -170,6 +185,23 @@ mod tests {
         assert_eq!(sessions.expire(at(159)), Vec::<&str>::new());
         assert_eq!(sessions.find(at(159), two.reveal()), Some(&"alice"));
         assert_eq!(sessions.expire(at(160)), ["alice"]);
+        assert!(sessions.tokens.is_empty() && sessions.sessions.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_is_retired_is_good_for_a_while_and_not_refreshed() {
+        let (one, two) = (Token::of([1; 32]), Token::of([2; 32]));
+        let mut sessions = Sessions::default();
+        sessions.open(at(0), &one, "alice");
+        sessions.open(at(0), &two, "bob");
+        sessions.retire(at(10), |it| *it == "bob");
+        sessions.retire(at(30), |it| *it == "bob");
+        assert_eq!(sessions.refresh(at(20), two.reveal(), &Token::of([3; 32])), None);
+        assert_eq!(sessions.expire(at(69)), Vec::<&str>::new());
+        assert_eq!(sessions.find(at(69), two.reveal()), Some(&"bob"));
+        assert_eq!(sessions.expire(at(70)), Vec::<&str>::new(), "he is out already");
+        assert_eq!(sessions.find(at(70), two.reveal()), None);
+        assert_eq!(sessions.expire(at(120)), ["alice"]);
         assert!(sessions.tokens.is_empty() && sessions.sessions.is_empty());
     }
 

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 mod dial;
 mod doors;
+mod gone;
 mod guards;
 mod registrations;
 

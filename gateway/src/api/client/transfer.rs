@@ -66,14 +66,15 @@ impl ClientApi {
             return told.await.unwrap_or(Err(Denied::Over)).map_err(Stays::Denied);
         }
         let token = new_token().ok_or(Stays::Busy)?;
+        let is_he = |it: &Session| it.party == id && it.service.name == from;
+        // No token is given that nobody hears of.
+        let refer = self.sessions().those(is_he).next().map(|it| it.refer.clone()).ok_or(Stays::Gone)?;
         let ticket = Ticket::Transfer { service: to.name.clone(), role };
         if !self.tickets().give(self.now(), &token, ticket) {
             return Err(Stays::Busy);
         }
-        let refer = Refer { alias, token };
-        let is_he = |it: &Session| it.party == id && it.service.name == from;
-        let told = self.sessions().those(is_he).next().map(|it| it.refer.send_replace(Some(refer)));
-        told.map(drop).ok_or(Stays::Gone)
+        refer.send_replace(Some(Refer { alias, token }));
+        Ok(())
     }
 }
 

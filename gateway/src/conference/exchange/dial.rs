@@ -36,6 +36,19 @@ impl Exchange {
     /// asker's to check. Gives his number in the roster as soon as it rings; how it goes on is told
     /// there and in the call's record.
     pub async fn dial(&self, service: &Arc<Service>, dialling: Dialling) -> Result<Uuid, DialRefused> {
+        let (this, service) = (self.clone(), service.clone());
+        // Who asks may go away meanwhile: a call that has begun is recorded, and is over some time.
+        let dialled = tokio::spawn(async move { this.dial_and_record(&service, dialling, true).await });
+        dialled.await.unwrap_or(Err(DialRefused::Busy))
+    }
+
+    /// `begins`: a conference, if there is none by the time that it is clear where to call.
+    async fn dial_and_record(
+        &self,
+        service: &Arc<Service>,
+        dialling: Dialling,
+        begins: bool,
+    ) -> Result<Uuid, DialRefused> {
         let (began, start) = (SystemTime::now(), Instant::now());
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let caller = of_conference(service, &dialling);
@@ -51,7 +64,7 @@ impl Exchange {
         if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone() }) {
             return Err(DialRefused::Busy);
         }
-        match self.place(service, &caller, dialling, view).await {
+        match self.place(service, &caller, dialling, begins, view).await {
             Ok(Placed { uuid, rule, address, over }) => {
                 tracing::info!(
                     call = number,
@@ -84,6 +97,7 @@ impl Exchange {
         service: &Arc<Service>,
         caller: &Party,
         dialling: Dialling,
+        begins: bool,
         view: watch::Sender<CallView>,
     ) -> Result<Placed, DialRefused> {
         let way = if dialling.way == Way::Auto { Way::of(&dialling.destination) } else { dialling.way };
@@ -102,6 +116,9 @@ impl Exchange {
                 return Err(DialRefused::Nowhere(reason));
             }
         };
+        if !begins && !self.0.rooms.is_on(&service.name) {
+            return Err(DialRefused::Over);
+        }
         let legs = self.begin(service, &dialling, way, &targets, rule.as_deref())?;
         let address =
             legs.first().map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
@@ -174,7 +191,7 @@ pub(super) async fn lists(exchange: Weak<Inner>, mut conferences: mpsc::Receiver
         for automatic in &service.dials {
             let Some(exchange) = exchange.upgrade().map(Exchange) else { return };
             // Why one is not called is in the log and on record; the others are.
-            let _ = exchange.dial(&service, automatic.dialling()).await;
+            let _ = exchange.dial_and_record(&service, automatic.dialling(), false).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::conference::cardboard::{Far, NoCodecs, leg, offer, streams};
+use crate::conference::dialling::Dialling;
 use crate::conference::policy::{Actor, Deed, Role};
 use crate::conference::room::{At, Command};
 use crate::config::Ringback;
@@ -9,6 +10,39 @@ use crate::events::Events;
 use crate::media::{Engine, EngineConfig};
 use crosspoint_codecs::format::{Capabilities, Direction};
 use tokio::sync::mpsc;
+
+struct Parts {
+    exchange: Exchange,
+    recorded: mpsc::UnboundedReceiver<(CallRecord, Cause)>,
+    events: Events,
+    _engine: Engine,
+}
+
+fn exchange(directory: Arc<dyn Directory>, protocol: Arc<dyn Protocol>, calls: usize) -> Parts {
+    let (records, recorded) = mpsc::unbounded_channel();
+    let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
+    let events = Events::default();
+    let exchange = Exchange::new(ExchangeParts {
+        directory,
+        protocols: vec![protocol],
+        engines: vec![handle],
+        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
+        calls,
+        recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
+        fonts: None,
+        voice: Default::default(),
+        porter: Porter::of_a_test(false, &events),
+    });
+    Parts { exchange, recorded, events, _engine: engine }
+}
+
+/// Alice's room, which calls `dials` when it begins.
+fn room(dials: &[&str]) -> Arc<Service> {
+    let alias = crate::alias::Alias::parse("meet.alice", &crate::alias::Domains::default()).unwrap();
+    let mut service = Service::new("Alice's room", alias);
+    service.dials = dials.iter().map(|it| it.parse().unwrap()).collect();
+    Arc::new(service)
+}
 
 /// A directory that sends every call to bob, and bob's leg.
 struct Bob(Mutex<Option<Leg>>);
@@ -42,19 +76,7 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
     let (caller, mut far_caller) = leg(1);
     let (callee, mut far_callee) = leg(2);
     let bob = Arc::new(Bob(Mutex::new(Some(callee))));
-    let (records, mut recorded) = mpsc::unbounded_channel();
-    let events = Events::default();
-    let exchange = Exchange::new(ExchangeParts {
-        directory: bob.clone(),
-        protocols: vec![bob],
-        engines: vec![Engine::new(&EngineConfig::default(), Arc::new(NoCodecs)).1],
-        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
-        calls: 1,
-        recorder: Arc::new(move |record, cause, _| records.send((record, cause)).unwrap()),
-        fonts: None,
-        porter: Porter::of_a_test(false, &events),
-        voice: Default::default(),
-    });
+    let Parts { exchange, mut recorded, events, _engine } = exchange(bob.clone(), bob.clone(), 1);
     exchange.accept(caller);
     far_caller.tells(LegEvent::Offered(Some(offer()))).await;
     far_callee.tells(LegEvent::Ringing).await;
@@ -113,29 +135,14 @@ impl Protocol for Switchboard {
 #[tokio::test(start_paused = true)]
 async fn s73_those_whom_the_service_lists_are_called_when_the_conference_begins_and_wait_as_others_do() {
     let board = Arc::new(Switchboard::default());
-    let (records, mut recorded) = mpsc::unbounded_channel();
-    let (_engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
-    let exchange = Exchange::new(ExchangeParts {
-        directory: board.clone(),
-        protocols: vec![board.clone()],
-        engines: vec![handle],
-        rules: CallRules { ring_timeout: Duration::from_secs(60), ringback: Ringback::Phone },
-        calls: 10,
-        recorder: Arc::new(move |record, _, _| records.send(record).unwrap()),
-        porter: Porter::of_a_test(false, &Events::default()),
-        fonts: None,
-        voice: Default::default(),
-    });
-    let alias = crate::alias::Alias::parse("meet.alice", &crate::alias::Domains::default()).unwrap();
-    let mut service = Service::new("Alice's room", alias);
-    service.dials = vec!["nobody".parse().unwrap(), "bob role=guest keys=1#".parse().unwrap()];
-    let service = Arc::new(service);
+    let Parts { exchange, mut recorded, _engine, .. } = exchange(board.clone(), board.clone(), 10);
+    let service = room(&["nobody", "bob role=guest keys=1#"]);
     let (reply, joined) = oneshot::channel();
     let join = Command::Join { name: "Alice".into(), role: Role::Host, source: None, reply };
     assert!(exchange.rooms().open_and_tell(&service, join));
     let alice = joined.await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let refused: CallRecord = recorded.recv().await.unwrap();
+    let (refused, _) = recorded.recv().await.unwrap();
     assert_eq!((refused.called.as_str(), refused.reason.as_str()), ("nobody", "forbidden"));
     let at = || {
         let (_, view) = exchange.rooms().views().pop().unwrap();
@@ -158,7 +165,66 @@ async fn s73_those_whom_the_service_lists_are_called_when_the_conference_begins_
     let call = exchange.calls().pop().unwrap();
     assert_eq!((call.caller.address.as_str(), call.caller.protocol), ("meet.alice", "conference"));
     telephones[1].ends(Cause::remote(Reason::Hangup)).await;
-    let record = recorded.recv().await.unwrap();
+    let (record, _) = recorded.recv().await.unwrap();
     assert_eq!((record.rule.as_deref(), record.reason.as_str()), (Some("out"), "hangup"));
     assert!(record.answered.is_some() && record.answered_by.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_asker_goes_away_while_it_is_dialled_is_recorded_and_counted_no_more() {
+    let board = Arc::new(Switchboard::default());
+    let Parts { exchange, mut recorded, _engine, .. } = exchange(board.clone(), board.clone(), 1);
+    let service = room(&[]);
+    {
+        let mut dial = std::pin::pin!(exchange.dial(&service, Dialling::to("bob", "Alice")));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(dial.as_mut().poll(&mut context).is_pending());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for far in board.0.lock().unwrap().drain(..) {
+        far.events.try_send(LegEvent::Ended(Cause::remote(Reason::Busy))).unwrap();
+    }
+    let (record, _) = tokio::time::timeout(Duration::from_secs(5), recorded.recv()).await.unwrap().unwrap();
+    assert_eq!((record.called.as_str(), record.reason.as_str()), ("bob", "busy"));
+    assert!(exchange.calls().is_empty());
+}
+
+/// Conferences call; where to is said late.
+struct Slow(Switchboard, watch::Sender<bool>);
+
+impl Directory for Slow {
+    fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
+        self.0.resolve(party)
+    }
+
+    fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
+        Box::pin(async move {
+            let mut said = self.1.subscribe();
+            said.wait_for(|said| *said).await.unwrap();
+            self.0.dial_out(from, destination).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s73_nobody_is_called_into_a_conference_that_is_over_by_then() {
+    let slow = Arc::new(Slow(Switchboard::default(), watch::channel(false).0));
+    let board = Arc::new(Switchboard::default());
+    let Parts { exchange, mut recorded, _engine, .. } = exchange(slow.clone(), board.clone(), 10);
+    let service = room(&["bob", "bob keeps=always"]);
+    let (reply, joined) = oneshot::channel();
+    let join = Command::Join { name: "Alice".into(), role: Role::Host, source: None, reply };
+    assert!(exchange.rooms().open_and_tell(&service, join));
+    let alice = joined.await.unwrap().unwrap();
+    assert!(exchange.rooms().tell("Alice's room", Command::Leave(alice.id)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(exchange.rooms().views().is_empty());
+    slow.1.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(board.0.lock().unwrap().is_empty(), "nobody rings");
+    assert!(exchange.rooms().views().is_empty(), "and no conference begins");
+    for _ in 0..2 {
+        let (record, _) = recorded.recv().await.unwrap();
+        assert_eq!((record.called.as_str(), record.reason.as_str()), ("bob", "cancelled"));
+    }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hand_over::{Handed, Told};
-use super::{COMMANDS, CONTROL, Command, EVENTS, Joined, Room, RoomView};
+use super::{At, COMMANDS, CONTROL, Command, EVENTS, Joined, PartyView, Room, RoomView};
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::fonts;
@@ -130,6 +130,21 @@ impl Rooms {
         let mut live = self.live();
         let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service, write_down));
         room.commands.try_send(command).is_ok()
+    }
+
+    /// Somebody who has no leg leaves the conference of a service. That is never lost, or he would be there
+    /// for ever: where the room does not keep up it waits, once for each who leaves.
+    pub fn leave(&self, service: &str, id: PartyId) {
+        let Some(room) = self.live().get(service).map(|room| room.commands.clone()) else { return };
+        if let Err(TrySendError::Full(leave)) = room.try_send(Command::Leave(id)) {
+            tokio::spawn(async move { room.send(leave).await });
+        }
+    }
+
+    /// Whether somebody is in the conference of a service.
+    pub(in crate::conference) fn is_on(&self, service: &str) -> bool {
+        let is_in = |it: &PartyView| it.at == At::In;
+        self.live().get(service).is_some_and(|room| room.view.borrow().parties.iter().any(is_in))
     }
 
     /// The service of that name, while there is a conference of it.

@@ -236,6 +236,13 @@ pub struct RoomView {
     pub banner: Option<String>,
 }
 
+impl RoomView {
+    /// Whether somebody is there, in whatever way.
+    pub fn shows(&self, id: PartyId) -> bool {
+        self.parties.iter().any(|it| it.id == id)
+    }
+}
+
 /// Somebody.
 #[derive(Clone, Debug)]
 pub struct PartyView {

@@ -65,7 +65,9 @@ async fn a_client_that_does_not_read_loses_its_stream_and_holds_a_bounded_queue(
     let (events, mut feed) = mpsc::channel(1);
     let ending = server.api.0.ending.subscribe();
     let telling =
-        tokio::spawn(async move { tell(session.party, news, &events, ending, session.refer).await });
+        tokio::spawn(
+            async move { tell(session.party, session.view, news, &events, ending, session.refer).await },
+        );
     let count = 2 * LINES;
     for n in 0..count {
         let body = json!({ "payload": format!("message {n}") }).to_string();
