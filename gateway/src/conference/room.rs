@@ -66,8 +66,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const SPEAKS_WITHIN: u128 = 250;
 /// Who waits hears so every so often.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
-/// Commands that wait for a room, and events of all its legs. Overflow: who sends waits, legs as
-/// well; each leg has a bound of its own before.
+/// Commands that wait for a room, and events of all its legs. Overflow: who commands is refused, unless
+/// he leaves; legs wait, each with a bound of its own before.
 const COMMANDS: usize = 64;
 const EVENTS: usize = 256;
 /// Messages that wait for who reads them. Overflow: he who is too slow loses the oldest.
@@ -196,7 +196,8 @@ impl Room {
                 attendee.streams = streams;
                 attendee.answered = true;
                 self.studio.engage(attendee);
-                if matches!(attendee.stage, Stage::Arriving) {
+                // Who is hung up already does not come in, least of all into a conference that is over.
+                if matches!(attendee.stage, Stage::Arriving) && attendee.hung_up.is_none() {
                     self.knock(id, now);
                 }
                 self.changed = true;

@@ -142,6 +142,11 @@ impl Attendee {
         self.hung_up.is_none() && self.release.take().is_some_and(|release| release.send(()).is_ok())
     }
 
+    /// He stays, though he was to go elsewhere.
+    pub(super) fn stay(&mut self, release: oneshot::Sender<()>) {
+        (self.release, self.goes_to) = (Some(release), None);
+    }
+
     /// He is in another room now, with a clock of its own.
     pub(super) fn begin_anew(&mut self, role: Role, release: oneshot::Sender<()>) {
         self.release = Some(release);
@@ -176,6 +181,8 @@ impl Attendee {
     ) -> Option<mpsc::Sender<LegCommand>> {
         (self.who.protocol, self.who.transport) = ("api", "https");
         (self.who.name, self.who.signalling) = (name, source);
+        // What the leg tells yet is its end: nobody takes that over.
+        self.release = None;
         self.commands.take()
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -15,6 +16,10 @@ use crate::conference::offer::offer_for;
 use crate::conference::policy::{End, Entry, Full, PartyId, Place};
 use crate::conference::service::Kind;
 use crate::leg::{LegCommand, LegId};
+
+/// Whose client has taken the call comes in within so long: its request is on its way. The caller waits
+/// no longer for one that does not.
+const COMES: Duration = Duration::from_secs(5);
 
 /// How far a call between two is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,9 +108,13 @@ impl Room {
 
     /// The leg of somebody who rings tells that `leg`, which it is or stands for, is taken by a client.
     pub(super) fn taken(&mut self, id: PartyId, leg: LegId) {
+        let now = self.now();
         let rings = |it: &&mut Attendee| it.rings_until().is_some();
         let Some(attendee) = self.attendees.get_mut(&id).filter(rings) else { return };
         attendee.taken = Some(leg);
+        if let Some(invited) = &mut attendee.invited {
+            invited.until = invited.until.min(now + COMES);
+        }
         if let Some(claim) = self.claims.remove(&leg) {
             self.seat(id, claim);
         }

@@ -119,6 +119,13 @@ impl Room {
     /// A leg is free: he is out here.
     pub(super) fn hand_over(&mut self, id: PartyId, events: mpsc::Receiver<LegEvent>) -> Option<Handed> {
         let now = self.now();
+        let going = self.attendees.get(&id)?;
+        if going.hung_up.is_some() || self.policy.party(id).is_none() {
+            // He was sent away meanwhile, or everybody was: he is not to turn up elsewhere.
+            let release = self.follow(going.leg, events);
+            self.attendees.get_mut(&id)?.stay(release);
+            return None;
+        }
         let mut attendee = self.attendees.remove(&id)?;
         let (to, role) = attendee.goes_to.take()?;
         self.studio.release(&attendee);

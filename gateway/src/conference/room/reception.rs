@@ -48,7 +48,7 @@ pub(super) enum Step {
     Hush,
     /// He comes in.
     Enter(Role),
-    /// Say that, then end the call: `wrong` when it was for a wrong PIN.
+    /// Say that, then end the call.
     Refuse {
         /// What is said.
         say: Prompt,

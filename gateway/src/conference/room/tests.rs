@@ -9,12 +9,15 @@ use crate::alias::{Alias, Domains};
 use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
+use crate::conference::dialling::Keys;
 use crate::conference::policy::{Actor, Answer, Deed, Denied, Door, Full, Keeps, Knock, Pin};
 use crate::events::{Attempt, Event, Events, What};
 use crate::guard::Visitor;
 use crate::leg::Leg;
 use crate::media::{Engine, EngineConfig};
 use crate::uuid::Uuid;
+
+mod crossings;
 
 struct Scene {
     rooms: Rooms,
@@ -303,6 +306,18 @@ async fn s33_who_is_called_is_in_the_roster_while_it_rings_and_comes_as_he_was_i
     assert_eq!(scene.places().1, [8]);
 }
 
+/// Bob, with every default.
+fn invited(role: Role) -> Invited {
+    Invited {
+        role,
+        keeps: Keeps::InCompany,
+        keys: Keys::default(),
+        name: "Bob".into(),
+        streams: false,
+        rings: Duration::from_secs(60),
+    }
+}
+
 impl Scene {
     async fn invite(
         &self,
@@ -310,14 +325,10 @@ impl Scene {
         role: Role,
         keys: &str,
     ) -> Result<(Uuid, oneshot::Receiver<Outcome>), Full> {
-        let who = Invited {
-            role,
-            keeps: Keeps::InCompany,
-            keys: keys.parse().unwrap(),
-            name: "Bob".into(),
-            streams: false,
-            rings: Duration::from_secs(60),
-        };
+        self.invite_who(leg, Invited { keys: keys.parse().unwrap(), ..invited(role) }).await
+    }
+
+    async fn invite_who(&self, leg: Leg, who: Invited) -> Result<(Uuid, oneshot::Receiver<Outcome>), Full> {
         let ((done, over), (reply, told)) = (oneshot::channel(), oneshot::channel());
         let view = watch::channel(CallView::default()).0;
         let invite = Command::Invite { leg, who, view, done, reply };

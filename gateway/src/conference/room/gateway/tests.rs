@@ -138,3 +138,14 @@ async fn a_call_ends_with_whoever_goes_and_with_nobody_who_answers() {
     three.called.ends(Cause::local(Reason::Cancelled)).await;
     assert_eq!(three.caller.told_to_hang_up().await.reason, Reason::NoAnswer);
 }
+
+#[tokio::test(start_paused = true)]
+async fn s52_a_caller_does_not_wait_for_a_client_that_takes_the_call_and_does_not_come() {
+    let mut call = call().await;
+    call.rings().await;
+    call.called.tells(LegEvent::Taken(LegId(2))).await;
+    let cause = call.called.told_to_hang_up_within(Duration::from_secs(6)).await;
+    assert_eq!(cause.reason, Reason::NoAnswer);
+    call.called.ends(cause).await;
+    assert_eq!(call.caller.told_to_hang_up().await, Cause { reason: Reason::NoAnswer, side: Side::Peer });
+}
