@@ -55,6 +55,16 @@ impl Engaged {
     }
 }
 
+/// The engine with the fewest members: a call or a conference stays within one. There is always one, for
+/// the facade starts at least one.
+pub(super) fn quietest(engines: &[EngineHandle]) -> EngineHandle {
+    let members = |engine: &&EngineHandle| {
+        let stats = engine.worker_stats();
+        stats.audio.members + stats.video.members
+    };
+    engines.iter().min_by_key(members).unwrap_or_else(|| &engines[0]).clone()
+}
+
 /// What comes in and what goes out.
 fn formats(stream: &LegStream) -> (Option<MediaFormat>, Option<MediaFormat>) {
     let agreed = &stream.agreed;

@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crosspoint_codecs::format::MediaKind;
+use crosspoint_codecs::format::{Capabilities, MediaKind};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{Call, CallRules, CallView, LegView, Outcome};
+use super::engaged::quietest;
 use super::graph::Graph;
 use super::prompts::Voice;
 use super::room::{Rooms, RoomsParts};
@@ -269,52 +270,37 @@ impl Exchange {
         if self.need_venue(&targets) {
             return self.meet(leg, offered, targets, record, view, start).await;
         }
-        let from = Caller::of(&caller);
         let offer = Call::offer(offered.as_ref());
-        let mut refused = Cause::local(Reason::Unavailable);
-        let callees: Vec<Leg> = targets
-            .iter()
-            .filter_map(|target| {
-                let dialled = self
-                    .protocol(&target.uri)
-                    .ok_or(Cause::local(Reason::Internal))
-                    .and_then(|protocol| protocol.dial(target, &from, offer.clone(), Some(leg.thread)));
-                dialled.inspect_err(|cause| refused = *cause).ok()
-            })
-            .collect();
-        if callees.is_empty() {
-            return ended(record, refuse(leg, refused).await, start.elapsed());
-        }
-        let mut answers = view.subscribe();
-        let graph = Graph::new(self.engine());
+        let callees = match self.begin_all(&targets, &Caller::of(&caller), &offer, Some(leg.thread)) {
+            Ok(callees) => callees,
+            Err(refused) => return ended(record, refuse(leg, refused).await, start.elapsed()),
+        };
+        let answers = view.subscribe();
+        let graph = Graph::new(quietest(&self.0.parts.engines));
         let call = Call::new(self.0.parts.rules, leg, offered, callees, graph, view);
-        let run = call.run(self.0.stop.subscribe());
-        let moment = async {
-            let _ = answers.wait_for(|view| view.answered).await;
-            (Instant::now(), SystemTime::now())
-        };
-        tokio::pin!(run, moment);
-        let mut answered = None;
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                at = &mut moment, if answered.is_none() => answered = Some(at),
-                outcome = &mut run => break outcome,
-            }
-        };
-        let mut rang = start.elapsed();
-        if outcome.answered_by.is_some()
-            && let Some((at, wall)) = answered
-        {
-            record.answered = Some(rfc3339(wall));
-            record.talk_seconds = at.elapsed().as_secs_f64();
-            rang = at - start;
-        }
+        let (outcome, answered) = to_its_end(call.run(self.0.stop.subscribe()), answers).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
         record.answered_by =
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
-        record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
-        ended(record, outcome.cause, rang)
+        recorded(record, &outcome, answered, start)
+    }
+
+    /// Legs to all `targets` that can be called; why not, where none can.
+    fn begin_all(
+        &self,
+        targets: &[Address],
+        from: &Caller,
+        offer: &Capabilities,
+        thread: Option<usize>,
+    ) -> Result<Vec<Leg>, Cause> {
+        let mut refused = Cause::local(Reason::Unavailable);
+        let legs = targets.iter().filter_map(|target| {
+            let protocol = self.protocol(&target.uri).ok_or(Cause::local(Reason::Internal));
+            let dialled = protocol.and_then(|it| it.dial(target, from, offer.clone(), thread));
+            dialled.inspect_err(|cause| refused = *cause).ok()
+        });
+        let legs: Vec<Leg> = legs.collect();
+        if legs.is_empty() { Err(refused) } else { Ok(legs) }
     }
 
     /// The call of one who has called a conference, to its end.
@@ -334,17 +320,6 @@ impl Exchange {
     /// The conferences that are in progress.
     pub fn rooms(&self) -> &Rooms {
         &self.0.rooms
-    }
-
-    /// The engine with the fewest members: a call stays within one.
-    fn engine(&self) -> EngineHandle {
-        let members = |engine: &EngineHandle| {
-            let stats = engine.worker_stats();
-            stats.audio.members + stats.video.members
-        };
-        // There is always one: the facade starts at least one.
-        let quietest = self.0.parts.engines.iter().min_by_key(|engine| members(engine));
-        quietest.unwrap_or_else(|| &self.0.parts.engines[0]).clone()
     }
 
     fn protocol(&self, uri: &str) -> Option<&Arc<dyn Protocol>> {
@@ -367,31 +342,51 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// Waits for the end of a call that a conference has; what is recorded of it. Its `answered_by` is who
-/// answers, if somebody does.
-async fn attend(
-    over: oneshot::Receiver<Outcome>,
+/// When a call was answered, by both clocks.
+type Answered = Option<(Instant, SystemTime)>;
+
+/// Waits for the end of a call, and looks when it is answered.
+async fn to_its_end<T>(
+    over: impl Future<Output = T>,
     mut answers: watch::Receiver<CallView>,
-    mut record: CallRecord,
-    start: Instant,
-) -> (CallRecord, Cause, Duration) {
+) -> (T, Answered) {
     let moment = async {
         let _ = answers.wait_for(|view| view.answered).await;
         (Instant::now(), SystemTime::now())
     };
     tokio::pin!(over, moment);
     let mut answered = None;
-    let outcome = loop {
+    loop {
         tokio::select! {
             biased;
             at = &mut moment, if answered.is_none() => answered = Some(at),
-            outcome = &mut over => break outcome,
+            outcome = &mut over => return (outcome, answered),
         }
-    };
+    }
+}
+
+/// Waits for the end of a call that a conference has; what is recorded of it. Its `answered_by` is who
+/// answers, if somebody does.
+async fn attend(
+    over: oneshot::Receiver<Outcome>,
+    answers: watch::Receiver<CallView>,
+    record: CallRecord,
+    start: Instant,
+) -> (CallRecord, Cause, Duration) {
+    match to_its_end(over, answers).await {
+        (Ok(outcome), answered) => recorded(record, &outcome, answered, start),
+        (Err(_), _) => ended(record, Cause::local(Reason::Congestion), start.elapsed()),
+    }
+}
+
+/// What is recorded of a call that is over.
+fn recorded(
+    mut record: CallRecord,
+    outcome: &Outcome,
+    answered: Answered,
+    start: Instant,
+) -> (CallRecord, Cause, Duration) {
     let mut rang = start.elapsed();
-    let Ok(outcome) = outcome else {
-        return ended(record, Cause::local(Reason::Congestion), rang);
-    };
     match answered.filter(|_| outcome.answered_by.is_some()) {
         Some((at, wall)) => {
             record.answered = Some(rfc3339(wall));

@@ -6,11 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
-use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::format::MediaKind;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -18,6 +17,7 @@ use self::attendee::{Attendee, Numbers, Stage};
 use self::gateway::{Call, Claim};
 use self::hand_over::Told;
 use self::reception::Step;
+use self::sight::Artist;
 use self::studio::Studio;
 use super::dialling::LONGEST_KEYS;
 use super::floor::Floor;
@@ -42,10 +42,12 @@ mod hand_over;
 mod keypad;
 mod media;
 mod orders;
+mod pictures;
 mod reception;
 mod rooms;
 mod seam;
 mod show;
+mod sight;
 mod slides;
 mod studio;
 #[cfg(test)]
@@ -129,14 +131,14 @@ impl Room {
         engine: EngineHandle,
         porter: Porter,
         numbers: Numbers,
-        text: Arc<Mutex<Typesetter>>,
+        artist: Arc<dyn Artist>,
         told: mpsc::Sender<(PartyId, Told)>,
         view: watch::Sender<RoomView>,
     ) -> Self {
         let layouts = [service.layout, service.guest_layout];
         Self {
             policy: policy(&service),
-            studio: Studio::new(engine, service.talkers, numbers.clone(), text),
+            studio: Studio::new(engine, service.talkers, numbers.clone(), artist),
             attendees: BTreeMap::new(),
             all: order(layouts[0]),
             hosts: order(layouts[1]),

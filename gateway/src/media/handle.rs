@@ -29,6 +29,8 @@ use super::{coder, hear, packets, see, show, speak};
 mod buses;
 mod views;
 
+pub use views::Staged;
+
 /// How an engine is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {

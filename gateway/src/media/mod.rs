@@ -52,7 +52,7 @@ pub use activity::Activity;
 pub use clip::{ClipId, LONGEST_CLIP, MOST_CLIPS};
 pub use crew::Crew;
 pub use engine::Engine;
-pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle};
+pub use handle::{ClockFn, EngineConfig, EngineError, EngineHandle, Staged};
 pub use parts::Codecs;
 pub use route::{BusConfig, BusId, Playback, Route, ViewId};
 pub use stats::{BusStats, LaneStats, SinkStats, SourceStats, StreamFigures, WorkerStats};

@@ -48,14 +48,8 @@ impl Exchange {
         offer: &Capabilities,
         thread: Option<usize>,
     ) -> Result<Leg, Cause> {
-        let mut refused = Cause::local(Reason::Unavailable);
-        let legs = targets.iter().filter_map(|target| {
-            let protocol = self.protocol(&target.uri).ok_or(Cause::local(Reason::Internal));
-            let dialled = protocol.and_then(|it| it.dial(target, from, offer.clone(), thread));
-            dialled.inspect_err(|cause| refused = *cause).ok()
-        });
-        let legs: Vec<Leg> = legs.collect();
-        hunt(legs).ok_or(refused)
+        let legs = self.begin_all(targets, from, offer, thread)?;
+        hunt(legs).ok_or(Cause::local(Reason::Unavailable))
     }
 
     /// The call of `leg` to `targets`, to its end.

@@ -7,7 +7,7 @@ use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::kernels::mix::Gain;
 
 use super::attendee::{Attendee, Stage};
-use super::studio::{Sight, Slate, composition};
+use super::sight::{Sight, Slate, composition};
 use super::{Room, SPEAKS_WITHIN};
 use crate::conference::order::SelfView;
 use crate::conference::policy::{PartyId, Role};
@@ -58,7 +58,7 @@ impl Room {
             }
         }
         let sights = self.sights(now);
-        self.studio.pictures(&sights);
+        self.studio.want(sights);
         self.show();
     }
 

@@ -8,7 +8,7 @@ use crosspoint_codecs::clock::Instant;
 use crate::conference::policy::{Answer, Knock, Role};
 use crate::conference::prompts::Prompt;
 
-use super::studio::Slate;
+use super::sight::Slate;
 
 /// Wrong PINs until the call ends.
 pub(super) const TRIES: u8 = 3;

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use crosspoint_codecs::draw::text::Typesetter;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hand_over::{Handed, Told};
+use super::sight::{Artist, Painter};
 use super::{At, COMMANDS, CONTROL, Command, EVENTS, Joined, PartyView, Room, RoomView};
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
-use crate::conference::fonts;
+use crate::conference::engaged::quietest;
 use crate::conference::ledger::{Found, Ledger};
 use crate::conference::policy::PartyId;
 use crate::conference::prompts::Voice;
@@ -49,13 +49,11 @@ pub struct Rooms(Arc<Inner>);
 
 struct Inner {
     engines: Vec<EngineHandle>,
-    fonts: Option<PathBuf>,
     porter: Porter,
     voice: Voice,
     /// Where conferences are written down, if anywhere.
     ledger: ArcSwapOption<Ledger>,
-    /// Loaded when the first conference begins: fonts of the machine may take 20 MiB.
-    text: OnceLock<Arc<Mutex<Typesetter>>>,
+    artist: Arc<dyn Artist>,
     /// Buses and views, over all engines.
     numbers: Arc<AtomicU64>,
     /// By the name of the service.
@@ -74,7 +72,17 @@ struct Live {
 impl Rooms {
     /// No room yet. `stop` ends all of them from outside.
     pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
-        let RoomsParts { engines, fonts, voice, porter } = parts;
+        let artist = Arc::new(Painter::new(parts.fonts.clone()));
+        Self::drawn_by(artist, parts, stop)
+    }
+
+    /// The same, with pictures by `artist`.
+    pub(super) fn drawn_by(
+        artist: Arc<dyn Artist>,
+        parts: RoomsParts,
+        stop: watch::Receiver<Option<Reason>>,
+    ) -> Self {
+        let RoomsParts { engines, voice, porter, .. } = parts;
         for engine in &engines {
             if let Err(fault) = voice.install(engine) {
                 tracing::error!(%fault, "prompts cannot be played");
@@ -82,11 +90,10 @@ impl Rooms {
         }
         Self(Arc::new(Inner {
             engines,
-            fonts,
             porter,
             voice,
             ledger: ArcSwapOption::empty(),
-            text: OnceLock::new(),
+            artist,
             numbers: Arc::default(),
             live: Mutex::default(),
             stop,
@@ -211,8 +218,7 @@ impl Rooms {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
         let (view, views) = watch::channel(RoomView::default());
-        let load = || Arc::new(Mutex::new(fonts::typesetter(self.0.fonts.as_deref())));
-        let (numbers, text) = (self.0.numbers.clone(), self.0.text.get_or_init(load).clone());
+        let (numbers, artist) = (self.0.numbers.clone(), self.0.artist.clone());
         // Neither a call between two nor what does not exist is a conference that goes on.
         let goes_on = service.kind != Kind::Gateway && !service.is_decoy();
         if goes_on {
@@ -220,7 +226,8 @@ impl Rooms {
             self.events().tell(SystemTime::now(), What::ConferenceStarted { conference });
         }
         let porter = self.0.porter.clone();
-        let mut room = Room::new(service.clone(), self.engine(), porter, numbers, text, told, view);
+        let engine = quietest(&self.0.engines);
+        let mut room = Room::new(service.clone(), engine, porter, numbers, artist, told, view);
         room.voice = self.0.voice.clone();
         room.begun = self.0.begun.get().cloned();
         how(&mut room, self.ledger().filter(|_| goes_on).as_deref());
@@ -258,6 +265,7 @@ impl Rooms {
                         }
                     }
                 },
+                drawn = room.studio.drawn() => room.studio.hang(drawn),
                 () = until(tick) => room.tick(),
                 reason = stopped(&mut stop), if goodbye.is_none() => {
                     room.halt(reason);
@@ -291,17 +299,6 @@ impl Rooms {
         if let Command::TakeOver(handed) = command {
             tokio::spawn(tokio::time::timeout(GOODBYE, handed.give_up()));
         }
-    }
-
-    /// The engine with the fewest members: a conference stays within one.
-    fn engine(&self) -> EngineHandle {
-        let members = |engine: &EngineHandle| {
-            let stats = engine.worker_stats();
-            stats.audio.members + stats.video.members
-        };
-        // There is always one: the facade starts at least one.
-        let quietest = self.0.engines.iter().min_by_key(|engine| members(engine));
-        quietest.unwrap_or_else(|| &self.0.engines[0]).clone()
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {

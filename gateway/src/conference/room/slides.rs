@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crosspoint_codecs::frame::VideoFrame;
 
 use super::Room;
-use super::studio::CANVAS_SIZE;
+use super::sight::CANVAS_SIZE;
 use crate::conference::floor::Turn;
 use crate::conference::policy::{Denied, PartyId};
 
@@ -32,6 +32,8 @@ impl PartialEq for Still {
         self.number == other.number
     }
 }
+
+impl Eq for Still {}
 
 impl fmt::Debug for Still {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

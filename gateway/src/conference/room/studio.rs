@@ -1,73 +1,23 @@
 //! The media of a room: who is in the mix, who hears what, and which pictures are composed for whom.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use crosspoint_codecs::compose::{Content, Scene, Tile};
-use crosspoint_codecs::draw::palette::CANVAS;
-use crosspoint_codecs::draw::pieces;
-use crosspoint_codecs::draw::text::Typesetter;
 use crosspoint_codecs::format::MediaKind;
-use crosspoint_codecs::kernels::fill::Area;
 use crosspoint_codecs::kernels::mix::Gain;
 
 use super::attendee::{Attendee, Numbers, Stage};
-use super::slides::Still;
+use super::pictures::{Drawn, Pictures};
+use super::sight::{Artist, Sight};
 use crate::conference::engaged::Engaged;
-use crate::conference::layout::{Canvas, Layout};
 use crate::conference::policy::PartyId;
-use crate::conference::scene::{Look, Party, Slides, scene, scene_with_slides};
-use crate::leg::{LegId, LegStream};
+use crate::leg::LegStream;
 use crate::media::port::{Feed, StreamId};
-use crate::media::{BusConfig, BusId, EngineError, EngineHandle, Playback, Route, Timeline, ViewId};
+use crate::media::{BusConfig, BusId, EngineError, EngineHandle, Playback, Route, Timeline};
 
-/// What is composed: each receiver gets it as large as it takes.
-pub(super) const CANVAS_SIZE: Canvas = Canvas::HD;
 /// Taken for the size of pictures that have not come yet.
 const USUAL: (usize, usize) = (1_280, 720);
-
-/// A picture without people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Slate {
-    EnterPin,
-    EnterPinOrHash,
-    WrongPin,
-    Waiting,
-    Locked,
-    Goodbye,
-}
-
-impl Slate {
-    const fn words(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::EnterPin => ("Please enter your PIN", Some("then press #")),
-            Self::EnterPinOrHash => ("Please enter your PIN, then press #", Some("Guests: just press #")),
-            Self::WrongPin => ("That PIN is not right", Some("Please try again")),
-            Self::Waiting => ("Waiting for the conference host", Some("You will join when the host is here")),
-            Self::Locked => ("The conference is locked", Some("You will join when you are let in")),
-            Self::Goodbye => ("Goodbye", None),
-        }
-    }
-}
-
-/// What somebody sees.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sight {
-    Slate(Slate),
-    Picture(Arc<Composition>),
-}
-
-/// A composed picture: all that it depends on.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Composition {
-    pub(super) layout: Layout,
-    pub(super) parties: Vec<Party>,
-    pub(super) sources: Vec<StreamId>,
-    pub(super) look: Look,
-    /// In the largest place.
-    pub(super) slides: Option<Still>,
-}
 
 /// The media of one room.
 pub(super) struct Studio {
@@ -75,13 +25,11 @@ pub(super) struct Studio {
     bus: BusId,
     bus_stands: bool,
     talkers: Option<usize>,
-    numbers: Numbers,
-    text: Arc<Mutex<Typesetter>>,
     engaged: HashMap<StreamId, Engaged>,
     timelines: HashMap<PartyId, Timeline>,
     /// Who is in the mix, and how loud.
     mixed: HashMap<StreamId, Gain>,
-    views: Vec<(ViewId, Sight)>,
+    pictures: Pictures,
 }
 
 impl Studio {
@@ -89,20 +37,18 @@ impl Studio {
         engine: EngineHandle,
         talkers: Option<usize>,
         numbers: Numbers,
-        text: Arc<Mutex<Typesetter>>,
+        artist: Arc<dyn Artist>,
     ) -> Self {
         let bus = BusId(numbers.fetch_add(1, Ordering::Relaxed));
         Self {
+            pictures: Pictures::new(engine.clone(), numbers, artist),
             engine,
             bus,
             bus_stands: false,
             talkers,
-            numbers,
-            text,
             engaged: HashMap::new(),
             timelines: HashMap::new(),
             mixed: HashMap::new(),
-            views: Vec::new(),
         }
     }
 
@@ -228,69 +174,27 @@ impl Studio {
         }
     }
 
-    /// Has each of `seers` see what he is to see; pictures that nobody sees any more are let go of.
-    pub(super) fn pictures(&mut self, seers: &[(StreamId, Sight)]) {
-        for (sink, sight) in seers {
-            if !self.engaged.contains_key(sink) {
-                continue;
-            }
-            let view = self.view(sight, seers);
-            if let Err(fault) = view.and_then(|view| self.engine.route(*sink, Route::Compose { view })) {
+    /// Has each receiver see what is `wanted` for him, once it is drawn.
+    pub(super) fn want(&mut self, wanted: Vec<(StreamId, Sight)>) {
+        self.pictures.want(wanted);
+        self.route_pictures();
+    }
+
+    /// What is being drawn, once it is; never while nothing is. Nothing is lost when this is dropped.
+    pub(super) async fn drawn(&mut self) -> Drawn {
+        self.pictures.drawn().await
+    }
+
+    /// That is seen from now on.
+    pub(super) fn hang(&mut self, drawn: Drawn) {
+        self.pictures.hang(drawn);
+        self.route_pictures();
+    }
+
+    fn route_pictures(&self) {
+        for (sink, view) in self.pictures.routes().filter(|(sink, _)| self.engaged.contains_key(sink)) {
+            if let Err(fault) = self.engine.route(sink, Route::Compose { view }) {
                 tracing::warn!(stream = sink.0, %fault, "a picture is not as it should be");
-            }
-        }
-        let unused = |sight: &Sight| seers.iter().all(|(_, seen)| seen != sight);
-        let (gone, stay) = std::mem::take(&mut self.views).into_iter().partition(|(_, sight)| unused(sight));
-        self.views = stay;
-        for (view, _) in gone {
-            let _ = self.engine.remove_view(view);
-        }
-    }
-
-    /// The view that shows `sight`: one that does already, else one that nobody wants any more and
-    /// that goes over to it without a new encoder, else a new one.
-    fn view(&mut self, sight: &Sight, seers: &[(StreamId, Sight)]) -> Result<ViewId, EngineError> {
-        if let Some((view, _)) = self.views.iter().find(|(_, shown)| shown == sight) {
-            return Ok(*view);
-        }
-        let free = self.views.iter().position(|(_, shown)| {
-            std::mem::discriminant(shown) == std::mem::discriminant(sight)
-                && matches!(shown, Sight::Picture(_))
-                && seers.iter().all(|(_, seen)| seen != shown)
-        });
-        let view = match free {
-            Some(at) => self.views.swap_remove(at).0,
-            None => ViewId(self.numbers.fetch_add(1, Ordering::Relaxed)),
-        };
-        let (scene, sources) = self.staged(sight);
-        self.engine.show(view, scene, sources)?;
-        self.views.push((view, sight.clone()));
-        Ok(view)
-    }
-
-    fn staged<'a>(&self, sight: &'a Sight) -> (Scene, &'a [StreamId]) {
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        let (width, height) = (CANVAS_SIZE.width(), CANVAS_SIZE.height());
-        match sight {
-            Sight::Slate(slate) => {
-                let (title, below) = slate.words();
-                let area = Area::whole(width, height);
-                let picture = pieces::slate(&mut text, title, below, width, height);
-                let tile = |picture| Tile { area, content: Content::Still(picture), overlays: Vec::new() };
-                let tiles = picture.map(tile).into_iter().collect();
-                let background = CANVAS.yuv();
-                (Scene { width, height, background, tiles, overlays: Vec::new() }, &[])
-            }
-            Sight::Picture(it) => {
-                let Composition { layout, parties, sources, look, slides } = &**it;
-                let scene = match slides {
-                    Some(still) => {
-                        let slides = Slides::Still(still.picture.clone());
-                        scene_with_slides(*layout, CANVAS_SIZE, slides, parties, look, &mut text)
-                    }
-                    None => scene(*layout, CANVAS_SIZE, parties, look, &mut text),
-                };
-                (scene, &sources[..])
             }
         }
     }
@@ -301,34 +205,8 @@ impl Drop for Studio {
         for id in self.engaged.keys().copied().collect::<Vec<_>>() {
             self.disengage_stream(id);
         }
-        for (view, _) in self.views.drain(..) {
-            let _ = self.engine.remove_view(view);
-        }
         if self.bus_stands {
             let _ = self.engine.remove_bus(self.bus);
         }
     }
-}
-
-/// Everybody to be seen in a picture, in its order.
-pub(super) fn composition(
-    studio: &Studio,
-    layout: Layout,
-    look: Look,
-    slides: Option<Still>,
-    seated: &[LegId],
-    speaker: Option<LegId>,
-    find: impl Fn(LegId) -> Option<(String, String, Option<StreamId>)>,
-) -> Composition {
-    let mut sources = Vec::new();
-    let party = |leg: &LegId| {
-        let (name, alias, source) = find(*leg)?;
-        let source = source.map(|id| {
-            sources.push(id);
-            (sources.len() - 1, studio.size(id))
-        });
-        Some(Party { name, alias, source, speaks: speaker == Some(*leg) })
-    };
-    let parties = seated.iter().filter_map(party).collect();
-    Composition { layout, parties, sources, look, slides }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::alias::{Alias, Domains};
 use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
-use crate::conference::cardboard::{Far, NoCodecs, leg, streams};
+use crate::conference::cardboard::{Far, NoCodecs, camera, leg, streams};
 use crate::conference::dialling::Keys;
 use crate::conference::policy::{Actor, Answer, Deed, Denied, Door, Full, Keeps, Knock, Pin};
 use crate::events::{Attempt, Event, Events, What};
@@ -18,6 +18,7 @@ use crate::media::{Engine, EngineConfig};
 use crate::uuid::Uuid;
 
 mod crossings;
+mod pictures;
 
 struct Scene {
     rooms: Rooms,
@@ -48,6 +49,16 @@ fn scene_with(host: Option<&str>, guest: Option<&str>, porter: Porter) -> Scene 
         stopped,
     );
     Scene { rooms, service: Arc::new(service), stop, _engine: engine }
+}
+
+impl Scene {
+    /// The same, with pictures by `artist`.
+    fn drawn_by(self, artist: Arc<dyn Artist>) -> Self {
+        let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
+        let porter = Porter::of_a_test(false, &Events::default());
+        let parts = RoomsParts { engines: vec![handle], fonts: None, voice: Voice::default(), porter };
+        Self { rooms: Rooms::drawn_by(artist, parts, self.stop.subscribe()), _engine: engine, ..self }
+    }
 }
 
 impl Scene {
