@@ -36,7 +36,7 @@ pub struct CallRules {
 }
 
 /// What a call tells whoever watches: status, records.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CallView {
     /// Every leg that is there, the caller first.
     pub legs: Vec<LegView>,
@@ -45,7 +45,7 @@ pub struct CallView {
 }
 
 /// One leg of a [`CallView`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LegView {
     /// Its number.
     pub id: LegId,
@@ -58,7 +58,7 @@ pub struct LegView {
 }
 
 /// One stream of a [`LegView`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StreamView {
     /// The stream and its port (for figures).
     pub stream: LegStream,

@@ -124,7 +124,7 @@ pub(crate) fn streams_of(
     let port = Port { id: StreamId(number), kind: MediaKind::Audio, feeds: Arc::clone(&feeds) };
     let format = MediaFormat::Audio(AudioFormat::new(codec));
     let agreed = Stream { role: MediaKind::Audio, direction, send: format.clone(), receive: format };
-    (vec![LegStream { agreed, also: Vec::new(), port: Arc::new(port) }], feeds)
+    (vec![LegStream { agreed, also: Vec::new(), encrypted: false, port: Arc::new(port) }], feeds)
 }
 
 /// A camera that is agreed in both directions.
@@ -141,7 +141,7 @@ pub(crate) fn camera(number: u64) -> LegStream {
     let port = Port { id: StreamId(number), kind: MediaKind::Main, feeds: Arc::default() };
     let agreed =
         Stream { role: MediaKind::Main, direction: Direction::SendRecv, send: h264.clone(), receive: h264 };
-    LegStream { agreed, also: Vec::new(), port: Arc::new(port) }
+    LegStream { agreed, also: Vec::new(), encrypted: false, port: Arc::new(port) }
 }
 
 impl Far {

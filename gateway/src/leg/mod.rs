@@ -91,8 +91,19 @@ pub struct LegStream {
     pub agreed: Stream,
     /// What else its peer said that it takes: an answer may name several formats.
     pub also: Vec<MediaFormat>,
+    /// Its media is encrypted.
+    pub encrypted: bool,
     /// Where its media is.
     pub port: Arc<dyn StreamPort>,
+}
+
+/// The same port and nothing else agreed.
+impl PartialEq for LegStream {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { agreed, also, encrypted, port } = self;
+        let is = (agreed, also, *encrypted, port.id());
+        is == (&other.agreed, &other.also, other.encrypted, other.port.id())
+    }
 }
 
 /// What a leg is told.

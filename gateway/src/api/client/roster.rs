@@ -197,7 +197,7 @@ pub(super) fn participant(service: &Service, it: &PartyView) -> Value {
     let streams = &it.leg.streams;
     let has = |kind| streams.iter().any(|stream| stream.stream.agreed.role == kind);
     let (sound, pictures) = (has(MediaKind::Audio), has(MediaKind::Main));
-    let encrypted = !streams.is_empty() && streams.iter().all(|it| it.stream.port.stats().encrypted);
+    let encrypted = !streams.is_empty() && streams.iter().all(|it| it.stream.encrypted);
     let who = &it.leg.party;
     let muted = it.party.is_some_and(|party| party.muted.any());
     let protocol = if it.control_only { "api" } else { who.protocol };

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::At;
 use super::keypad::Keypad;
 use super::reception::Reception;
+use super::show::show_new;
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, LegView, Outcome, StreamView};
 use crate::conference::dialling::Keys;
@@ -350,7 +351,7 @@ impl Attendee {
     pub(super) fn show(&self) {
         if let Some(view) = &self.view {
             let leg = self.leg_view();
-            view.send_replace(CallView { answered: leg.answered, legs: vec![leg] });
+            show_new(view, CallView { answered: leg.answered, legs: vec![leg] });
         }
     }
 

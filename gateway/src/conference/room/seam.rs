@@ -204,7 +204,7 @@ pub struct Said {
 }
 
 /// What a room tells whoever watches.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoomView {
     /// Newcomers wait.
     pub locked: bool,
@@ -244,7 +244,7 @@ impl RoomView {
 }
 
 /// Somebody.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PartyView {
     /// Who he is here.
     pub id: PartyId,

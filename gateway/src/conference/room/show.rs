@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crosspoint_codecs::clock::Instant;
+use tokio::sync::watch;
 
 use super::Room;
 use super::attendee::Attendee;
@@ -49,7 +50,7 @@ impl Room {
                 exit: it.exit,
             }
         });
-        self.view.send_replace(RoomView {
+        let view = RoomView {
             locked: self.policy.locked(),
             guests_muted: self.policy.guests_muted(),
             guests_can_unmute: self.policy.guests_can_unmute(),
@@ -64,7 +65,20 @@ impl Room {
             layouts: self.layouts,
             stage: self.all.seated().map(|leg| PartyId(leg.0)).collect(),
             speaker: self.all.speaker(self.now()).map(|leg| PartyId(leg.0)),
-        });
+        };
+        show_new(&self.view, view);
         self.attendees.values().for_each(Attendee::show);
     }
+}
+
+/// Tells who watches, unless it is what he knows: with each view everything is written out anew for
+/// everybody.
+pub(super) fn show_new<T: PartialEq>(to: &watch::Sender<T>, view: T) {
+    to.send_if_modified(|known| {
+        let is_new = *known != view;
+        if is_new {
+            *known = view;
+        }
+        is_new
+    });
 }

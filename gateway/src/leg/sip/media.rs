@@ -129,7 +129,8 @@ impl Lines {
                 continue;
             }
             let also = agreed.receive.iter().skip(1).map(|it| it.format.clone()).collect();
-            streams.push(LegStream { agreed: agreed.stream(), also, port: line.port.clone() });
+            let encrypted = agreed.srtp.is_some();
+            streams.push(LegStream { agreed: agreed.stream(), also, encrypted, port: line.port.clone() });
         }
         streams
     }

@@ -50,3 +50,42 @@ async fn who_is_sent_away_while_he_is_handed_over_turns_up_nowhere() {
     settle().await;
     assert_eq!(scene.view().parties.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_is_told_of_what_is_new_and_of_nothing_else() {
+    let scene = scene(None, None);
+    let host = scene.join("Alice", Role::Host).await;
+    let mut callers = Vec::new();
+    for number in 1..=3 {
+        let (leg, mut far) = leg(number);
+        let (view, views) = watch::channel(CallView::default());
+        let over = scene.rooms.enter(&scene.service, leg, view);
+        assert!(matches!(far.told().await, LegCommand::Answer(_)));
+        let mut both = streams(10 * number, Direction::SendRecv).0;
+        both.push(camera(10 * number + 1));
+        far.tells(LegEvent::Answered(both)).await;
+        callers.push(Caller { far, over, view: views });
+    }
+    // The welcome is over.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let news = async |seconds| {
+        let (mut room, mut call) = (host.view.clone(), callers[0].view.clone());
+        room.mark_unchanged();
+        call.mark_unchanged();
+        let (mut of_room, mut of_call) = (0, 0);
+        let end = tokio::time::sleep(Duration::from_secs(seconds));
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                changed = room.changed() => of_room += changed.map(|()| 1).unwrap(),
+                changed = call.changed() => of_call += changed.map(|()| 1).unwrap(),
+                () = &mut end => return (of_room, of_call),
+            }
+        }
+    };
+    assert_eq!(news(60).await, (0, 0), "people look at each other and nobody speaks");
+    let mute = scene.act(Actor::Party(host.id), Deed::Mute(PartyId(1), true));
+    let (told, done) = tokio::join!(news(60), mute);
+    done.unwrap();
+    assert_eq!(told, (1, 0));
+}
