@@ -58,12 +58,17 @@ impl PartialEq for Data {
     }
 }
 
+/// The stage where nobody is seen.
+pub(super) static EMPTY_STAGE: Data = Data(Bytes::from_static(b"[]"));
+
 /// A conference at some moment, as its clients are told of it.
 #[derive(Debug)]
 pub(super) struct Edition {
     pub(super) view: RoomView,
     pub(super) conference: Data,
     pub(super) layout: Data,
+    /// The same with nobody in it.
+    pub(super) empty_layout: Data,
     pub(super) stage: Data,
     participants: HashMap<PartyId, Data>,
 }
@@ -77,7 +82,8 @@ impl Edition {
         });
         Self {
             conference: Data::from(roster::conference(service, &view)).or(before.map(|it| &it.conference)),
-            layout: Data::from(roster::layout(&view)).or(before.map(|it| &it.layout)),
+            layout: Data::from(roster::layout(&view, &view.stage)).or(before.map(|it| &it.layout)),
+            empty_layout: Data::from(roster::layout(&view, &[])).or(before.map(|it| &it.empty_layout)),
             stage: Data::from(roster::stage(&view)).or(before.map(|it| &it.stage)),
             participants: participants.collect(),
             view,

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::edition::{Data, Edition};
+use super::edition::{Data, EMPTY_STAGE, Edition};
 use super::slides::presenter;
 use crate::cause::Reason;
 use crate::conference::policy::{PartyId, Place, Role};
@@ -137,11 +137,17 @@ impl Roster {
     }
 
     /// What is told of the conference as a whole: what it was, and what it is.
+    /// Who waits sees nobody, so he is not told who is seen and speaks either (S30).
     fn rest<'a>(&'a mut self, edition: &'a Edition) -> [(&'static str, &'a mut Data, &'a Data); 3] {
+        let (layout, stage) = if self.waiting {
+            (&edition.empty_layout, &EMPTY_STAGE)
+        } else {
+            (&edition.layout, &edition.stage)
+        };
         [
             ("conference_update", &mut self.conference, &edition.conference),
-            ("layout", &mut self.layout, &edition.layout),
-            ("stage", &mut self.stage, &edition.stage),
+            ("layout", &mut self.layout, layout),
+            ("stage", &mut self.stage, stage),
         ]
     }
 }
@@ -301,12 +307,13 @@ pub(super) const fn service_type(service: &Service, at: At) -> &'static str {
     }
 }
 
-pub(super) fn layout(view: &RoomView) -> Value {
+/// The layout of `view`, with those of `seen` in it.
+pub(super) fn layout(view: &RoomView, seen: &[PartyId]) -> Value {
     let [hosts, guests] = view.layouts.map(|it| it.word());
     let uuid = |id: &PartyId| view.parties.iter().find(|it| it.id == *id).map(|it| it.uuid.to_string());
     json!({
         "view": hosts,
-        "participants": view.stage.iter().filter_map(uuid).collect::<Vec<_>>(),
+        "participants": seen.iter().filter_map(uuid).collect::<Vec<_>>(),
         "requested_layout": { "primary_screen": { "chair_layout": hosts, "guest_layout": guests } },
         "overlay_text_enabled": view.names,
         "pres_slot_coords": null,

@@ -105,11 +105,17 @@ async fn s24_s30_who_waits_at_a_locked_room_does_nothing_there_and_reads_nothing
     let (alice, _) = server.join("Alice", "").await;
     let mut events = server.events(&alice).await;
     events.until("stage").await;
+    // A telephone is seen and heard.
+    let (_, uuids) = server.dial(&alice, json!({ "destination": "carol" })).await;
+    let (_, _, far) = server.last();
+    far.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    while events.until("layout").await["participants"] != uuids {}
     assert_eq!(server.post(&alice, "lock", "").await, (200, json!(true)));
     // Without a host PIN he is a host, once he is in (S18).
     let (dave, daves) = server.join("Dave", "").await;
     let mut waits = server.events(&dave).await;
-    waits.until("stage").await;
+    assert_eq!(waits.until("layout").await["participants"], json!([]));
+    assert_eq!(waits.until("stage").await, json!([]));
     for (command, body) in [
         ("transform_layout", json!({ "transforms": { "layout": "4:0" } })),
         ("set_message_text", json!({ "text": "Let me in" })),
@@ -131,6 +137,7 @@ async fn s24_s30_who_waits_at_a_locked_room_does_nothing_there_and_reads_nothing
     assert_eq!(waits.until("message_received").await["payload"], "A moment, please");
     assert_eq!(server.post(&alice, &own("unlock"), "").await, (200, json!(true)));
     waits.until("participant_sync_end").await;
+    assert_eq!(waits.until("layout").await["participants"], uuids);
     let four = json!({ "transforms": { "layout": "4:0" } }).to_string();
     assert_eq!(server.post(&dave, "transform_layout", &four).await, (200, json!(true)));
 }
