@@ -12,24 +12,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crosspoint_codecs::format::{Capabilities, MediaKind};
-use tokio::sync::{mpsc, oneshot, watch};
+use crosspoint_codecs::format::Capabilities;
+use tokio::sync::{mpsc, watch};
 
-use super::call::{Call, CallRules, CallView, LegView, Outcome};
+use self::record::{attend, call_ended, ended, recorded, to_its_end};
+use super::call::{Call, CallRules, CallView};
 use super::engaged::quietest;
 use super::graph::Graph;
 use super::prompts::Voice;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
-use crate::events::What;
 use crate::guard::Porter;
-use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegId, Party, Protocol};
+use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Party, Protocol};
 use crate::media::EngineHandle;
-use crate::records::{CallRecord, LegRecord, StreamRecord};
+use crate::records::CallRecord;
 use crate::status::rfc3339;
 
 mod dial;
+mod record;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
@@ -339,107 +340,6 @@ impl Exchange {
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("calls", &self.live().len()).finish_non_exhaustive()
-    }
-}
-
-/// When a call was answered, by both clocks.
-type Answered = Option<(Instant, SystemTime)>;
-
-/// Waits for the end of a call, and looks when it is answered.
-async fn to_its_end<T>(
-    over: impl Future<Output = T>,
-    mut answers: watch::Receiver<CallView>,
-) -> (T, Answered) {
-    let moment = async {
-        let _ = answers.wait_for(|view| view.answered).await;
-        (Instant::now(), SystemTime::now())
-    };
-    tokio::pin!(over, moment);
-    let mut answered = None;
-    loop {
-        tokio::select! {
-            biased;
-            at = &mut moment, if answered.is_none() => answered = Some(at),
-            outcome = &mut over => return (outcome, answered),
-        }
-    }
-}
-
-/// Waits for the end of a call that a conference has; what is recorded of it. Its `answered_by` is who
-/// answers, if somebody does.
-async fn attend(
-    over: oneshot::Receiver<Outcome>,
-    answers: watch::Receiver<CallView>,
-    record: CallRecord,
-    start: Instant,
-) -> (CallRecord, Cause, Duration) {
-    match to_its_end(over, answers).await {
-        (Ok(outcome), answered) => recorded(record, &outcome, answered, start),
-        (Err(_), _) => ended(record, Cause::local(Reason::Congestion), start.elapsed()),
-    }
-}
-
-/// What is recorded of a call that is over.
-fn recorded(
-    mut record: CallRecord,
-    outcome: &Outcome,
-    answered: Answered,
-    start: Instant,
-) -> (CallRecord, Cause, Duration) {
-    let mut rang = start.elapsed();
-    match answered.filter(|_| outcome.answered_by.is_some()) {
-        Some((at, wall)) => {
-            record.answered = Some(rfc3339(wall));
-            record.talk_seconds = at.elapsed().as_secs_f64();
-            rang = at - start;
-        }
-        None => record.answered_by = None,
-    }
-    record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
-    ended(record, outcome.cause, rang)
-}
-
-fn ended(mut record: CallRecord, cause: Cause, rang: Duration) -> (CallRecord, Cause, Duration) {
-    record.ended = rfc3339(SystemTime::now());
-    record.reason = cause.reason.word().to_owned();
-    record.side = cause.side.word().to_owned();
-    (record, cause, rang)
-}
-
-fn leg_record(leg: &LegView, routes: &[(LegId, MediaKind, &'static str)]) -> LegRecord {
-    let streams = leg.streams.iter().map(|view| {
-        let (agreed, stats) = (&view.stream.agreed, view.stream.port.stats());
-        let fed = routes.iter().filter(|(id, role, _)| *id == leg.id && *role == agreed.role);
-        StreamRecord {
-            role: agreed.role.to_string(),
-            receive: agreed.receive.codec().to_string(),
-            send: agreed.send.codec().to_string(),
-            routes: fed.map(|(_, _, word)| (*word).to_owned()).collect(),
-            encrypted: stats.encrypted,
-            packets_received: stats.packets_received,
-            packets_lost: stats.packets_lost,
-            packets_sent: stats.packets_sent,
-            jitter_ms: stats.jitter.as_secs_f64() * 1000.0,
-        }
-    });
-    LegRecord {
-        leg: leg.id.0,
-        protocol: leg.party.protocol.to_owned(),
-        transport: leg.party.transport.to_owned(),
-        address: leg.party.address.clone(),
-        signalling: leg.party.signalling.map(|it| it.to_string()).unwrap_or_default(),
-        streams: streams.collect(),
-    }
-}
-
-fn call_ended(record: &CallRecord) -> What {
-    What::CallEnded {
-        call: record.call,
-        caller: record.caller.clone(),
-        called: record.called.clone(),
-        reason: record.reason.clone(),
-        side: record.side.clone(),
-        talk_seconds: record.talk_seconds,
     }
 }
 

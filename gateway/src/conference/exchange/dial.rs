@@ -10,7 +10,8 @@ use std::time::{Instant, SystemTime};
 use crosspoint_codecs::format::MediaKind;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Exchange, Inner, Live, Resolution, attend, ended};
+use super::record::{attend, ended};
+use super::{Exchange, Inner, Live, Resolution};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::dialling::{DialRefused, Dialling, Way};

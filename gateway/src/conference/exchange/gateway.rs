@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crosspoint_codecs::format::Capabilities;
 use tokio::sync::{oneshot, watch};
 
-use super::{Exchange, Live, Resolution, attend, ended, leg_record};
+use super::record::{attend, ended, leg_record};
+use super::{Exchange, Live, Resolution};
 use crate::alias::{Alias, Domains};
 use crate::cause::{Cause, Reason, Side};
 use crate::conference::call::{Call, CallView, LegView};

@@ -1,15 +1,16 @@
 //! What is recorded of a call, with legs of cardboard in paused time.
 
+use crosspoint_codecs::format::Direction;
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::conference::cardboard::{Far, NoCodecs, leg, offer, streams};
 use crate::conference::dialling::Dialling;
 use crate::conference::policy::{Actor, Deed, Role};
 use crate::conference::room::{At, Command};
 use crate::config::Ringback;
-use crate::events::Events;
+use crate::events::{Events, What};
 use crate::media::{Engine, EngineConfig};
-use crosspoint_codecs::format::{Capabilities, Direction};
-use tokio::sync::mpsc;
 
 struct Parts {
     exchange: Exchange,

@@ -10,7 +10,7 @@ use crate::cause::Side;
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::cardboard::{Far, NoCodecs, camera, leg, streams};
 use crate::conference::dialling::Keys;
-use crate::conference::policy::{Actor, Answer, Deed, Denied, Door, Full, Keeps, Knock, Pin};
+use crate::conference::policy::{Actor, Answer, Deed, Denied, Door, Full, Keeps, Knock, Pin, Place, Role};
 use crate::events::{Attempt, Event, Events, What};
 use crate::guard::Visitor;
 use crate::leg::Leg;
