@@ -90,6 +90,8 @@ impl Room {
             Command::Slide { id, jpeg, picture, reply } => {
                 let _ = reply.send(self.slide(id, jpeg, picture));
             }
+            #[cfg(test)]
+            Command::Fail => panic!("as a test wants it"),
             Command::Announce { text } => {
                 let (from, uuid, name) = (ADMINISTRATOR, Uuid::of([0; 16]), "Administrator".to_owned());
                 // Nobody may read.

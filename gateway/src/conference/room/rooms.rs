@@ -243,6 +243,7 @@ impl Rooms {
         mut events: mpsc::Receiver<(PartyId, Told)>,
     ) {
         let name = room.service.name.clone();
+        let _fallen = Fallen { rooms: self.clone(), name: name.clone() };
         let mut stop = self.0.stop.clone();
         let mut goodbye: Option<Instant> = None;
         loop {
@@ -303,6 +304,21 @@ impl Rooms {
 
     fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes with a room. A fault of ours ends that room alone, and who calls next opens another.
+struct Fallen {
+    rooms: Rooms,
+    name: String,
+}
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(conference = self.name, "a conference has failed");
+            self.rooms.live().remove(&self.name);
+        }
     }
 }
 

@@ -145,6 +145,9 @@ pub enum Command {
         /// Told what came of it.
         reply: oneshot::Sender<Result<(), Denied>>,
     },
+    /// A fault of ours.
+    #[cfg(test)]
+    Fail,
     /// The administrator writes to all.
     Announce {
         /// What.

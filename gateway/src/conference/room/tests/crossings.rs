@@ -89,3 +89,18 @@ async fn who_watches_is_told_of_what_is_new_and_of_nothing_else() {
     done.unwrap();
     assert_eq!(told, (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_ours_ends_the_conference_and_the_next_caller_is_in_another() {
+    let scene = scene(None, None);
+    let mut caller = scene.call(1).await;
+    assert_eq!(scene.places().0, [1]);
+    assert!(scene.rooms.tell(&scene.service.name, Command::Fail));
+    settle().await;
+    assert!(scene.rooms.views().is_empty(), "{:?}", scene.rooms);
+    // His leg is told by nobody any more.
+    assert!(caller.over.await.is_err());
+    while caller.far.commands.recv().await.is_some() {}
+    let _next = scene.call(2).await;
+    assert_eq!(scene.places().0, [2]);
+}
