@@ -93,6 +93,7 @@ impl Pictures {
             now.is_some_and(|now| now == sight || late(now))
         });
         let goes: Wanted = goes.collect();
+        let mut refused = false;
         for (sight, staged) in all {
             let sinks = goes.iter().filter(|(_, to)| *to == sight).map(|(sink, _)| *sink);
             let sinks: Vec<StreamId> = sinks.collect();
@@ -106,11 +107,17 @@ impl Pictures {
                     self.views.push((view, sight));
                     self.seen.extend(sinks.into_iter().map(|sink| (sink, view)));
                 }
-                Err(fault) => tracing::warn!(%fault, "a picture is not as it should be"),
+                Err(fault) => {
+                    refused = true;
+                    tracing::warn!(%fault, "a picture is not as it should be");
+                }
             }
         }
         self.turn();
-        self.draw();
+        // What the engine has no room for is drawn again when the room looks next, not at once for ever.
+        if !refused {
+            self.draw();
+        }
     }
 
     /// Who sees which view.
@@ -194,7 +201,10 @@ mod tests {
     impl Artist for Quick {
         fn draw(&self, sight: &Sight) -> Scene {
             assert_ne!(*sight, Sight::Slate(Slate::Goodbye), "no pen draws that");
-            plain()
+            match sight {
+                Sight::Slate(Slate::Locked) => Scene { width: 0, ..plain() },
+                _ => plain(),
+            }
         }
     }
 
@@ -275,6 +285,17 @@ mod tests {
         assert_eq!((it.sees(1), it.sees(2), it.sees(3)), (Some(&one), None, None));
         it.all_drawn().await;
         assert_eq!((it.sees(1), it.sees(2)), (Some(&two), Some(&waits)));
+    }
+
+    #[tokio::test]
+    async fn what_the_engine_refuses_is_not_drawn_again_until_the_room_looks() {
+        let (mut it, _engine) = pictures();
+        let (one, locked) = (of("one"), Sight::Slate(Slate::Locked));
+        it.want(wanted(&[(1, &locked), (2, &one)]));
+        it.all_drawn().await;
+        assert_eq!((it.sees(1), it.sees(2)), (None, Some(&one)));
+        it.want(wanted(&[(1, &locked), (2, &one)]));
+        assert!(it.drawing.is_some());
     }
 
     #[tokio::test]
