@@ -39,6 +39,10 @@ const CROWD: usize = 4;
 /// Of those by HTTP every so many is for a room that nobody has.
 const NOBODY: usize = 9;
 
+/// Who belongs there comes and goes in this rhythm: more at once than an address may ask would be
+/// refused whoever guesses.
+const AT_EASE: Duration = Duration::from_millis(100);
+
 /// Where somebody sits who has been in both rooms before, and what he goes through.
 const OWNER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const OWNER_BEHIND_THE_PROXY: &str = "192.0.2.9";
@@ -120,6 +124,7 @@ impl Scene {
                     let mut waits = Vec::new();
                     while !over.load(Ordering::Relaxed) {
                         waits.extend([SIX, FOUR].into_iter().flat_map(|room| enters(self, room)));
+                        std::thread::sleep(AT_EASE);
                     }
                     waits
                 })
@@ -148,7 +153,7 @@ impl Scene {
         assert!(all >= 20_000, "{all}");
         assert!(count(&tried.by_keys) >= 2 * CALLS, "{} by keys", count(&tried.by_keys));
         for entered in [clients, devices, phones] {
-            assert!(entered >= 4, "{entered} entered");
+            assert!(entered >= 2, "{entered} entered, each of both rooms once at least");
         }
         assert!(*slowest <= Duration::from_secs(5), "{slowest:?}");
     }
