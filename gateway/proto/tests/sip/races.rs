@@ -20,7 +20,7 @@ fn hang_up(world: &mut World, who: usize, call: CallId) {
 }
 
 /// The first message of that kind from that side is lost.
-fn lose_first(world: &mut World, side: usize, start: &'static str) {
+pub(crate) fn lose_first(world: &mut World, side: usize, start: &'static str) {
     let mut lost = false;
     world.net.set_filter(move |from, _, data| {
         if !lost && from == side && data.starts_with(start.as_bytes()) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crosspoint_proto::netem::{Conditions, Verdict};
+use crosspoint_proto::netem::Conditions;
 use crosspoint_proto::sip::{By, CallId, Command, Event, How, Invite, Load};
 
+use crate::races::lose_first;
 use crate::solo::{Ask, Out, Solo};
 use crate::world::{ALICE, BOB, World, invite, sdp, text};
 
@@ -296,14 +297,7 @@ fn a_lost_prack_and_its_lost_answer_are_repeated() {
     for (side, start) in [(ALICE, "PRACK"), (BOB, "SIP/2.0 180"), (BOB, "SIP/2.0 183"), (BOB, "SIP/2.0 200")]
     {
         let mut world = World::perfect();
-        let mut lost = false;
-        world.net.set_filter(move |from, _, data| {
-            if !lost && from == side && data.starts_with(start.as_bytes()) {
-                lost = true;
-                return Verdict::Drop;
-            }
-            Verdict::Pass
-        });
+        lose_first(&mut world, side, start);
         let call = early_call(&mut world);
         assert!(world.count(side, start) >= 2, "{:#?}", world.lines());
         world.tell(BOB, Command::Hangup { call, reason: None });
