@@ -62,10 +62,8 @@ pub fn tone(samples: &[i16], rate: u32) -> Tone {
         }
         frequency += 2.0;
     }
-    let chunks: Vec<Vec<f64>> = samples
-        .chunks_exact(window)
-        .map(|chunk| chunk.iter().map(|s| f64::from(*s)).collect())
-        .collect();
+    let chunks: Vec<Vec<f64>> =
+        samples.chunks_exact(window).map(|chunk| chunk.iter().map(|s| f64::from(*s)).collect()).collect();
     let mut found: Vec<f64> = chunks.iter().map(|chunk| sharpened(chunk, best.1, rate)).collect();
     found.sort_by(f64::total_cmp);
     let frequency = found[found.len() / 2];
