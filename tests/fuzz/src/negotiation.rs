@@ -7,7 +7,7 @@ use crosspoint_codecs::format::{
     PacketizationMode, VideoFormat,
 };
 use crosspoint_proto::address::PeerPolicy;
-use crosspoint_proto::sdp::crypto::SrtpKey;
+use crosspoint_proto::sdp::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
 use crosspoint_proto::sdp::{
     AgreedLine, Encryption, EncryptionPolicy, LocalMedia, MAX_FORMATS, Negotiation, Preference, Sdp,
     SessionParameters,
@@ -130,7 +130,7 @@ fn local() -> Vec<LocalMedia> {
             rtp: (Ipv4Addr::LOCALHOST, 4000).into(),
             rtcp: Some((Ipv4Addr::LOCALHOST, 4001).into()),
             rtcp_mux: true,
-            key: Some(SrtpKey::new([7; 30])),
+            key: Some(SrtpSecret::new([7; SRTP_SECRET_LENGTH])),
         })
         .collect()
 }

@@ -115,8 +115,8 @@ fn encryption(
         let other = remote
             .crypto
             .iter()
-            .find(|other| other.tag == own.tag && other.suite == own.suite && other.is_supported())?;
-        Some(SrtpKeys { local: own.key.bound_to(own.suite)?, remote: other.key.bound_to(own.suite)? })
+            .find(|other| other.tag == own.tag && other.suite() == own.suite() && other.is_supported())?;
+        Some(SrtpKeys { local: own.key.clone(), remote: other.key.clone() })
     });
     let needed = ours.is_secure() || theirs.is_secure() || policy == EncryptionPolicy::Required;
     if needed && keys.is_none() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction, MediaFormat, MediaKind, Stream};
 
-use super::crypto::SrtpKey;
+use super::crypto::SrtpSecret;
 use super::description::Profile;
 use crate::address::{ForbiddenPeer, PeerTrust};
 use crate::rtp::srtp::MasterKey;
@@ -55,9 +55,9 @@ pub struct LocalMedia {
     pub rtcp: Option<SocketAddr>,
     /// Whether RTCP may come to the port of RTP.
     pub rtcp_mux: bool,
-    /// Key of what we send. Keep it for the whole session: a new one restarts SRTP. `None`
+    /// Keys of what we send. Keep them for the whole session: new ones restart SRTP. `None`
     /// leaves the stream unencrypted, or refused where encryption is required.
-    pub key: Option<SrtpKey>,
+    pub key: Option<SrtpSecret>,
 }
 
 /// Whose order of formats decides in an answer.

@@ -4,54 +4,52 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::rtp::srtp::{MasterKey, SrtpSuite};
 
-/// Octets of an AES-128 master key and its 112-bit salt, as `inline:` carries them.
-pub const SRTP_KEY_LENGTH: usize = 30;
+/// Secret octets of one stream and direction: key and salt of each suite, one behind the other.
+pub const SRTP_SECRET_LENGTH: usize = {
+    let [a, b, c, d] = SrtpSuite::ALL;
+    octets(a).saturating_add(octets(b)).saturating_add(octets(c)).saturating_add(octets(d))
+};
 
-/// A master key and salt, not yet bound to a suite: all suites that we offer take the same
-/// lengths. Nothing but [`SrtpKey::as_bytes`] and the description on the wire shows it;
-/// overwritten when dropped.
+/// Longest key with its salt.
+const LONGEST: usize = octets(SrtpSuite::Aes256Gcm);
+
+/// Octets of a suite's key and salt.
+const fn octets(suite: SrtpSuite) -> usize {
+    suite.key_len().saturating_add(suite.salt_len())
+}
+
+/// What the master keys that we offer for one stream are taken from, each suite's its own: a peer
+/// learns them all. Nothing shows them but the description on the wire; overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SrtpKey([u8; SRTP_KEY_LENGTH]);
+pub struct SrtpSecret([u8; SRTP_SECRET_LENGTH]);
 
-impl SrtpKey {
-    /// From 16 octets of key followed by 14 of salt; fresh random ones for each stream and each
-    /// direction.
-    pub const fn new(key_and_salt: [u8; SRTP_KEY_LENGTH]) -> Self {
-        Self(key_and_salt)
+impl SrtpSecret {
+    /// Fresh random octets for each stream and each direction.
+    pub const fn new(secret: [u8; SRTP_SECRET_LENGTH]) -> Self {
+        Self(secret)
     }
 
-    /// 16 octets of key followed by 14 of salt.
-    pub const fn as_bytes(&self) -> &[u8; SRTP_KEY_LENGTH] {
-        &self.0
-    }
-
-    /// The key as SRTP of `suite` takes it.
-    pub(super) fn bound_to(&self, suite: SrtpSuite) -> Option<MasterKey> {
-        MasterKey::new(suite, &self.0)
-    }
-
-    fn from_base64(text: &str) -> Option<Self> {
-        // Forty characters carry thirty octets exactly; some senders pad all the same.
-        let text = text.trim_end_matches('=');
-        let mut key = [0; SRTP_KEY_LENGTH];
-        let written = STANDARD_NO_PAD.decode_slice(text, &mut key).ok()?;
-        (written == SRTP_KEY_LENGTH).then_some(Self(key))
+    /// Key and salt of `suite`.
+    pub(super) fn key(&self, suite: SrtpSuite) -> Option<MasterKey> {
+        let before = SrtpSuite::ALL.into_iter().take_while(|other| *other != suite).map(octets);
+        let rest = self.0.get(before.sum::<usize>()..)?;
+        MasterKey::new(suite, rest.get(..octets(suite))?)
     }
 }
 
-impl Drop for SrtpKey {
+impl Drop for SrtpSecret {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl fmt::Debug for SrtpKey {
+impl fmt::Debug for SrtpSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SrtpKey(redacted)")
+        f.write_str("SrtpSecret(redacted)")
     }
 }
 
@@ -69,10 +67,8 @@ pub struct Mki {
 pub struct Crypto {
     /// Names the line; the answer repeats it.
     pub tag: u32,
-    /// The suite.
-    pub suite: SrtpSuite,
-    /// Key and salt of what the sender of this description sends.
-    pub key: SrtpKey,
+    /// Suite, key and salt of what the sender of this description sends.
+    pub key: MasterKey,
     /// Packets that the key may protect, where said. Read, not enforced: the limit of the suite
     /// (2^48) is out of reach of a call.
     pub lifetime: Option<u64>,
@@ -84,8 +80,13 @@ pub struct Crypto {
 
 impl Crypto {
     /// One key, no options.
-    pub const fn new(tag: u32, suite: SrtpSuite, key: SrtpKey) -> Self {
-        Self { tag, suite, key, lifetime: None, mki: None, parameters: Vec::new() }
+    pub const fn new(tag: u32, key: MasterKey) -> Self {
+        Self { tag, key, lifetime: None, mki: None, parameters: Vec::new() }
+    }
+
+    /// The suite.
+    pub const fn suite(&self) -> SrtpSuite {
+        self.key.suite()
     }
 
     /// Reads the value of `a=crypto`. `None` for what is malformed, of an unknown suite, or has
@@ -101,7 +102,7 @@ impl Crypto {
             return None;
         }
         let mut fields = info.split('|');
-        let key = SrtpKey::from_base64(fields.next()?)?;
+        let key = from_base64(suite, fields.next()?)?;
         let (mut lifetime, mut mki) = (None, None);
         for (position, field) in fields.enumerate() {
             match field.split_once(':') {
@@ -111,12 +112,13 @@ impl Crypto {
             }
         }
         let parameters = words.map(str::to_owned).collect();
-        Some(Self { tag, suite, key, lifetime, mki, parameters })
+        Some(Self { tag, key, lifetime, mki, parameters })
     }
 
     /// The value of `a=crypto`. It shows the key: for the wire only.
     pub(super) fn value(&self) -> String {
-        let mut text = format!("{} {} inline:{}", self.tag, self.suite.name(), STANDARD.encode(self.key.0));
+        let key = STANDARD.encode(self.key.key_and_salt());
+        let mut text = format!("{} {} inline:{key}", self.tag, self.suite().name());
         if let Some(lifetime) = self.lifetime {
             text.push_str(&format!("|{lifetime}"));
         }
@@ -140,6 +142,14 @@ impl Crypto {
         };
         self.mki.is_none() && self.parameters.iter().all(harmless)
     }
+}
+
+/// Key and salt as `inline:` carries them. The padding that AES-GCM needs is often left out, and
+/// some write one that AES-CM does not need.
+fn from_base64(suite: SrtpSuite, text: &str) -> Option<MasterKey> {
+    let mut octets = Zeroizing::new([0; LONGEST]);
+    let written = STANDARD_NO_PAD.decode_slice(text.trim_end_matches('='), &mut *octets).ok()?;
+    MasterKey::new(suite, octets.get(..written)?)
 }
 
 fn parse_lifetime(text: &str) -> Option<u64> {
@@ -166,20 +176,33 @@ mod tests {
             "1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4 FEC_ORDER=FEC_SRTP",
         )
         .unwrap();
-        assert_eq!((line.tag, line.suite), (1, SrtpSuite::Aes128CmSha1_80));
+        assert_eq!((line.tag, line.suite()), (1, SrtpSuite::Aes128CmSha1_80));
         assert_eq!(line.lifetime, Some(1 << 20));
         assert_eq!(line.mki, Some(Mki { value: 1, length: 4 }));
         assert_eq!(line.parameters, ["FEC_ORDER=FEC_SRTP"]);
-        assert_eq!(&line.key.as_bytes()[..7], b"YS___se");
+        assert_eq!(&line.key.key_and_salt()[..7], b"YS___se");
         assert!(!line.is_supported());
 
         let short = Crypto::parse(
             "2 AES_CM_128_HMAC_SHA1_32 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj|2^20 WSH=64",
         )
         .unwrap();
-        assert_eq!(short.suite, SrtpSuite::Aes128CmSha1_32);
+        assert_eq!(short.suite(), SrtpSuite::Aes128CmSha1_32);
         assert!(short.is_supported());
         assert_eq!(short, Crypto::parse(&short.value()).unwrap());
+    }
+
+    /// RFC 7714 section 14.2; lengths of section 12.
+    #[test]
+    fn keys_of_aes_gcm_are_28_and_44_octets() {
+        for (suite, characters) in [(SrtpSuite::Aes128Gcm, 38), (SrtpSuite::Aes256Gcm, 59)] {
+            let own = Crypto::new(1, SrtpSecret::new([0xab; SRTP_SECRET_LENGTH]).key(suite).unwrap());
+            let text = own.value();
+            assert_eq!(Crypto::parse(&text), Some(own.clone()));
+            let bare = text.trim_end_matches('=');
+            assert_eq!(bare.len(), "1  inline:".len() + suite.name().len() + characters);
+            assert_eq!(Crypto::parse(bare), Some(own));
+        }
     }
 
     #[test]
@@ -188,7 +211,9 @@ mod tests {
             String::new(),
             "1".into(),
             format!("1 F8_128_HMAC_SHA1_80 inline:{KEY}"),
+            format!("1 AEAD_AES_128_GCM inline:{KEY}"),
             format!("1 AEAD_AES_256_GCM inline:{KEY}"),
+            format!("1 AES_256_CM_HMAC_SHA1_80 inline:{KEY}"),
             "1 AES_CM_128_HMAC_SHA1_80 inline:".into(),
             "1 AES_CM_128_HMAC_SHA1_80 inline:AAAA".into(),
             format!("1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}AAAA"),

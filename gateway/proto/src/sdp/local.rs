@@ -6,7 +6,7 @@ use crosspoint_codecs::format::{MediaCapability, MediaFormat, MediaKind};
 
 use super::agree::{Side, effective_direction, lower_level, media_name};
 use super::agreed::{Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Preference};
-use super::crypto::Crypto;
+use super::crypto::{Crypto, SrtpSecret};
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
 use super::error::NegotiationError;
 use super::fmtp::H264Parameters;
@@ -21,12 +21,13 @@ const FEEDBACK: [FeedbackKind; 4] =
     [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr];
 
 /// A line of our offer. The slot learns the numbers; those of other lines are in `elsewhere`.
+/// `stands`: the suite that the stream has.
 pub(super) fn offer_line(
     capability: &MediaCapability,
     local: &LocalMedia,
     slot: &mut Slot,
     elsewhere: &[u8],
-    encryption: Encryption,
+    (encryption, stands): (Encryption, Option<SrtpSuite>),
     address: IpAddr,
 ) -> Result<MediaLine, NegotiationError> {
     let key = local.key.as_ref().filter(|_| encryption.may_exchange_keys());
@@ -42,7 +43,7 @@ pub(super) fn offer_line(
     let mut line = own_line(capability.role, profile, local, address);
     line.direction = Some(capability.direction);
     line.rtcp_mux = local.rtcp_mux || local.rtcp.is_none();
-    line.crypto.extend(key.map(|key| Crypto::new(1, SrtpSuite::Aes128CmSha1_80, key.clone())));
+    line.crypto.extend(key.into_iter().flat_map(|key| offered_crypto(key, stands)));
     let Slot { numbers, theirs, .. } = slot;
     let taken = |number: u8| theirs.contains(&number) || elsewhere.contains(&number);
     let mut seen: Vec<FormatKey> = Vec::new();
@@ -143,6 +144,14 @@ fn rtcp_address(rtp: SocketAddr, rtcp: SocketAddr) -> Option<RtcpAddress> {
     (!usual).then_some(RtcpAddress { port: rtcp.port(), address })
 }
 
+/// A line for each suite. The one that stands comes first, so that a re-offer does not change it.
+fn offered_crypto(key: &SrtpSecret, stands: Option<SrtpSuite>) -> impl Iterator<Item = Crypto> {
+    let others = SrtpSuite::ALL.into_iter().filter(move |suite| Some(*suite) != stands);
+    (1..)
+        .zip(stands.into_iter().chain(others))
+        .filter_map(|(tag, suite)| Some(Crypto::new(tag, key.key(suite)?)))
+}
+
 /// Our key under the offerer's tag: its first line that we can do.
 fn answer_crypto(
     with: &Answering<'_>,
@@ -152,7 +161,7 @@ fn answer_crypto(
     let key = with.media.key.as_ref().filter(|_| with.encryption.may_exchange_keys());
     let theirs = offered.crypto.iter().find(|line| line.is_supported());
     match (key, theirs) {
-        (Some(key), Some(theirs)) => Ok(Some(Crypto::new(theirs.tag, theirs.suite, key.clone()))),
+        (Some(key), Some(theirs)) => Ok(key.key(theirs.suite()).map(|key| Crypto::new(theirs.tag, key))),
         _ if profile.is_secure() => Err(LineRefusal::Encryption),
         _ => Ok(None),
     }

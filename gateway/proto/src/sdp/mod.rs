@@ -28,7 +28,7 @@
 //!     rtp: (ip, port).into(),
 //!     rtcp: Some((ip, port + 1).into()),
 //!     rtcp_mux: true,
-//!     key: Some(crypto::SrtpKey::new([key; 30])),
+//!     key: Some(crypto::SrtpSecret::new([key; crypto::SRTP_SECRET_LENGTH])),
 //! };
 //! let (mut caller, mut callee) = (make(1), make(2));
 //!

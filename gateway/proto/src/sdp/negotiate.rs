@@ -150,7 +150,9 @@ impl Negotiation {
             }
             let elsewhere: Vec<u8> = numbers_elsewhere(&slots, index);
             let mut slot = slots.get(index).cloned().unwrap_or_else(|| Slot::new(capability.role));
-            let encryption = self.parameters.encryption;
+            let stands = self.agreed.iter().find(|line| line.role == capability.role);
+            let stands = stands.and_then(|line| Some(line.srtp.as_ref()?.local.suite()));
+            let encryption = (self.parameters.encryption, stands);
             let line =
                 offer_line(capability, media, &mut slot, &elsewhere, encryption, self.parameters.address)?;
             slot.role = Some(capability.role);

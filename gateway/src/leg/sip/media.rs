@@ -12,7 +12,8 @@ use crosspoint_proto::rtp::session::{
     DtmfPayload, Feedback, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig, SourcePolicy,
     SrtpKeys,
 };
-use crosspoint_proto::sdp::{self, AgreedLine, LocalMedia, RemoteMedia};
+use crosspoint_proto::sdp::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
+use crosspoint_proto::sdp::{AgreedLine, LocalMedia, RemoteMedia};
 use tokio::sync::mpsc;
 
 use crate::leg::LegStream;
@@ -51,7 +52,7 @@ struct Line {
     port: Arc<MediaPort>,
     events: mpsc::Receiver<StreamEvent>,
     ssrc: u32,
-    key: sdp::crypto::SrtpKey,
+    key: SrtpSecret,
     /// Keys can go out as events (RFC 4733).
     dtmf: bool,
     agreed: bool,
@@ -82,7 +83,7 @@ impl Lines {
                     beside: self.lines.first().map(|line| line.port.id()),
                 };
                 let opened = self.site.net.open(role, place)?;
-                let (mut ssrc, mut key) = ([0; 4], [0; 30]);
+                let (mut ssrc, mut key) = ([0; 4], [0; SRTP_SECRET_LENGTH]);
                 random(&mut ssrc);
                 random(&mut key);
                 self.lines.push(Line {
@@ -90,7 +91,7 @@ impl Lines {
                     port: opened.port,
                     events: opened.events,
                     ssrc: u32::from_be_bytes(ssrc),
-                    key: sdp::crypto::SrtpKey::new(key),
+                    key: SrtpSecret::new(key),
                     dtmf: false,
                     agreed: false,
                 });

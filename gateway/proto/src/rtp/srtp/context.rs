@@ -15,11 +15,11 @@ pub const MAX_SOURCES: usize = 32;
 /// Highest SRTP index: 32 bits of roll-over counter, 16 of sequence number.
 const MAX_INDEX: u64 = (1 << 48) - 1;
 /// Highest SRTCP index (31 bits); the bit above it says that the packet is encrypted.
-const MAX_RTCP_INDEX: u32 = 0x7fff_ffff;
-const RTCP_ENCRYPTED: u32 = 0x8000_0000;
+pub(super) const MAX_RTCP_INDEX: u32 = 0x7fff_ffff;
+pub(super) const RTCP_ENCRYPTED: u32 = 0x8000_0000;
 /// Bytes of an RTCP packet that stay clear: header and the sender's SSRC (section 3.4).
-const RTCP_CLEAR: usize = 8;
-const RTCP_INDEX: usize = 4;
+pub(super) const RTCP_CLEAR: usize = 8;
+pub(super) const RTCP_INDEX: usize = 4;
 
 /// Protects what we send, or opens what a peer sends: one context for each direction and key.
 ///
@@ -56,8 +56,7 @@ impl SrtpContext {
     pub fn protect_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, SrtpError> {
         let end = len.saturating_add(self.suite.rtp_tag_len());
         let buffer = buffer.get_mut(..end).ok_or(SrtpError::Room)?;
-        let (packet, tag) = buffer.split_at_mut_checked(len).ok_or(SrtpError::Room)?;
-        let (header, clear) = read_header(packet)?;
+        let (header, clear) = read_header(buffer.get(..len).ok_or(SrtpError::Room)?)?;
         let index = match self.rtp_sources.find(header.ssrc) {
             Some(window) => nearest_index(window.highest(), header.sequence),
             None => u64::from(header.sequence),
@@ -66,17 +65,16 @@ impl SrtpContext {
             return Err(SrtpError::KeyExhausted);
         }
         self.rtp_sources.accept(header.ssrc, index)?;
-        self.rtp.apply(header.ssrc, index, packet.get_mut(clear..).ok_or(SrtpError::Malformed)?)?;
-        self.rtp.sign(packet, &roll_over(index), tag)?;
+        self.rtp.seal_rtp(header.ssrc, index, clear, buffer)?;
         Ok(end)
     }
 
     /// Opens the SRTP packet that is all of `packet`; returns the length of the RTP packet that now
-    /// stands at its front. On an error nothing is changed, in the packet or in the context.
+    /// stands at its front. On an error nothing is changed in the context; of a forged packet under
+    /// AES-GCM only the header is left.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let len = packet.len().checked_sub(self.suite.rtp_tag_len()).ok_or(SrtpError::Malformed)?;
-        let (packet, tag) = packet.split_at_mut_checked(len).ok_or(SrtpError::Malformed)?;
-        let (header, clear) = read_header(packet)?;
+        let (header, clear) = read_header(packet.get(..len).ok_or(SrtpError::Malformed)?)?;
         let index = match self.rtp_sources.find(header.ssrc) {
             Some(window) => {
                 let index = nearest_index(window.highest(), header.sequence);
@@ -88,9 +86,8 @@ impl SrtpContext {
         if index > MAX_INDEX {
             return Err(SrtpError::KeyExhausted);
         }
-        self.rtp.verify(packet, &roll_over(index), tag)?;
+        self.rtp.open_rtp(header.ssrc, index, clear, packet)?;
         self.rtp_sources.accept(header.ssrc, index)?;
-        self.rtp.apply(header.ssrc, index, packet.get_mut(clear..).ok_or(SrtpError::Malformed)?)?;
         Ok(len)
     }
 
@@ -99,9 +96,7 @@ impl SrtpContext {
     pub fn protect_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Result<usize, SrtpError> {
         let end = len.saturating_add(RTCP_INDEX).saturating_add(self.suite.rtcp_tag_len());
         let buffer = buffer.get_mut(..end).ok_or(SrtpError::Room)?;
-        let (packet, trailer) = buffer.split_at_mut_checked(len).ok_or(SrtpError::Room)?;
-        let (word_bytes, tag) = trailer.split_at_mut_checked(RTCP_INDEX).ok_or(SrtpError::Room)?;
-        let ssrc = rtcp_ssrc(packet)?;
+        let ssrc = rtcp_ssrc(buffer.get(..len).ok_or(SrtpError::Room)?)?;
         let index = match self.rtcp_sources.find(ssrc) {
             Some(window) => window.highest().saturating_add(1),
             None => 0,
@@ -109,30 +104,23 @@ impl SrtpContext {
         let word = u32::try_from(index).ok().filter(|index| *index <= MAX_RTCP_INDEX);
         let word = word.ok_or(SrtpError::KeyExhausted)?;
         self.rtcp_sources.accept(ssrc, index)?;
-        self.rtcp.apply(ssrc, index, packet.get_mut(RTCP_CLEAR..).ok_or(SrtpError::Malformed)?)?;
-        word_bytes.copy_from_slice(&(word | RTCP_ENCRYPTED).to_be_bytes());
-        self.rtcp.sign(packet, word_bytes, tag)?;
+        self.rtcp.seal_rtcp(ssrc, word | RTCP_ENCRYPTED, buffer)?;
         Ok(end)
     }
 
     /// Opens the SRTCP packet that is all of `packet`; returns the length of the RTCP packet that now
-    /// stands at its front. On an error nothing is changed, in the packet or in the context.
+    /// stands at its front. On an error as [`Self::unprotect_rtp`].
     pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let overhead = RTCP_INDEX.saturating_add(self.suite.rtcp_tag_len());
         let len = packet.len().checked_sub(overhead).ok_or(SrtpError::Malformed)?;
-        let (packet, trailer) = packet.split_at_mut_checked(len).ok_or(SrtpError::Malformed)?;
-        let (word_bytes, tag) = trailer.split_at_checked(RTCP_INDEX).ok_or(SrtpError::Malformed)?;
-        let word = u32::from_be_bytes(word_bytes.try_into().map_err(|_| SrtpError::Malformed)?);
-        let ssrc = rtcp_ssrc(packet)?;
+        let word = self.rtcp.rtcp_word(packet).ok_or(SrtpError::Malformed)?;
+        let ssrc = rtcp_ssrc(packet.get(..len).ok_or(SrtpError::Malformed)?)?;
         let index = u64::from(word & MAX_RTCP_INDEX);
         if let Some(window) = self.rtcp_sources.find(ssrc) {
             window.check(index)?;
         }
-        self.rtcp.verify(packet, word_bytes, tag)?;
+        self.rtcp.open_rtcp(ssrc, word, packet)?;
         self.rtcp_sources.accept(ssrc, index)?;
-        if word & RTCP_ENCRYPTED != 0 {
-            self.rtcp.apply(ssrc, index, packet.get_mut(RTCP_CLEAR..).ok_or(SrtpError::Malformed)?)?;
-        }
         Ok(len)
     }
 }
@@ -186,11 +174,6 @@ fn nearest_index(highest: u64, sequence: u16) -> u64 {
     } else {
         candidate
     }
-}
-
-/// The roll-over counter, as it follows the packet into the tag (section 4.2).
-fn roll_over(index: u64) -> [u8; 4] {
-    u32::try_from(index >> 16).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// The sources of a context and what was seen of each.
@@ -271,13 +254,7 @@ mod tests {
 
     fn opened(context: &mut SrtpContext, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
         let mut buffer = packet.to_vec();
-        match context.unprotect_rtp(&mut buffer) {
-            Ok(len) => Ok(buffer[..len].to_vec()),
-            Err(error) => {
-                assert_eq!(buffer, packet, "a refused packet stays as it was");
-                Err(error)
-            }
-        }
+        context.unprotect_rtp(&mut buffer).map(|len| buffer[..len].to_vec())
     }
 
     #[test]
@@ -315,6 +292,61 @@ mod tests {
             assert_eq!(sender.protect_rtcp(&mut buffer, 24), Ok(38));
             assert_eq!(buffer[24..28], [0x80, 0, 0, expected]);
             assert_eq!(buffer[..38] == cipher, expected == 1);
+        }
+    }
+
+    /// The derivation too: the packets that the test program of libsrtp publishes.
+    #[test]
+    fn aes_gcm_packets_are_those_of_libsrtp() {
+        let mut master = (0..16).collect::<Vec<u8>>();
+        master.extend(0xa0..0xac);
+        let context = || SrtpContext::new(&MasterKey::new(SrtpSuite::Aes128Gcm, &master).unwrap()).unwrap();
+        let mut plain = vec![0x80, 0x0f, 0x12, 0x34, 0xde, 0xca, 0xfb, 0xad, 0xca, 0xfe, 0xba, 0xbe];
+        plain.extend([0xab; 16]);
+        let cipher = [
+            0x80, 0x0f, 0x12, 0x34, 0xde, 0xca, 0xfb, 0xad, 0xca, 0xfe, 0xba, 0xbe, 0xc5, 0x00, 0x2e, 0xde,
+            0x04, 0xcf, 0xdd, 0x2e, 0xb9, 0x11, 0x59, 0xe0, 0x88, 0x0a, 0xa0, 0x6e, 0xd2, 0x97, 0x68, 0x26,
+            0xf7, 0x96, 0xb2, 0x01, 0xdf, 0x31, 0x31, 0xa1, 0x27, 0xe8, 0xa3, 0x92,
+        ];
+        assert_eq!(protected(&mut context(), &plain), cipher);
+        assert_eq!(opened(&mut context(), &cipher).unwrap(), plain);
+        let mut report = [
+            0x81, 0xc8, 0x00, 0x0b, 0xca, 0xfe, 0xba, 0xbe, 0xc9, 0x8b, 0x8b, 0x5d, 0xf0, 0x39, 0x2a, 0x55,
+            0x85, 0x2b, 0x6c, 0x21, 0xac, 0x8e, 0x70, 0x25, 0xc5, 0x2c, 0x6f, 0xbe, 0xa2, 0xb3, 0xb4, 0x46,
+            0xea, 0x31, 0x12, 0x3b, 0xa8, 0x8c, 0xe6, 0x1e, 0x80, 0x00, 0x00, 0x01,
+        ];
+        assert_eq!(context().unprotect_rtcp(&mut report), Ok(24));
+        assert_eq!(report[8..24], [0xab; 16]);
+    }
+
+    #[test]
+    fn every_suite_opens_what_it_protects_and_nothing_forged() {
+        for suite in SrtpSuite::ALL {
+            let master = MasterKey::new(suite, &[7; 44][..suite.key_len() + suite.salt_len()]).unwrap();
+            let (mut sender, mut receiver) =
+                (SrtpContext::new(&master).unwrap(), SrtpContext::new(&master).unwrap());
+            let plain = rtp(7, 5);
+            let wire = protected(&mut sender, &plain);
+            assert_eq!(wire.len(), plain.len() + suite.rtp_tag_len());
+            let mut report = vec![0x80, 0xc9, 0, 2, 0, 0, 0, 7, 1, 2, 3, 4];
+            report.resize(12 + MAX_OVERHEAD, 0);
+            let end = sender.protect_rtcp(&mut report, 12).unwrap();
+            report.truncate(end);
+            assert_eq!(end, 12 + 4 + suite.rtcp_tag_len());
+            for at in 0..wire.len() {
+                let mut forged = wire.clone();
+                forged[at] ^= 1;
+                assert!(opened(&mut receiver, &forged).is_err(), "{suite}: byte {at}");
+            }
+            for at in 0..report.len() {
+                let mut forged = report.clone();
+                forged[at] ^= 1;
+                assert!(receiver.unprotect_rtcp(&mut forged).is_err(), "{suite}: byte {at}");
+            }
+            assert_eq!(opened(&mut receiver, &wire), Ok(plain));
+            assert_eq!(opened(&mut receiver, &wire), Err(SrtpError::Replayed));
+            assert_eq!(receiver.unprotect_rtcp(&mut report), Ok(12));
+            assert_eq!(report[8..12], [1, 2, 3, 4]);
         }
     }
 
@@ -419,8 +451,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let mut receiver = context(SUITE);
+        fn no_bytes_panic(which in 0usize..4, mut bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let suite = SrtpSuite::ALL[which];
+            let master = [7; 44];
+            let master = MasterKey::new(suite, &master[..suite.key_len() + suite.salt_len()]).unwrap();
+            let mut receiver = SrtpContext::new(&master).unwrap();
             prop_assert!(receiver.unprotect_rtp(&mut bytes).is_err());
             prop_assert!(receiver.unprotect_rtcp(&mut bytes).is_err());
             let len = bytes.len();

@@ -1,4 +1,4 @@
-//! SRTP (RFC 3711): the names of its suites and the keys that signalling carries, and (feature
+//! SRTP (RFC 3711, AES-GCM by RFC 7714): the names of its suites and the keys that signalling carries, and (feature
 //! `srtp`) the transform itself.
 //!
 //! The types here need no cryptography, so that SDP can be read and fuzzed without linking C.
@@ -17,14 +17,18 @@ mod replay;
 #[cfg(feature = "srtp")]
 pub use context::{MAX_SOURCES, SrtpContext};
 
-/// Most bytes that protection adds to a packet: the tag of the longest suite, and for RTCP the word
-/// with the index. The caller's buffer must have that much room behind the packet.
+/// Most bytes that protection adds to a packet: the tag of AES-GCM, and for RTCP the word with the
+/// index. The caller's buffer must have that much room behind the packet.
 pub const MAX_OVERHEAD: usize = 16 + 4;
 
-/// A crypto suite of SDP security descriptions (RFC 4568 section 6.2).
+/// A crypto suite of SDP security descriptions (RFC 4568 section 6.2, RFC 7714 section 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SrtpSuite {
+    /// AES-GCM with a key of 128 bits and a tag of 128.
+    Aes128Gcm,
+    /// AES-GCM with a key of 256 bits and a tag of 128.
+    Aes256Gcm,
     /// AES-CM 128 with a tag of 80 bits.
     Aes128CmSha1_80,
     /// AES-CM 128 with a tag of 32 bits for RTP; that of RTCP has 80 (RFC 4568 section 6.2.2).
@@ -32,12 +36,16 @@ pub enum SrtpSuite {
 }
 
 impl SrtpSuite {
-    /// The suites that we have, the one that we prefer first.
-    pub const ALL: [Self; 2] = [Self::Aes128CmSha1_80, Self::Aes128CmSha1_32];
+    /// The suites that we have, the one that we prefer first: AES-GCM costs a quarter of AES-CM with
+    /// its HMAC, and a key of 128 bits less than one of 256.
+    pub const ALL: [Self; 4] =
+        [Self::Aes128Gcm, Self::Aes256Gcm, Self::Aes128CmSha1_80, Self::Aes128CmSha1_32];
 
     /// Its name in `a=crypto`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Aes128Gcm => "AEAD_AES_128_GCM",
+            Self::Aes256Gcm => "AEAD_AES_256_GCM",
             Self::Aes128CmSha1_80 => "AES_CM_128_HMAC_SHA1_80",
             Self::Aes128CmSha1_32 => "AES_CM_128_HMAC_SHA1_32",
         }
@@ -51,13 +59,15 @@ impl SrtpSuite {
     /// Bytes of the master key.
     pub const fn key_len(self) -> usize {
         match self {
-            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 16,
+            Self::Aes128Gcm | Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 16,
+            Self::Aes256Gcm => 32,
         }
     }
 
     /// Bytes of the master salt.
     pub const fn salt_len(self) -> usize {
         match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => 12,
             Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 14,
         }
     }
@@ -65,6 +75,7 @@ impl SrtpSuite {
     /// Bytes of the authentication tag of RTP packets.
     pub const fn rtp_tag_len(self) -> usize {
         match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => 16,
             Self::Aes128CmSha1_80 => 10,
             Self::Aes128CmSha1_32 => 4,
         }
@@ -73,6 +84,7 @@ impl SrtpSuite {
     /// Bytes of the authentication tag of RTCP packets.
     pub const fn rtcp_tag_len(self) -> usize {
         match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => 16,
             Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 10,
         }
     }
@@ -166,11 +178,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_lengths_are_those_of_rfc_4568() {
-        for suite in SrtpSuite::ALL {
+    fn names_and_lengths_are_those_of_rfc_4568_and_rfc_7714() {
+        for (suite, length) in SrtpSuite::ALL.into_iter().zip([28, 44, 30, 30]) {
             assert_eq!(SrtpSuite::from_name(suite.name()), Some(suite));
-            assert_eq!(suite.key_len() + suite.salt_len(), 30);
-            assert!(MasterKey::new(suite, &[0; 29]).is_none());
+            assert_eq!(suite.key_len() + suite.salt_len(), length);
+            assert!(MasterKey::new(suite, &[0; MAX_MASTER][..length]).is_some());
+            assert!(MasterKey::new(suite, &[0; MAX_MASTER][..length - 1]).is_none());
         }
         assert_eq!(SrtpSuite::from_name("aes_cm_128_hmac_sha1_80"), Some(SrtpSuite::Aes128CmSha1_80));
         assert_eq!(SrtpSuite::from_name("F8_128_HMAC_SHA1_80"), None);

@@ -8,7 +8,7 @@ const CRYPTO: &str =
 const SHORT: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\n";
 const WITH_MKI: &str =
     "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4\n";
-const UNKNOWN: &str = "a=crypto:1 AEAD_AES_256_GCM inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\n";
+const UNKNOWN: &str = "a=crypto:1 AES_192_CM_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\n";
 
 fn over(policy: EncryptionPolicy, secure_signalling: bool) -> Negotiation {
     with(Encryption { policy, secure_signalling, allow_insecure: false })
@@ -71,10 +71,10 @@ fn the_answer_repeats_tag_and_suite_with_our_key() {
     us.receive_offer(&body(&format!("m=audio 5000 RTP/SAVP 0\n{UNKNOWN}{WITH_MKI}{CRYPTO}{SHORT}"))).unwrap();
     let (sdp, agreed) = us.create_answer(&sound(&[Codec::Pcmu]), &local(4000), Preference::Theirs).unwrap();
     let own = &sdp.media[0].crypto[0];
-    assert_eq!((own.tag, own.suite), (3, SrtpSuite::Aes128CmSha1_80));
+    assert_eq!((own.tag, own.suite()), (3, SrtpSuite::Aes128CmSha1_80));
     assert_eq!(m_lines(&sdp), ["m=audio 4000 RTP/SAVP 0"]);
     let keys = agreed[0].srtp.as_ref().unwrap();
-    assert_eq!(keys.local.key_and_salt(), own.key.as_bytes());
+    assert_eq!(keys.local, own.key);
     assert_eq!(&keys.remote.key_and_salt()[..7], b"YS___se");
     assert_eq!(agreed[0].profile, Profile::Savp);
     // Only the short tag offered: taken, with the same key.
@@ -90,9 +90,9 @@ fn what_each_policy_offers() {
     let offer = |policy, secure| over(policy, secure).create_offer(&sound(&[Codec::Pcmu]), &local(4000));
     for (policy, secure, transport, keys) in [
         (Never, true, "RTP/AVP", 0),
-        (BestEffort, true, "RTP/AVP", 1),
+        (BestEffort, true, "RTP/AVP", 4),
         (BestEffort, false, "RTP/AVP", 0),
-        (Required, true, "RTP/SAVP", 1),
+        (Required, true, "RTP/SAVP", 4),
     ] {
         let sdp = offer(policy, secure).unwrap();
         assert_eq!((sdp.media[0].protocol.as_str(), sdp.media[0].crypto.len()), (transport, keys));
@@ -100,10 +100,25 @@ fn what_each_policy_offers() {
     assert!(matches!(offer(Required, false), Err(NegotiationError::NoEncryption)));
 }
 
+/// RFC 4568 section 6.1: no key twice.
+#[test]
+fn every_suite_is_offered_with_a_key_of_its_own() {
+    let mut secret = [0; SRTP_SECRET_LENGTH];
+    secret.iter_mut().zip(0..).for_each(|(octet, number)| *octet = number);
+    let mut media = local(4000);
+    media[0].key = Some(SrtpSecret::new(secret));
+    let sdp = over(EncryptionPolicy::Required, true).create_offer(&sound(&[Codec::Pcmu]), &media).unwrap();
+    let lines = &sdp.media[0].crypto;
+    assert_eq!(lines.iter().map(|line| line.suite()).collect::<Vec<_>>(), SrtpSuite::ALL);
+    assert_eq!(lines.iter().map(|line| line.tag).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let octets: Vec<u8> = lines.iter().flat_map(|line| line.key.key_and_salt().to_vec()).collect();
+    assert_eq!(octets, secret);
+}
+
 #[test]
 fn what_answers_to_our_offers_are_taken() {
     use EncryptionPolicy::{BestEffort, Required};
-    let own_tag = CRYPTO.replace("crypto:3", "crypto:1");
+    let other_tag = CRYPTO.replace("crypto:3", "crypto:9");
     let answer = |policy, lines: &str| {
         let mut us = over(policy, true);
         us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
@@ -111,13 +126,13 @@ fn what_answers_to_our_offers_are_taken() {
     };
     let avp = "m=audio 5000 RTP/AVP 0\n";
     assert_eq!(answer(BestEffort, avp), Some(false));
-    assert_eq!(answer(BestEffort, &format!("{avp}{own_tag}")), Some(true));
-    assert_eq!(answer(BestEffort, &format!("{avp}{CRYPTO}")), Some(false), "a tag that we did not offer");
-    assert_eq!(answer(BestEffort, &format!("{avp}{SHORT}")), Some(false), "a suite that we did not offer");
+    assert_eq!(answer(BestEffort, &format!("{avp}{CRYPTO}")), Some(true));
+    assert_eq!(answer(BestEffort, &format!("{avp}{other_tag}")), Some(false), "a tag that we did not offer");
+    assert_eq!(answer(BestEffort, &format!("{avp}{SHORT}")), Some(false), "not the suite of that tag");
     assert_eq!(answer(BestEffort, "m=audio 5000 RTP/SAVP 0\n"), None);
     assert_eq!(answer(Required, avp), None);
     assert_eq!(answer(Required, "m=audio 5000 RTP/SAVP 0\n"), None, "a secure name without a key");
-    assert_eq!(answer(Required, &format!("m=audio 5000 RTP/SAVP 0\n{own_tag}")), Some(true));
+    assert_eq!(answer(Required, &format!("m=audio 5000 RTP/SAVP 0\n{CRYPTO}")), Some(true));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crosspoint_codecs::format::{
     PacketizationMode, VideoFormat,
 };
 
-use super::crypto::SrtpKey;
+use super::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
 use super::*;
 use crate::address::PeerPolicy;
 
@@ -83,7 +83,7 @@ fn local(port: u16) -> Vec<LocalMedia> {
                 rtp: (ip("192.0.2.1"), port).into(),
                 rtcp: Some((ip("192.0.2.1"), port + 1).into()),
                 rtcp_mux: false,
-                key: Some(SrtpKey::new([u8::try_from(port & 0xff).unwrap(); 30])),
+                key: Some(SrtpSecret::new([u8::try_from(port & 0xff).unwrap(); SRTP_SECRET_LENGTH])),
             }
         })
         .collect()
