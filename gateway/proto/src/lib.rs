@@ -24,6 +24,7 @@ use bytes::Bytes;
 pub use crosspoint_codecs::clock::Instant;
 
 pub mod address;
+pub mod dtls;
 #[cfg(any(test, feature = "test-util"))]
 pub mod netem;
 pub mod rtp;
