@@ -82,7 +82,9 @@ fn baresip_answers_our_best_effort() {
             m_lines(&offer),
             ["m=audio 4000 RTP/AVP 96 8 97 101", "m=video 4002 RTP/AVP 98 99", "m=video 4004 RTP/AVP 100"]
         );
-        let agreed = us.receive_answer(answer).unwrap();
+        // It was recorded when its suite was the only one that we offered.
+        let answer = std::str::from_utf8(answer).unwrap().replace("crypto:1 AES_CM", "crypto:3 AES_CM");
+        let agreed = us.receive_answer(answer.as_bytes()).unwrap();
         assert_eq!(
             agreed.iter().map(|line| line.role).collect::<Vec<_>>(),
             [MediaKind::Audio, MediaKind::Main]
