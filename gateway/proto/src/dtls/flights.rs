@@ -5,6 +5,7 @@
 //! out, and records get numbers of our own; what is lost, the peer or our timer sends again.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Longest handshake message: a certificate with its chain. Longer ones are dropped.
 pub const MAX_MESSAGE: usize = 16_000;
@@ -152,16 +153,15 @@ impl Flights {
     fn take_fragment(&mut self, number: u16, kind: u8, length: usize, from: usize, fragment: &[u8]) {
         let held: usize = self.messages.values().map(|message| message.body.len()).sum();
         let Some(to) = from.checked_add(fragment.len()).filter(|to| *to <= length) else { return };
-        if !self.messages.contains_key(&number) {
-            if length > MAX_MESSAGE || held.saturating_add(length) > MAX_HELD {
-                return;
+        let message = match self.messages.entry(number) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) if length > MAX_MESSAGE || held.saturating_add(length) > MAX_HELD => return,
+            Entry::Vacant(entry) => {
+                let gaps = if length == 0 { Vec::new() } else { vec![(0, length)] };
+                entry.insert(Message { kind, body: vec![0; length], gaps })
             }
-            let gaps = if length == 0 { Vec::new() } else { vec![(0, length)] };
-            self.messages.insert(number, Message { kind, body: vec![0; length], gaps });
-        }
-        if let Some(message) = self.messages.get_mut(&number)
-            && (message.kind, message.body.len()) == (kind, length)
-        {
+        };
+        if (message.kind, message.body.len()) == (kind, length) {
             message.fill(from, to, fragment);
         }
     }

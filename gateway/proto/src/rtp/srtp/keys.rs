@@ -28,6 +28,7 @@ const GCM_SALT: usize = 12;
 const GCM_TAG: usize = 16;
 
 /// The keys of one direction for RTP or for RTCP.
+#[expect(clippy::large_enum_variant, reason = "four of them a stream, and on each packet's way")]
 pub(super) enum SessionKeys {
     CounterMode(CounterMode),
     Gcm(Gcm),
