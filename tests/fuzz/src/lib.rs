@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the fuzzer, so that seeds and minimised crashes replay as plain tests.
 
+mod dtls;
 mod endpoint;
 mod media;
 mod negotiation;
@@ -22,6 +23,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("rtp_order", media::rtp_order),
     ("rtcp", media::rtcp),
     ("h264_depack", media::h264_depack),
+    ("dtls_flights", dtls::flights),
 ];
 
 /// Runs one target on one input; panics when something does not hold.
