@@ -79,7 +79,7 @@ pub struct ReorderStats {
     pub recovered: u64,
     /// Packets dropped because they were there.
     pub duplicates: u64,
-    /// Packets dropped because their turn was over.
+    /// Packets whose turn was over: dropped, or claimed by who can still use them.
     pub late: u64,
     /// Times that the window was too small, so that packets were given up before their time.
     pub overflows: u64,
@@ -112,6 +112,9 @@ pub struct Reorder<T> {
     release_at: Option<Instant>,
     ask_at: Option<Instant>,
     lost_before: u16,
+    /// Of the 64 places before the next one, those that were given up and have not come since: the
+    /// lowest bit is the nearest.
+    absent: u64,
     stats: ReorderStats,
 }
 
@@ -131,8 +134,22 @@ impl<T> Reorder<T> {
             release_at: None,
             ask_at: None,
             lost_before: 0,
+            absent: 0,
             stats: ReorderStats::default(),
         }
+    }
+
+    /// Whether this packet was given up, not long ago, and comes for the first time: of use to who
+    /// orders by time and may still play it. From now on it counts as there, and as late.
+    pub fn claim_given_up(&mut self, index: Index) -> bool {
+        let Some(back) = self.next.and_then(|next| next.checked_sub(index)?.checked_sub(1)) else {
+            return false;
+        };
+        let place = u32::try_from(back).ok().and_then(|back| 1_u64.checked_shl(back)).unwrap_or(0);
+        let absent = self.absent & place != 0;
+        self.absent &= !place;
+        self.stats.late = self.stats.late.saturating_add(u64::from(absent));
+        absent
     }
 
     /// A packet came. Releases what is due by it, in order.
@@ -239,6 +256,7 @@ impl<T> Reorder<T> {
         self.give_up_to(self.newest.saturating_add(1), release);
         self.next = None;
         self.lost_before = 0;
+        self.absent = 0;
     }
 
     /// The counters.
@@ -294,6 +312,9 @@ impl<T> Reorder<T> {
         // Beyond the newest nothing was ever marked.
         let never_seen = end.saturating_sub(next);
         self.lose(never_seen);
+        let places = u32::try_from(never_seen).unwrap_or(u32::MAX);
+        let vacant = 1_u64.checked_shl(places).map_or(u64::MAX, |bit| bit.wrapping_sub(1));
+        self.absent = self.absent.checked_shl(places).unwrap_or(0) | vacant;
         self.next = Some(next.max(end));
         self.reckon();
     }
@@ -311,6 +332,7 @@ impl<T> Reorder<T> {
 
     /// Empties one place.
     fn step(&mut self, index: Index, release: &mut dyn FnMut(Ready<T>)) {
+        self.absent = self.absent.wrapping_shl(1);
         match std::mem::replace(self.slot(index), Slot::Empty) {
             Slot::Held { item, .. } => {
                 self.held = self.held.saturating_sub(1);
@@ -319,6 +341,7 @@ impl<T> Reorder<T> {
             }
             Slot::Missing { .. } => {
                 self.missing = self.missing.saturating_sub(1);
+                self.absent |= 1;
                 self.lose(1);
             }
             Slot::Empty => {}
@@ -418,6 +441,25 @@ mod tests {
         assert_eq!(poll(&mut window, 140), [(8, 1)]);
         assert_eq!(window.deadline(), Some(at(150)));
         assert_eq!(poll(&mut window, 150), [(10, 1)]);
+    }
+
+    #[test]
+    fn what_was_given_up_can_be_claimed_once_when_it_comes() {
+        let mut window = window(16, false);
+        push(&mut window, 0, 1);
+        push(&mut window, 10, 4);
+        poll(&mut window, 70);
+        let claims = |window: &mut Reorder<u64>| {
+            (0..6).filter(|index| window.claim_given_up(*index)).collect::<Vec<_>>()
+        };
+        assert_eq!(claims(&mut window), [2, 3]);
+        assert_eq!(claims(&mut window), []);
+        // A jump beyond the window leaves its last 64 places, and those of before are forgotten.
+        push(&mut window, 80, 1000);
+        poll(&mut window, 140);
+        assert!(window.claim_given_up(999) && window.claim_given_up(937));
+        assert!(!window.claim_given_up(1000) && !window.claim_given_up(936) && !window.claim_given_up(2000));
+        assert_eq!(window.stats().late, 4);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::rtp::payload::{Depacketizer, Packetizer, Payload, PayloadError, Unit}
 use crate::rtp::reorder::{NackPolicy, Reorder, ReorderConfig};
 
 /// Sound is held this long for a packet that another one overtook. Playout orders by media time
-/// itself; this only keeps the count of losses honest.
+/// itself and gets later ones as well; this only keeps the count of losses honest.
 const AUDIO_WAIT: Duration = Duration::from_millis(10);
 
 /// Pictures are held this long for a packet that is only late,
@@ -125,6 +125,12 @@ impl Frames {
             if let Some(road) = road {
                 road.depacketizer.reset();
             }
+        }
+        if !kind.is_video() && held.media && reorder.claim_given_up(number.index) {
+            if let Some(road) = road {
+                road.take(kind, &held, payload, 0, overflow);
+            }
+            return;
         }
         let turn = next.is_none_or(|next| next == number.index) && reorder.held() == 0;
         if !turn && held.media {

@@ -52,6 +52,29 @@ fn what_nack_brings_back_is_no_loss_to_the_decoder() {
     assert!(repaired.ends[1].frames.len() <= 600);
 }
 
+/// How late sound may be is for its playout to say, which knows when it is due.
+#[test]
+fn sound_that_was_overtaken_is_a_frame_once_however_late_it_is() {
+    let mut call = pair(&pcmu(), Conditions::PERFECT, |_, _| ());
+    let [_, end] = &mut call.ends;
+    end.session.open_frames(Pool::new(64, 1500));
+    let from = "10.0.0.1:4000".parse().unwrap();
+    let header = |n: u16| RtpHeader {
+        payload_type: 96,
+        marker: false,
+        sequence: n,
+        timestamp: u32::from(n) * 160,
+        ssrc: 1,
+    };
+    for (millis, n) in [(0, 0), (20, 1), (60, 3), (80, 4), (100, 2), (101, 2), (102, 1), (120, 5)] {
+        let now = START + Duration::from_millis(millis);
+        end.take_rtp(now, from, header(n), &[n.to_be_bytes()[1]; 160]);
+        end.timeout(now + Duration::from_millis(11));
+    }
+    let frames: Vec<_> = end.frames.iter().map(|frame| (frame.data[0], frame.lost_before)).collect();
+    assert_eq!(frames, [(0, 0), (1, 0), (3, 1), (4, 0), (2, 0), (5, 0)]);
+}
+
 #[test]
 fn a_gap_costs_one_request_a_second_at_most() {
     let video = h264(PacketizationMode::NonInterleaved);
