@@ -42,6 +42,12 @@ pub struct Account {
     pub fps: u32,
     /// Of the tone, of 32767.
     pub loudness: f64,
+    /// Bit/s of its Opus.
+    pub opus_bitrate: u32,
+    /// Percent of loss that its Opus is made for; with any it sends FEC.
+    pub loss: u32,
+    /// A file that it plays in place of the tone.
+    pub plays: Option<PathBuf>,
 }
 
 impl Account {
@@ -61,6 +67,9 @@ impl Account {
             video_bitrate: 600_000,
             fps: 25,
             loudness: 12_000.0,
+            opus_bitrate: 64_000,
+            loss: 0,
+            plays: None,
         }
     }
 }
@@ -216,25 +225,29 @@ fn netstring(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     (bytes.len() > end).then(|| (bytes[colon + 1..end].to_vec(), bytes[end + 1..].to_vec()))
 }
 
-/// The tone, at the rate and channels that the codec insists on; 60 s are longer than any test.
+/// What it plays, at the rate and channels that the codec insists on; 60 s of a tone are longer than
+/// any test.
 fn write_tone(path: &Path, account: &Account) {
     let (rate, channels) = match account.audio.split('/').next() {
         Some("opus") => (48_000, "2"),
         Some("G722") => (16_000, "1"),
         _ => (8_000, "1"),
     };
-    let samples = (0..rate * 60)
-        .map(|n| {
-            let turn = f64::from(n) * f64::from(account.tone) / f64::from(rate) * std::f64::consts::TAU;
-            (turn.sin() * account.loudness) as i16
-        })
-        .collect();
-    let mono = path.with_extension("mono.wav");
-    Wav { rate, samples }.write(&mono).unwrap();
+    let source = account.plays.clone().unwrap_or_else(|| {
+        let samples = (0..rate * 60)
+            .map(|n| {
+                let turn = f64::from(n) * f64::from(account.tone) / f64::from(rate) * std::f64::consts::TAU;
+                (turn.sin() * account.loudness) as i16
+            })
+            .collect();
+        let mono = path.with_extension("mono.wav");
+        Wav { rate, samples }.write(&mono).unwrap();
+        mono
+    });
     let made = program("ffmpeg")
         .args(["-loglevel", "error", "-y", "-i"])
-        .arg(&mono)
-        .args(["-ac", channels, "-c:a", "pcm_s16le"])
+        .arg(&source)
+        .args(["-ac", channels, "-ar", &rate.to_string(), "-c:a", "pcm_s16le"])
         .arg(path)
         .status()
         .unwrap();
@@ -261,8 +274,11 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          jitter_buffer_delay 1-10\n\
          rtp_timeout 0\n\
          net_interface 127.0.0.1\n\
-         opus_bitrate 64000\n\
+         opus_bitrate {opus}\nopus_inbandfec {fec}\nopus_packet_loss {loss}\n\
          module_path /usr/lib/baresip/modules\n",
+        opus = account.opus_bitrate,
+        fec = if account.loss > 0 { "yes" } else { "no" },
+        loss = account.loss,
         size = account.size,
         bitrate = account.video_bitrate,
         fps = account.fps,

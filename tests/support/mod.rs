@@ -15,6 +15,7 @@ pub mod infinity;
 pub mod keypad;
 pub mod register;
 pub mod registered;
+pub mod road;
 pub mod room;
 pub mod sipp;
 pub mod web;

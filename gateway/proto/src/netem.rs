@@ -24,6 +24,9 @@ pub use wire::{Chunking, Sent, Verdict};
 pub struct Conditions {
     /// Part that is lost, 0 to 1.
     pub loss: f64,
+    /// How many are lost in a row, on average (Gilbert's model of two states). Up to one: each
+    /// loss has nothing to do with the one before.
+    pub burst: f64,
     /// Part that comes twice, 0 to 1; the twin has its own jitter.
     pub duplicate: f64,
     /// Part that is held back by [`Self::hold`], so that later ones overtake it.
@@ -40,6 +43,7 @@ impl Conditions {
     /// Nothing lost, nothing late.
     pub const PERFECT: Self = Self {
         loss: 0.0,
+        burst: 0.0,
         duplicate: 0.0,
         reorder: 0.0,
         delay: Duration::ZERO,
@@ -81,6 +85,8 @@ pub struct Link<T> {
     under_way: BTreeMap<(Instant, u64), T>,
     sequence: u64,
     latest: Instant,
+    /// In a burst of losses.
+    losing: bool,
     counters: LinkCounters,
 }
 
@@ -93,6 +99,7 @@ impl<T: Clone> Link<T> {
             under_way: BTreeMap::new(),
             sequence: 0,
             latest: Instant::ZERO,
+            losing: false,
             counters: LinkCounters::default(),
         }
     }
@@ -110,7 +117,7 @@ impl<T: Clone> Link<T> {
     /// Puts something on the road.
     pub fn send(&mut self, now: Instant, item: T) {
         self.counters.sent = self.counters.sent.saturating_add(1);
-        if self.chance(self.conditions.loss) {
+        if self.loses() {
             self.counters.lost = self.counters.lost.saturating_add(1);
             return;
         }
@@ -143,6 +150,19 @@ impl<T: Clone> Link<T> {
         }
         self.sequence = self.sequence.saturating_add(1);
         self.under_way.insert((at, self.sequence), item);
+    }
+
+    /// Whether the next one is lost. In bursts of a mean length b and for a part p of all, a burst
+    /// ends with a chance of 1/b, and begins with one of p / (b (1 - p)).
+    fn loses(&mut self) -> bool {
+        let Conditions { loss, burst, .. } = self.conditions;
+        let chance = match (burst > 1.0 && loss < 1.0, self.losing) {
+            (false, _) => loss,
+            (true, true) => 1.0 - 1.0 / burst,
+            (true, false) => loss / (burst * (1.0 - loss)),
+        };
+        self.losing = self.chance(chance);
+        self.losing
     }
 
     fn chance(&mut self, part: f64) -> bool {
@@ -206,6 +226,18 @@ mod tests {
         assert!((700..900).contains(&counters.duplicated), "{counters:?}");
         assert!(out.windows(2).any(|w| w[0] > w[1]), "nothing overtook");
         assert_eq!(out.len() as u64, 10_000 - counters.lost + counters.duplicated);
+    }
+
+    #[test]
+    fn bursts_have_their_share_and_their_length() {
+        let road = Conditions { loss: 0.1, burst: 8.0, ..Conditions::PERFECT };
+        let (out, counters) = run(11, road, 100_000);
+        assert!((9_000..11_000).contains(&counters.lost), "{counters:?}");
+        let bursts = out.windows(2).filter(|w| w[1] - w[0] > 1).count() as u64;
+        assert!(
+            (7.0..9.0).contains(&(counters.lost as f64 / bursts as f64)),
+            "{bursts} bursts, {counters:?}"
+        );
     }
 
     #[test]

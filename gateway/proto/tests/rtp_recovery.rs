@@ -324,6 +324,7 @@ fn call(seed: u64, conditions: Conditions, nack: bool) -> Outcome {
 
 const ROAD: Conditions = Conditions {
     loss: 0.0,
+    burst: 0.0,
     duplicate: 0.05,
     reorder: 0.05,
     delay: Duration::from_millis(20),
