@@ -84,9 +84,14 @@ impl Client {
         let challenge =
             challenges.into_iter().max_by_key(|c| c.algorithm).ok_or(ClientRefusal::NoChallenge)?;
         let sent = request.headers.all(&header).filter_map(Credentials::parse);
+        // A nonce that was good before and is not now has come of age, whether or not the server says so: one
+        // that was started anew does not know it.
+        let of_age = |sent: &Credentials| {
+            self.session.as_ref().is_some_and(|it| it.challenge.nonce == sent.nonce && it.nc > 1)
+        };
         match sent.into_iter().find(|credentials| credentials.realm == challenge.realm) {
             None => self.stale_in_a_row = 0,
-            Some(sent) if !challenge.stale || sent.nonce == challenge.nonce => {
+            Some(sent) if !challenge.stale && !of_age(&sent) || sent.nonce == challenge.nonce => {
                 self.session = None;
                 return Err(ClientRefusal::Rejected);
             }
@@ -298,6 +303,29 @@ mod tests {
             again.answer(&request, &challenge(4, true), PEER, &mut rng).unwrap_err(),
             ClientRefusal::Rejected
         );
+    }
+
+    /// A server that was started anew knows no nonce of before, and may not call it stale.
+    #[test]
+    fn a_nonce_that_was_good_and_is_not_now_is_replaced_once() {
+        let challenge = |n: u32, more: &str| {
+            challenged(401, &[&format!("Digest realm=\"example.com\", nonce=\"{n}\"{more}")])
+        };
+        for more in [", qop=\"auth\"", ""] {
+            let (mut client, mut rng) = (client(), rng());
+            let mut request = invite();
+            let (name, credentials) = client.answer(&request, &challenge(1, more), PEER, &mut rng).unwrap();
+            request.headers.set(name, credentials);
+            // It was taken; the next request has it from the beginning.
+            let (name, credentials) = client.next(&request.method, &request.uri, &mut rng).unwrap();
+            request.headers.set(name, credentials);
+            let (name, credentials) = client.answer(&request, &challenge(2, more), PEER, &mut rng).unwrap();
+            assert_eq!(credentials.nonce, "2");
+            request.headers.set(name, credentials);
+            // A new one that is refused is refused for good.
+            let refused = client.answer(&request, &challenge(3, more), PEER, &mut rng);
+            assert_eq!(refused.unwrap_err(), ClientRefusal::Rejected);
+        }
     }
 
     #[test]
