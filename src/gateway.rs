@@ -16,11 +16,11 @@ use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::ledger::Ledger;
 use crosspoint_gateway::conference::prompts::{PromptError, Voice};
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
-use crosspoint_gateway::config::{Config, Digest, Encryption, Latching, Listen, Redacted};
+use crosspoint_gateway::config::{Config, Digest, Latching, Listen, Redacted};
 use crosspoint_gateway::events::Events;
 use crosspoint_gateway::guard::Porter;
 use crosspoint_gateway::leg::connect::ConnectLegs;
-use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
+use crosspoint_gateway::leg::sip::{self as sip_leg, SipLegConfig, SipLegs, Trunks};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Sockets};
@@ -33,12 +33,11 @@ use crosspoint_gateway::rules::RuleWatch;
 use crosspoint_gateway::services::Services;
 use crosspoint_gateway::settings::Settings;
 use crosspoint_gateway::status::{
-    CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, rfc3339,
+    CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, TrunkStatus, rfc3339,
 };
 use crosspoint_gateway::tokens::{self, LocalFile, TokenError};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::OwnPorts;
-use crosspoint_proto::sdp::EncryptionPolicy;
 use crosspoint_proto::sip;
 use crosspoint_proto::sip::auth::{Algorithm, Verifier};
 use rand_chacha::ChaCha12Rng;
@@ -124,6 +123,8 @@ pub struct Gateway {
     door: JoinHandle<()>,
     /// Looks after the certificate's files and the counters of guesses.
     watch: JoinSet<()>,
+    /// Keeps the trunks.
+    trunks: JoinSet<()>,
     first_token: Option<Redacted>,
     _local_token: Option<LocalFile>,
 }
@@ -156,6 +157,7 @@ struct View {
     web: Vec<web::Listening>,
     web_stats: Arc<driver::Stats>,
     records: Arc<CallLog>,
+    trunks: Trunks,
 }
 
 impl Gateway {
@@ -183,7 +185,7 @@ impl Gateway {
         let registrar = Registrar::open_watched(&data, of_registrar, clock, Box::new(watch))?;
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
-        let tls = Some(Tls::new(certificates.clone(), &trust(&config))?);
+        let tls = Some(tls(&config, certificates.clone())?);
         let web_tls = WebTls::new(certificates.clone())?;
         // Whatever may be in use is bound before anything is started.
         let api = Api::bind(&config.http.listen)?;
@@ -203,10 +205,11 @@ impl Gateway {
         let driver = sockets.drive(machine, clock, events)?;
         let next_leg = Arc::new(AtomicU64::new(1));
         let connect = ConnectLegs::new(config.limits.registrations, next_leg.clone());
+        let trunks = Trunks::new(&config.trunks);
         let legs = SipLegs::new(
             driver.commands(),
             media.clone(),
-            leg_config(&config, &listening),
+            leg_config(&config, &listening, trunks.clone()),
             random()?,
             next_leg,
         );
@@ -217,6 +220,7 @@ impl Gateway {
             services: services.clone(),
             registrar: registrar.clone(),
             clients: connect.clone(),
+            trunks: trunks.clone(),
             routing: routing.clone(),
             clock,
         };
@@ -233,6 +237,7 @@ impl Gateway {
             porter: porter.clone(),
         });
         let ledger = Ledger::new(registrar.clone(), clock);
+        let kept_trunks = legs.keep_trunks(&management.events, Arc::new(move || clock.both()));
         let rooms = exchange.rooms().clone();
         rooms.keep_in(ledger.clone());
         let left = ledger.recall(move || rooms.number()).await.map_err(|_| StartError::Left)?;
@@ -259,6 +264,7 @@ impl Gateway {
             exchange: exchange.clone(),
             registrar: registrar.clone(),
             clients: connect.clone(),
+            trunks: trunks.clone(),
             services,
             routing,
             machine: driver.commands(),
@@ -281,6 +287,7 @@ impl Gateway {
             web: clients.listening().to_vec(),
             web_stats: clients.stats(),
             records,
+            trunks,
             listening,
             data,
             clock,
@@ -305,7 +312,19 @@ impl Gateway {
             view.registrar.look().await;
         }
         let _halt = HaltOnDrop(view.exchange.clone());
-        Ok(Self { _halt, view, api, clients, driver, door, watch, first_token, _local_token: local_token })
+        let trunks = kept_trunks;
+        Ok(Self {
+            _halt,
+            view,
+            api,
+            clients,
+            driver,
+            door,
+            watch,
+            trunks,
+            first_token,
+            _local_token: local_token,
+        })
     }
 
     /// What listens for SIP, with real ports where any were asked for.
@@ -351,6 +370,12 @@ impl Gateway {
         if tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown)).await.is_err() {
             tracing::warn!("some calls were cut off without a goodbye");
         }
+        self.view.trunks.leave();
+        let left = async { while self.trunks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GOODBYE, left).await.is_err() {
+            tracing::warn!("a trunk's registrar was not reached for a goodbye");
+        }
+        self.trunks.shutdown().await;
         self.driver.stop().await;
         // The driver was the only one to send to the door.
         let _ = self.door.await;
@@ -399,6 +424,7 @@ impl Source for View {
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, &self.connect, now.mono),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
+            trunks: self.trunks.views().iter().map(|it| TrunkStatus::new(it, now.mono)).collect(),
             conferences: rooms.iter().map(|(name, view)| ConferenceStatus::new(name, view)).collect(),
             engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
             signalling: vec![
@@ -474,6 +500,21 @@ fn certificates(config: &Config, data: &Path, clock: Clock) -> Result<Arc<Certif
     Certificates::load_or_make(&data.join("tls"), &config.sip.domains, &addresses, clock.both().wall)
 }
 
+/// Trunks may be trusted otherwise than other hosts.
+fn tls(config: &Config, certificates: Arc<Certificates>) -> Result<Tls, TlsError> {
+    let mut tls = Tls::new(certificates, &trust(config))?;
+    for trunk in &config.trunks {
+        let own = match (&trunk.fingerprint, &trunk.trusted_certificates) {
+            (Some(fingerprint), _) => Some(Trust::Pinned(fingerprint.0)),
+            (None, file) => file.clone().map(Trust::File),
+        };
+        if let Some(own) = own {
+            tls = tls.trusting(&trunk.host.host, &own)?;
+        }
+    }
+    Ok(tls)
+}
+
 fn trust(config: &Config) -> Trust {
     match &config.sip.trusted_certificates {
         _ if !config.sip.verify_certificates => Trust::Anybody,
@@ -532,7 +573,7 @@ fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
     machine
 }
 
-fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
+fn leg_config(config: &Config, listening: &[Listen], trunks: Trunks) -> SipLegConfig {
     let mut own: Vec<OwnPorts> = listening
         .iter()
         .map(|listen| OwnPorts {
@@ -551,11 +592,7 @@ fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
     SipLegConfig {
         bind: config.media.address,
         advertised: config.media.public_address.or(config.sip.public_address),
-        encryption: match config.media.encryption {
-            Encryption::None => EncryptionPolicy::None,
-            Encryption::BestEffort => EncryptionPolicy::BestEffort,
-            Encryption::Required => EncryptionPolicy::Required,
-        },
+        encryption: sip_leg::policy(config.media.encryption),
         insecure_keys: config.media.insecure_keys,
         allow: config.media.allow.iter().filter_map(|network| network.prefix()).collect(),
         own,
@@ -568,6 +605,7 @@ fn leg_config(config: &Config, listening: &[Listen]) -> SipLegConfig {
         latching: config.media.latching == Latching::Auto,
         media_timeout: Some(config.media.timeout),
         domain: domain.unwrap_or_else(|| host(advertised(config, ip))),
+        trunks,
     }
 }
 

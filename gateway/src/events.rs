@@ -108,6 +108,25 @@ pub enum What {
         /// From the answer to the end.
         talk_seconds: f64,
     },
+    /// A trunk answers, or does not any more.
+    TrunkChanged {
+        /// Which.
+        trunk: String,
+        /// "up" or "down".
+        state: &'static str,
+    },
+    /// We are registered at a trunk, and were not before.
+    TrunkRegistered {
+        /// Which.
+        trunk: String,
+    },
+    /// We are not registered at a trunk.
+    TrunkRegistrationFailed {
+        /// Which.
+        trunk: String,
+        /// The status that it answered with; 408 when nothing came, 503 when it could not be sent.
+        status: u16,
+    },
     /// Somebody has changed what is stored.
     SettingChanged {
         /// What kind of thing: "service", "device", "rule", "settings", "token".
@@ -220,6 +239,9 @@ impl What {
             Self::PinAttempt { .. }
             | Self::ConferenceStarted { .. }
             | Self::ConferenceEnded { .. }
+            | Self::TrunkChanged { .. }
+            | Self::TrunkRegistered { .. }
+            | Self::TrunkRegistrationFailed { .. }
             | Self::SettingChanged { .. } => {}
         }
         self

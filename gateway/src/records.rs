@@ -81,6 +81,9 @@ pub struct LegRecord {
     pub address: String,
     /// Where its signalling came from.
     pub signalling: String,
+    /// The trunk that it came from or went to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
     /// Its streams at the end.
     pub streams: Vec<StreamRecord>,
 }

@@ -68,7 +68,7 @@ pub fn read(document: &Map<String, Value>) -> Result<Rule, RuleError> {
     let text = toml::Table::try_from(Map::from_iter([("rules".to_owned(), rules)]))
         .and_then(|table| toml::to_string(&table).map_err(serde::ser::Error::custom))
         .map_err(|error| wrong(format!("is no rule: {error}")))?;
-    let config = Config::from_toml(&text, "rule").map_err(|mut error| {
+    let config = Config::from_piece(&text, "rule").map_err(|mut error| {
         // There is at least one.
         let fault = error.faults.drain(..).next();
         fault.map_or_else(|| wrong("is no rule".into()), RuleError::wrong)

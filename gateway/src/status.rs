@@ -12,6 +12,7 @@ use crate::conference::room::RoomView;
 use crate::conference::{CallView, LegView, StreamView};
 use crate::leg::Origin;
 use crate::leg::connect::{ConnectLegs, Registered};
+use crate::leg::sip::{TrunkRegistration, TrunkView};
 use crate::media::{LaneStats, WorkerStats};
 use crate::net::driver::Stats;
 use crate::registrar::Registrar;
@@ -36,6 +37,9 @@ pub struct Status {
     pub devices: usize,
     /// Devices that are registered.
     pub registrations: Vec<Registration>,
+    /// The trunks, as the configuration has them.
+    #[serde(default)]
+    pub trunks: Vec<TrunkStatus>,
     /// Calls that are set up, stand or end.
     pub calls: Vec<CallStatus>,
     /// Conferences in progress.
@@ -88,6 +92,27 @@ pub struct RegisteredContact {
     pub transport: String,
 }
 
+/// One trunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkStatus {
+    /// What it is called.
+    pub name: String,
+    /// "udp", "tcp", "tls".
+    pub transport: String,
+    /// Its host, as configured.
+    pub host: String,
+    /// Where that is; absent while it is not known.
+    pub address: Option<String>,
+    /// "up", "down"; "unknown" when it has not been asked, or not answered yet.
+    pub state: String,
+    /// "registered", "failed", "none".
+    pub registration: String,
+    /// What the registration failed with.
+    pub status: Option<u16>,
+    /// What is left of it.
+    pub expires_seconds: Option<u64>,
+}
+
 /// One call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallStatus {
@@ -133,6 +158,9 @@ pub struct LegStatus {
     pub called: String,
     /// The device that it proved to be.
     pub device: Option<String>,
+    /// The trunk that it comes from or goes to.
+    #[serde(default)]
+    pub trunk: Option<String>,
     /// Where its signalling comes from.
     pub signalling: Option<String>,
     /// It has answered, or called.
@@ -294,6 +322,27 @@ impl Registration {
     }
 }
 
+impl TrunkStatus {
+    /// One as it shows itself at `now`.
+    pub fn new(view: &TrunkView, now: crosspoint_proto::Instant) -> Self {
+        let (registration, status, left) = match view.registration {
+            TrunkRegistration::No => ("none", None, None),
+            TrunkRegistration::Until(at) => ("registered", None, Some(at.saturating_since(now).as_secs())),
+            TrunkRegistration::Failed(status) => ("failed", Some(status), None),
+        };
+        Self {
+            name: view.config.name.clone(),
+            transport: transport(view.config.transport).into(),
+            host: view.config.host.to_string(),
+            address: view.address.map(|it| it.to_string()),
+            state: view.reach.word().into(),
+            registration: registration.into(),
+            status,
+            expires_seconds: left,
+        }
+    }
+}
+
 impl ConferenceStatus {
     /// One as it shows itself.
     pub fn new(name: &str, view: &RoomView) -> Self {
@@ -332,6 +381,7 @@ impl From<&LegView> for LegStatus {
             name: party.name.clone(),
             called: party.called.clone(),
             device: party.device.clone(),
+            trunk: party.trunk.clone(),
             signalling: party.signalling.map(|it| it.to_string()),
             answered: view.answered,
             streams: view.streams.iter().map(StreamStatus::from).collect(),

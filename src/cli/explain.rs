@@ -25,6 +25,9 @@ pub(super) struct Explain {
     /// The caller has not authenticated, whoever he says he is.
     #[arg(long)]
     stranger: bool,
+    /// The call comes from that trunk.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["stranger", "conference", "protocol"])]
+    trunk: Option<String>,
     /// A conference calls, by the alias of --from.
     #[arg(long, conflicts_with_all = ["stranger", "protocol"])]
     conference: bool,
@@ -49,7 +52,12 @@ impl Explain {
             routing.set_stored(rules::all(&store)?);
         }
         let caller = Alias::parse(&self.from, routing.domains()).ok();
-        let device = caller.filter(|it| !self.stranger && !self.conference && directory.device(it).is_some());
+        if let Some(name) = self.trunk.as_ref().filter(|name| !trunks(setting).any(|it| it == *name)) {
+            let told = format!("there is no trunk \"{name}\": add it under [[trunks]]");
+            return Err(Failure::Told(told));
+        }
+        let may = !self.stranger && !self.conference && self.trunk.is_none();
+        let device = caller.filter(|it| may && directory.device(it).is_some());
         let protocol = match self.protocol {
             By::Sip => Protocol::Sip,
             By::H323 => Protocol::H323,
@@ -60,6 +68,7 @@ impl Explain {
             called: &self.called,
             caller: &self.from,
             device: device.as_ref(),
+            trunk: self.trunk.as_deref(),
             protocol,
             conference: self.conference,
         };
@@ -77,8 +86,12 @@ impl Explain {
                 let _ = writeln!(text, "the call rings device {alias}");
                 ExitCode::SUCCESS
             }
-            Ok(Target::External { rule, uri, proxy, .. }) => {
-                let by = proxy.as_ref().map(|it| format!(" by {}", it.host)).unwrap_or_default();
+            Ok(Target::External { rule, uri, trunk, proxy, .. }) => {
+                let by = match (trunk, proxy) {
+                    (Some(trunk), _) => format!(" by trunk \"{trunk}\""),
+                    (None, Some(proxy)) => format!(" by {}", proxy.host),
+                    (None, None) => String::new(),
+                };
                 let _ = writeln!(text, "the call goes out to {uri}{by}, allowed by rule \"{rule}\"");
                 ExitCode::SUCCESS
             }
@@ -89,6 +102,10 @@ impl Explain {
         };
         print(&text).map(|_| code)
     }
+}
+
+fn trunks(setting: &Setting) -> impl Iterator<Item = &String> {
+    setting.config.trunks.iter().map(|trunk| &trunk.name)
 }
 
 /// All services and devices as the gateway would see them now.

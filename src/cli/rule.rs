@@ -57,6 +57,12 @@ pub(super) struct Fields {
     /// Also for calls that conferences make.
     #[arg(long)]
     conferences: bool,
+    /// The trunk that it goes to, of those in the configuration file.
+    #[arg(long, value_name = "NAME", conflicts_with = "proxy")]
+    trunk: Option<String>,
+    /// For calls that come from that trunk, not for those of devices.
+    #[arg(long, value_name = "NAME", conflicts_with = "anybody")]
+    from_trunk: Option<String>,
     /// Where it goes, instead of to the host in the alias: proxy.example.com:5061.
     #[arg(long, value_name = "HOST")]
     proxy: Option<String>,
@@ -97,7 +103,9 @@ impl Fields {
         put("priority", self.priority.into());
         put("match", self.pattern.as_str().into());
         put("enable", (!self.disabled).into());
-        put("only_if_registered", (!self.anybody).into());
+        put("only_if_registered", (!self.anybody && self.from_trunk.is_none()).into());
+        put("callers", json!(self.from_trunk.as_ref().map(|name| format!("trunk {name}"))));
+        put("trunk", json!(self.trunk));
         put("conferences", self.conferences.into());
         put("replace", json!(self.replace));
         put("from", json!(self.from));
@@ -131,8 +139,16 @@ fn list(setting: &Setting) -> Result<ExitCode, Failure> {
     let width = all.iter().map(|(rule, _)| rule.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (rule, origin) in all {
-        let to = rule.proxy.as_ref().map(|it| format!(" by {}", it.host)).unwrap_or_default();
-        let who = if rule.only_if_registered { "registered devices" } else { "anybody" };
+        let to = match (&rule.trunk, &rule.proxy) {
+            (Some(trunk), _) => format!(" by trunk {trunk}"),
+            (None, Some(proxy)) => format!(" by {}", proxy.host),
+            (None, None) => String::new(),
+        };
+        let who = match &rule.callers {
+            Some(callers) => callers.to_string(),
+            None if rule.only_if_registered => "registered devices".into(),
+            None => "anybody".into(),
+        };
         let off = if rule.enable { "" } else { ", disabled" };
         let (name, priority, pattern) = (&rule.name, rule.priority, &rule.pattern);
         let _ = writeln!(text, "{priority:3}  {name:width$}  {pattern}{to}  ({who}, {origin}{off})");

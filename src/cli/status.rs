@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use crosspoint_gateway::api::Health;
 use crosspoint_gateway::records::clean;
-use crosspoint_gateway::status::{LegStatus, Status, StreamStatus};
+use crosspoint_gateway::status::{LegStatus, Status, StreamStatus, TrunkStatus};
 
 use super::ask::{address, fetch, nobody};
 use super::{Failure, Setting, print};
@@ -92,6 +92,13 @@ fn table(status: &Status) -> String {
             );
         }
     }
+    if !status.trunks.is_empty() {
+        let up = status.trunks.iter().filter(|trunk| trunk.state == "up").count();
+        let _ = writeln!(out, "trunks    {}, up {up}", status.trunks.len());
+    }
+    for trunk in &status.trunks {
+        show_trunk(&mut out, trunk);
+    }
     let _ = writeln!(out, "rooms     {}", status.conferences.len());
     for room in &status.conferences {
         let waiting = if room.waiting > 0 { format!(", {} wait", room.waiting) } else { String::new() };
@@ -108,9 +115,30 @@ fn table(status: &Status) -> String {
     out
 }
 
+fn show_trunk(out: &mut String, trunk: &TrunkStatus) {
+    let registration = match (trunk.registration.as_str(), trunk.status, trunk.expires_seconds) {
+        ("registered", _, Some(left)) => format!("  registered, {left} s left"),
+        ("failed", Some(status), _) => format!("  not registered: {status}"),
+        _ => String::new(),
+    };
+    let _ = writeln!(
+        out,
+        "  {:16} {} {} at {}  {}{registration}",
+        clean(&trunk.name),
+        trunk.transport,
+        clean(&trunk.host),
+        trunk.address.as_deref().unwrap_or("-"),
+        trunk.state,
+    );
+}
+
 fn show_leg(out: &mut String, leg: &LegStatus) {
     let name = if leg.name.is_empty() { String::new() } else { format!(" \"{}\"", clean(&leg.name)) };
-    let proved = if leg.device.is_some() { ", authenticated" } else { "" };
+    let proved = match &leg.trunk {
+        Some(trunk) => format!(", trunk {}", clean(trunk)),
+        None if leg.device.is_some() => ", authenticated".into(),
+        None => String::new(),
+    };
     let _ = writeln!(
         out,
         "    {} {}{name}  {} {} {}{proved}, called {}",

@@ -13,7 +13,7 @@ use crosspoint_codecs::format::{
 };
 use crosspoint_gateway::cause::{Cause, Reason};
 use crosspoint_gateway::config::{Credentials, HostPort, Listen, Proxy, Redacted};
-use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs};
+use crosspoint_gateway::leg::sip::{SipLegConfig, SipLegs, Trunks};
 use crosspoint_gateway::leg::{Address, Caller, Leg, LegCommand, LegEvent, LegStream, Protocol as _};
 use crosspoint_gateway::media::port::{Arrival, Feed, Inlet, Outlet};
 use crosspoint_gateway::net::clock::Clock;
@@ -109,6 +109,7 @@ impl Phone {
             latching: false,
             media_timeout: None,
             codecs: HashMap::new(),
+            trunks: Trunks::default(),
             domain: Host::V4(Ipv4Addr::LOCALHOST),
         };
         let legs =
@@ -163,6 +164,7 @@ impl Phone {
                 flow: None,
                 device: None,
                 translated: false,
+                trunk: None,
                 proxy: Some(Proxy {
                     host: HostPort { host: home.address.ip().to_string(), port: Some(home.address.port()) },
                     transport: home.transport,
@@ -178,6 +180,7 @@ impl Phone {
                 flow: None,
                 device: None,
                 translated: false,
+                trunk: None,
                 proxy: None,
             },
         };

@@ -10,6 +10,7 @@ use crate::conference::{Directory, Resolution, Resolving};
 use crate::config::Protocol;
 use crate::guard::{Porter, Visitor};
 use crate::leg::connect::ConnectLegs;
+use crate::leg::sip::Trunks;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
 use crate::registrar::Registrar;
@@ -25,6 +26,8 @@ pub struct SwitchDirectory {
     pub registrar: Registrar,
     /// Who is registered by HTTP.
     pub clients: ConnectLegs,
+    /// Who is there of those that rules send calls to.
+    pub trunks: Trunks,
     /// The rules.
     pub routing: Arc<Routing>,
     /// What this moment is.
@@ -40,11 +43,13 @@ impl Directory for SwitchDirectory {
             called: &party.called,
             caller: &party.address,
             device: device.as_ref(),
+            trunk: party.trunk.as_deref(),
             protocol: protocol(party.protocol),
             conference: false,
         };
-        // The client API has a door of its own, which counts.
-        let counts = party.device.is_none() && party.protocol != "api";
+        // The client API has a door of its own, which counts. Behind a trunk there are many, and those who
+        // dial a wrong number keep nobody else out.
+        let counts = party.device.is_none() && party.trunk.is_none() && party.protocol != "api";
         let stranger = counts.then(|| Visitor::calling(party));
         let resolution = self.decide(&request, stranger.as_ref());
         Box::pin(std::future::ready(resolution))
@@ -55,6 +60,7 @@ impl Directory for SwitchDirectory {
             called: destination,
             caller: from,
             device: None,
+            trunk: None,
             // Rules for conferences do not look at it.
             protocol: Protocol::Sip,
             conference: true,
@@ -75,6 +81,7 @@ impl SwitchDirectory {
             services: &self.services,
             registrar: &self.registrar,
             clients: &self.clients,
+            trunks: &self.trunks,
             clock: self.clock,
         };
         let decision = self.routing.route(request, &known);
@@ -95,14 +102,15 @@ impl SwitchDirectory {
                     flow: binding.flow.map(|flow| flow.to_string()),
                     device: Some(alias.to_string()),
                     translated: binding.translated,
+                    trunk: None,
                     proxy: None,
                 });
                 let clients = self.clients.of(&alias, now);
                 let targets = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
                 Resolution::Dial { targets, rule: None, why }
             }
-            Ok(Target::External { rule, uri, proxy, .. }) => {
-                let target = Address { uri, flow: None, device: None, translated: false, proxy };
+            Ok(Target::External { rule, uri, trunk, proxy, .. }) => {
+                let target = Address { uri, flow: None, device: None, translated: false, trunk, proxy };
                 Resolution::Dial { targets: vec![target], rule: Some(rule), why }
             }
             Err(refused) => {
@@ -148,6 +156,7 @@ pub(super) struct Known<'a> {
     pub(super) services: &'a Services,
     pub(super) registrar: &'a Registrar,
     pub(super) clients: &'a ConnectLegs,
+    pub(super) trunks: &'a Trunks,
     pub(super) clock: Clock,
 }
 
@@ -162,6 +171,10 @@ impl routing::Directory for Known<'_> {
 
     fn service(&self, alias: &Alias) -> Option<String> {
         self.services.find(alias).map(|service| service.name.clone())
+    }
+
+    fn is_down(&self, trunk: &str) -> bool {
+        self.trunks.is_down(trunk)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::conference::Exchange;
 use crate::config::Protocol;
 use crate::guard::Porter;
 use crate::leg::connect::ConnectLegs;
-use crate::leg::sip::{Proven, SipLegs};
+use crate::leg::sip::{Proven, SipLegs, Trunks};
 use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
 use crate::routing::{Refused, Routing};
@@ -48,6 +48,8 @@ pub struct SipDoor {
     pub registrar: Registrar,
     /// Who has by HTTP.
     pub clients: ConnectLegs,
+    /// Who is known by where he calls from.
+    pub trunks: Trunks,
     /// What can be entered.
     pub services: Services,
     /// Where calls may go.
@@ -75,6 +77,10 @@ impl SipDoor {
                     tokio::spawn(self.clone().request(request, message, source));
                 }
                 Event::FlowClosed { flow } => self.registrar.flow_closed(flow),
+                event @ (Event::Pong { .. }
+                | Event::Registered { .. }
+                | Event::RegistrationFailed { .. }
+                | Event::Unregistered { .. }) => self.trunks.deliver(event),
                 event => self.legs.deliver(event),
             }
         }
@@ -92,8 +98,11 @@ impl SipDoor {
         let (verdict, device) = self.prove(now, &claimed, &incoming.request, &incoming.source);
         let claims_device =
             self.routing.alias(&claimed).is_ok_and(|alias| self.registrar.device(&alias).is_some());
+        // Who says that he is a device of ours must prove it, wherever he calls from.
+        let trunk = self.trunks.of_source(&incoming.source).filter(|_| !claims_device && device.is_none());
         let must_prove = match (&verdict, &device) {
             (Verdict::Accepted { .. }, Some(_)) => false,
+            (Verdict::Missing, _) if trunk.is_some() => false,
             // Wrong credentials are never taken for none.
             (Verdict::Stale | Verdict::Refused | Verdict::Accepted { .. }, _) => true,
             (Verdict::Missing, _) => claims_device || self.would_need_proof(&claimed, &incoming),
@@ -105,7 +114,10 @@ impl SipDoor {
             let headers = self.challenges(now, incoming.source.remote.ip(), verdict == Verdict::Stale);
             return self.reject(incoming.call, 401, headers).await;
         }
-        let proven = device.map(|device| Proven { alias: device.alias.to_string() });
+        let proven = match (device, trunk) {
+            (Some(device), _) => Some(Proven::Device(device.alias.to_string())),
+            (None, trunk) => trunk.map(|trunk| Proven::Trunk(trunk.name.clone())),
+        };
         if let Some(leg) = self.legs.incoming(incoming, proven) {
             self.exchange.accept(leg);
         }
@@ -169,6 +181,7 @@ impl SipDoor {
             called: &incoming.request.uri.alias(),
             caller: claimed,
             device: None,
+            trunk: None,
             protocol: Protocol::Sip,
             conference: false,
         };
@@ -176,6 +189,7 @@ impl SipDoor {
             services: &self.services,
             registrar: &self.registrar,
             clients: &self.clients,
+            trunks: &self.trunks,
             clock: self.clock,
         };
         matches!(self.routing.route(&request, &known).outcome, Err(Refused::Unauthenticated))

@@ -91,6 +91,7 @@ pub(crate) fn leg(number: u64) -> (Leg, Far) {
         name: String::new(),
         called: String::new(),
         device: None,
+        trunk: None,
         signalling: None,
         transport: "udp",
         hops: 70,

@@ -17,9 +17,11 @@ use crate::conference::prompts::BUILT_IN;
 
 mod parse;
 mod read;
+mod trunk;
 mod types;
 
 pub use parse::{ConfigError, Fault};
+pub use trunk::{Callers, Fingerprint, Registration, Trunk};
 pub use types::{
     Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Instructions, Latching,
     Listen, LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule,
@@ -79,6 +81,9 @@ pub struct Config {
     /// Devices that may register, beside those of `crosspoint device add`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceEntry>,
+    /// Other systems by name, that rules may send calls to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<Trunk>,
     /// Where calls to other than devices may go. None: nowhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -93,6 +98,11 @@ impl Config {
     /// Reads a configuration from its text. `name` is what errors call the file.
     pub fn from_toml(text: &str, name: &str) -> Result<Self, ConfigError> {
         parse::config(text, name)
+    }
+
+    /// Reads a piece of one, as a rule that is stored: what it names may stand elsewhere.
+    pub(crate) fn from_piece(text: &str, name: &str) -> Result<Self, ConfigError> {
+        parse::piece(text, name)
     }
 
     /// The effective configuration as TOML, secrets redacted. Options that are not set stand there

@@ -7,6 +7,7 @@ use crosspoint_proto::Transport;
 use toml::de::DeTable;
 
 use super::read::{Faults, Section};
+use super::trunk::{self, Callers, Trunk};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
 use super::{Conference, Config, Http, Limits, Log, Media, Sip, Web};
 use crate::alias::{Alias, Domains};
@@ -50,7 +51,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Reads a whole file.
 pub(super) fn config(text: &str, name: &str) -> Result<Config, ConfigError> {
+    read(text, name, true)
+}
+
+/// Reads a piece, whose rules may name trunks that stand elsewhere.
+pub(super) fn piece(text: &str, name: &str) -> Result<Config, ConfigError> {
+    read(text, name, false)
+}
+
+fn read(text: &str, name: &str, whole: bool) -> Result<Config, ConfigError> {
     let faults = Faults::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -73,8 +84,12 @@ pub(super) fn config(text: &str, name: &str) -> Result<Config, ConfigError> {
     for section in root.sections("devices") {
         config.devices.extend(device(section, &ours, &config.devices));
     }
+    for section in root.sections("trunks") {
+        config.trunks.extend(trunk::trunk(section, &config.trunks));
+    }
+    let trunks = whole.then_some(config.trunks.as_slice());
     for section in root.sections("rules") {
-        config.rules.extend(rule(section, &config.rules));
+        config.rules.extend(rule(section, &config.rules, trunks));
     }
     config.rules.sort_by_key(|rule| rule.priority);
     drop(root);
@@ -287,7 +302,8 @@ fn device(mut from: Section<'_, '_>, ours: &Domains, earlier: &[DeviceEntry]) ->
     Some(DeviceEntry { alias, username, password: password?, codecs })
 }
 
-fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
+/// `trunks`: those that it may name, when they are all known.
+fn rule(mut from: Section<'_, '_>, earlier: &[Rule], trunks: Option<&[Trunk]>) -> Option<Rule> {
     let name = from.label("name");
     let priority = from.number("priority", 1, 200).and_then(|number| u8::try_from(number).ok());
     let enable = from.flag("enable").unwrap_or(true);
@@ -296,8 +312,9 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
     let caller = from.text("from");
     let incoming =
         from.choices("incoming").unwrap_or_else(|| Protocol::WORDS.iter().map(|it| it.1).collect());
+    let callers = from.text::<Callers>("callers");
     // Deny is the default: a call that costs money needs a caller who proved who he is.
-    let only_if_registered = from.flag("only_if_registered").unwrap_or(true);
+    let only_if_registered = from.flag("only_if_registered").unwrap_or_else(|| callers.is_none());
     // Nor does a rule that is there for callers let out whoever is a host in an open room.
     let conferences = from.flag("conferences").unwrap_or(false);
     let outgoing = from.choice("outgoing").unwrap_or(Protocol::Sip);
@@ -307,6 +324,7 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
     } else {
         from.maybe_section("proxy").and_then(proxy)
     };
+    let trunk = from.label("trunk");
     let name = from.require("name", name, "\"...\"");
     let priority = from.require("priority", priority, "100");
     let pattern = from.require("match", pattern, "'\\+49.*'");
@@ -326,6 +344,18 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
     if outgoing != Protocol::Sip {
         from.fault("outgoing", format!("{outgoing} legs cannot be dialled yet: use sip"));
     }
+    if from.has("trunk") && from.has("proxy") {
+        from.fault("trunk", "and proxy say two things: leave one of them out");
+    }
+    if callers.is_some() && only_if_registered {
+        from.fault("only_if_registered", "is for devices, and callers for a trunk: leave one of them out");
+    }
+    for (key, named) in [("trunk", trunk.as_ref()), ("callers", callers.as_ref().map(|it| &it.trunk))] {
+        let known = |name: &String| trunks.is_none_or(|all| all.iter().any(|it| it.name == *name));
+        if let Some(name) = named.filter(|name| !known(name)) {
+            from.fault(key, format!("there is no trunk \"{name}\": add it under [[trunks]]"));
+        }
+    }
     let replace = match replace.map(|text| Template::new(&text, &pattern)) {
         Some(Err(message)) => {
             from.fault("replace", message);
@@ -342,10 +372,12 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
         pattern,
         replace,
         from,
+        callers,
         incoming,
         only_if_registered,
         conferences,
         outgoing,
+        trunk,
         proxy,
     })
 }
@@ -353,16 +385,19 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule]) -> Option<Rule> {
 fn proxy(mut from: Section<'_, '_>) -> Option<Proxy> {
     let host = from.text("host");
     let transport = from.choice("transport").unwrap_or(Transport::Udp);
-    let credentials = from.maybe_section("credentials").and_then(|mut from| {
-        let (realm, username) = (from.label("realm"), from.label("username"));
-        let password = from.secret("password");
-        let realm = from.require("realm", realm, "\"...\"");
-        let username = from.require("username", username, "\"...\"");
-        let password = from.require("password", password, "\"...\"");
-        Some(Credentials { realm: realm?, username: username?, password: password? })
-    });
+    let credentials = from.maybe_section("credentials").and_then(credentials);
     let host = from.require("host", host, "\"proxy.example.com\"")?;
     Some(Proxy { host, transport, credentials })
+}
+
+/// What we are at a proxy or a trunk.
+pub(super) fn credentials(mut from: Section<'_, '_>) -> Option<Credentials> {
+    let (realm, username) = (from.label("realm"), from.label("username"));
+    let password = from.secret("password");
+    let realm = from.require("realm", realm, "\"...\"");
+    let username = from.require("username", username, "\"...\"");
+    let password = from.require("password", password, "\"...\"");
+    Some(Credentials { realm: realm?, username: username?, password: password? })
 }
 
 impl Choice for Transport {

@@ -12,6 +12,8 @@ use crosspoint_proto::address::Prefix;
 use regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
+use super::trunk::Callers;
+
 /// A secret: shown nowhere, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redacted(String);
@@ -628,6 +630,9 @@ pub struct Rule {
     /// What the calling alias must be. `None`: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Pattern>,
+    /// Whose calls it is for. `None`: those of devices, and with `only_if_registered = false` anybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callers: Option<Callers>,
     /// The protocols that the call may come by.
     pub incoming: Vec<Protocol>,
     /// Only for callers that are registered devices and have authenticated.
@@ -638,12 +643,15 @@ pub struct Rule {
     pub conferences: bool,
     /// The protocol that the call goes out by.
     pub outgoing: Protocol,
-    /// Where it goes. `None`: to the host in the alias.
+    /// The trunk that it goes to, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    /// Where it goes without a trunk. `None`: to the host in the alias.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
 }
 
-fn show_transport<S: Serializer>(transport: &Transport, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn show_transport<S: Serializer>(transport: &Transport, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(transport_word(*transport))
 }
 

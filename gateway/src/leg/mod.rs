@@ -48,6 +48,8 @@ pub struct Party {
     pub called: String,
     /// The device alias that it proved to be, if it did.
     pub device: Option<String>,
+    /// The trunk that it comes from, or goes to.
+    pub trunk: Option<String>,
     /// Address of its signalling, for rules and records.
     pub signalling: Option<std::net::SocketAddr>,
     /// "udp", "tcp", "tls".
@@ -181,6 +183,8 @@ pub struct Address {
     pub device: Option<String>,
     /// The device is behind a NAT.
     pub translated: bool,
+    /// The trunk that it goes to, by name.
+    pub trunk: Option<String>,
     /// Where it goes first, instead of to the host of `uri`.
     pub proxy: Option<Proxy>,
 }

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 pub mod clock;
 pub mod driver;
 pub mod media;
+mod peers;
 pub(crate) mod tcp;
 pub mod tls;
 mod udp;

@@ -259,8 +259,9 @@ pub(super) async fn connect(
         return Ok((Stream::Tcp(stream), local));
     }
     let tls = tls.ok_or_else(|| io::Error::other("TLS is not set up"))?;
+    let client = tls.client_for(name.as_deref(), to);
     let name = server_name(name.as_deref(), to).ok_or_else(|| io::Error::other("not a name for TLS"))?;
-    let stream = timeout(HANDSHAKE, TlsConnector::from(tls.client).connect(name, stream))
+    let stream = timeout(HANDSHAKE, TlsConnector::from(client).connect(name, stream))
         .await
         .map_err(|_| late("TLS handshake"))??;
     Ok((Stream::Tls(Box::new(stream.into())), local))

@@ -19,6 +19,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use super::peers::{Peers, Pinned};
+
 /// How long a self-signed certificate is valid. Devices pin it or do not check it at all, so that
 /// an early end would only bring calls down.
 const SELF_SIGNED_YEARS: u32 = 10;
@@ -179,6 +181,8 @@ pub struct Tls {
     pub server: Arc<ServerConfig>,
     /// For connections that we open.
     pub client: Arc<ClientConfig>,
+    /// For those to hosts that are trusted otherwise.
+    peers: Peers,
 }
 
 /// What outgoing connections trust.
@@ -190,6 +194,8 @@ pub enum Trust {
     File(PathBuf),
     /// Everybody. The far end is not checked at all.
     Anybody,
+    /// Who has the certificate of that SHA-256 alone.
+    Pinned([u8; 32]),
 }
 
 /// What connections of browsers and proxies use.
@@ -219,18 +225,36 @@ impl Tls {
             .map_err(internal)?
             .with_no_client_auth()
             .with_cert_resolver(certificates);
-        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(internal)?;
-        let client = match trust {
-            Trust::Anybody => {
-                client.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
-            }
-            Trust::System => client.with_root_certificates(system_roots()),
-            Trust::File(path) => client.with_root_certificates(roots(path)?),
-        };
-        Ok(Self { server: Arc::new(server), client: Arc::new(client.with_no_client_auth()) })
+        let client = client(provider, trust)?;
+        Ok(Self { server: Arc::new(server), client, peers: Peers::default() })
     }
+
+    /// Connections to `host`, a name or an address, trust that instead.
+    pub fn trusting(mut self, host: &str, trust: &Trust) -> Result<Self, TlsError> {
+        self.peers.add(host, client(Arc::new(aws_lc_rs::default_provider()), trust)?);
+        Ok(self)
+    }
+
+    /// What a connection to `name`, or without one to `to`, is opened with.
+    pub(super) fn client_for(&self, name: Option<&str>, to: SocketAddr) -> Arc<ClientConfig> {
+        self.peers.find(name, to).unwrap_or_else(|| self.client.clone())
+    }
+}
+
+fn client(provider: Arc<CryptoProvider>, trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
+    let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Internal(error.to_string()))?;
+    let client = match trust {
+        Trust::Anybody => client.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider))),
+        Trust::Pinned(fingerprint) => {
+            let pinned = Pinned { fingerprint: *fingerprint, provider };
+            client.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
+        }
+        Trust::System => client.with_root_certificates(system_roots()),
+        Trust::File(path) => client.with_root_certificates(roots(path)?),
+    };
+    Ok(Arc::new(client.with_no_client_auth()))
 }
 
 /// The name that an outgoing connection asks for (SNI) and checks: the given one, else the address.

@@ -13,7 +13,7 @@ use crosspoint_proto::sip::{Host, SipUri};
 
 use crate::alias::{Alias, AliasError, Domains};
 use crate::cause::Reason;
-use crate::config::{Config, Protocol, Proxy, Rule, Strangers};
+use crate::config::{Config, HostPort, Protocol, Proxy, Rule, Strangers, Trunk};
 
 /// A call that looks for its way.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub struct Request<'a> {
     pub caller: &'a str,
     /// The device that the caller proved to be, if he did.
     pub device: Option<&'a Alias>,
+    /// The trunk that it came from, by its source.
+    pub trunk: Option<&'a str>,
     /// What the call came by.
     pub protocol: Protocol,
     /// A conference calls, because a host of it wants so or its service says so: `caller` is its
@@ -51,7 +53,9 @@ pub enum Target {
         uri: String,
         /// By which protocol.
         protocol: Protocol,
-        /// The next hop; `None`: the host of `uri`.
+        /// The trunk that it goes to, if it goes to one.
+        trunk: Option<String>,
+        /// The next hop else; `None`: the host of `uri`.
         proxy: Option<Proxy>,
     },
 }
@@ -80,14 +84,18 @@ pub enum Refused {
     /// A rule matches but says neither by proxy nor by host where to go.
     #[error("the rule leads nowhere")]
     NoDestination,
+    /// Every trunk that a rule would send it to is down.
+    #[error("the trunk does not answer")]
+    TrunkDown,
 }
 
 impl Refused {
-    /// What the calling leg is ended with: 404, 480 and 403 in SIP.
+    /// What the calling leg is ended with: 404, 480, 504 and 403 in SIP.
     pub const fn reason(self) -> Reason {
         match self {
             Self::NotAnAlias(_) | Self::NotFound => Reason::NotFound,
             Self::NotRegistered => Reason::Unavailable,
+            Self::TrunkDown => Reason::Unreachable,
             Self::Unauthenticated | Self::Denied | Self::NoDestination => Reason::Forbidden,
         }
     }
@@ -118,6 +126,9 @@ pub trait Directory {
 
     /// The name of the service that an alias reaches; `None` when there is none.
     fn service(&self, alias: &Alias) -> Option<String>;
+
+    /// Whether that trunk has been asked whether it is there, and does not answer.
+    fn is_down(&self, trunk: &str) -> bool;
 }
 
 /// A fixed directory.
@@ -127,6 +138,8 @@ pub struct Fixed {
     pub devices: HashMap<Alias, Presence>,
     /// The names of services, by alias.
     pub services: HashMap<Alias, String>,
+    /// The trunks that do not answer.
+    pub down: Vec<String>,
 }
 
 impl Directory for Fixed {
@@ -137,6 +150,10 @@ impl Directory for Fixed {
     fn service(&self, alias: &Alias) -> Option<String> {
         self.services.get(alias).cloned()
     }
+
+    fn is_down(&self, trunk: &str) -> bool {
+        self.down.iter().any(|it| it == trunk)
+    }
 }
 
 /// What decides, beside the devices.
@@ -144,6 +161,7 @@ impl Directory for Fixed {
 pub struct Routing {
     domains: Domains,
     strangers: Strangers,
+    trunks: Vec<Trunk>,
     /// Those of the configuration.
     file: Vec<Rule>,
     /// All of them, by priority. Calls that are routed already do not look again.
@@ -158,6 +176,7 @@ impl Routing {
         Self {
             domains: Domains::new(config.sip.domains.iter().cloned()),
             strangers: config.sip.strangers,
+            trunks: config.trunks.clone(),
             file: rules.clone(),
             rules: ArcSwap::from_pointee(rules),
         }
@@ -211,7 +230,8 @@ impl Routing {
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
         // Before anything is looked up: whoever may not call is not told by the answer who is here.
-        if !request.conference && request.device.is_none() && self.strangers == Strangers::Refused {
+        let stranger = !request.conference && request.device.is_none() && request.trunk.is_none();
+        if stranger && self.strangers == Strangers::Refused {
             why.push("the caller has not authenticated, and sip.strangers = \"refused\"".into());
             return Err(Refused::Unauthenticated);
         }
@@ -226,10 +246,17 @@ impl Routing {
         }
         why.push(format!("no device has the alias {called}"));
         let rules = self.rules.load();
+        let mut down = false;
         for rule in rules.iter() {
-            if let Some(outcome) = self.try_rule(rule, &called, request, directory, why) {
-                return outcome;
+            match self.try_rule(rule, &called, request, directory, why) {
+                // The next rule that matches may lead there by another way.
+                Some(Err(Refused::TrunkDown)) => down = true,
+                Some(outcome) => return outcome,
+                None => {}
             }
+        }
+        if down {
+            return Err(Refused::TrunkDown);
         }
         if rules.is_empty() {
             why.push("there are no rules".into());
@@ -260,17 +287,21 @@ impl Routing {
             why.push(format!("the caller authenticated as device {device}"));
             return Ok(());
         }
+        let who = match request.trunk {
+            Some(trunk) => format!("calls from trunk \"{trunk}\""),
+            None => "is a stranger".into(),
+        };
         match Alias::parse(request.caller, &self.domains) {
             Ok(caller) if directory.device(&caller).is_some() => {
                 why.push(format!("the caller says he is device {caller} and has not proved it"));
                 Err(Refused::Unauthenticated)
             }
             Ok(caller) => {
-                why.push(format!("the caller {caller} is a stranger"));
+                why.push(format!("the caller {caller} {who}"));
                 Ok(())
             }
             Err(error) => {
-                why.push(format!("the caller is a stranger without a proper alias: {error}"));
+                why.push(format!("the caller {who} and has no proper alias: {error}"));
                 Ok(())
             }
         }
@@ -333,8 +364,15 @@ impl Routing {
                 return pass(&format!("the caller {caller} does not match {from}"));
             }
         }
+        if let Some(callers) = &rule.callers
+            && !request.conference
+            && request.trunk != Some(&callers.trunk)
+        {
+            return pass(&format!("it is for calls from trunk \"{}\"", callers.trunk));
+        }
         if rule.only_if_registered && !request.conference {
             match request.device {
+                None if request.trunk.is_some() => return pass("it is for registered devices only"),
                 // Matching goes on after authentication: a later rule might mean somebody else.
                 None => {
                     why.push(format!(
@@ -376,29 +414,45 @@ impl Routing {
         if let Some(known) = Self::known(&alias, directory, why) {
             return known;
         }
-        let Some(uri) = self.external_uri(now_called, rule.proxy.as_ref()) else {
-            why.push("neither the alias nor the rule names a host: add a proxy to the rule".into());
+        let trunk = rule.trunk.as_ref().map(|name| (name, self.trunks.iter().find(|it| it.name == *name)));
+        if let Some((name, None)) = trunk {
+            why.push(format!("there is no trunk \"{name}\": add it, or change the rule"));
+            return Err(Refused::NoDestination);
+        }
+        let trunk = trunk.and_then(|(_, trunk)| trunk);
+        if let Some(trunk) = trunk.filter(|it| directory.is_down(&it.name)) {
+            why.push(format!("trunk \"{}\" does not answer", trunk.name));
+            return Err(Refused::TrunkDown);
+        }
+        let hop = trunk.map(Trunk::domain).or_else(|| rule.proxy.as_ref().map(|proxy| proxy.host.clone()));
+        let Some(uri) = self.external_uri(now_called, hop.as_ref()) else {
+            why.push(
+                "neither the alias nor the rule names a host: add a proxy or a trunk to the rule".into(),
+            );
             return Err(Refused::NoDestination);
         };
-        match &rule.proxy {
-            Some(proxy) => why.push(format!("it goes to {uri} by the proxy {}", proxy.host)),
-            None => why.push(format!("it goes to {uri}")),
+        match (trunk, &rule.proxy) {
+            (Some(trunk), _) => {
+                why.push(format!("it goes to {uri} by trunk \"{}\" at {}", trunk.name, trunk.host));
+            }
+            (None, Some(proxy)) => why.push(format!("it goes to {uri} by the proxy {}", proxy.host)),
+            (None, None) => why.push(format!("it goes to {uri}")),
         }
-        let (rule, protocol, proxy) = (rule.name.clone(), rule.outgoing, rule.proxy.clone());
-        Ok(Target::External { rule, uri, protocol, proxy })
+        let (name, protocol, proxy) = (rule.name.clone(), rule.outgoing, rule.proxy.clone());
+        Ok(Target::External { rule: name, uri, protocol, trunk: rule.trunk.clone(), proxy })
     }
 
     /// The URI to call outside: at the host of the alias, unless that is a domain of ours, else at
-    /// the proxy.
-    fn external_uri(&self, called: &str, proxy: Option<&Proxy>) -> Option<String> {
+    /// the next hop.
+    fn external_uri(&self, called: &str, hop: Option<&HostPort>) -> Option<String> {
         let full = Alias::with_host(called).ok()?;
         let (user, host) = match full.as_str().rsplit_once('@') {
             Some((user, host)) => (user, Some(host).filter(|host| !self.domains.list(host))),
             None => (full.as_str(), None),
         };
-        let (host, port) = match (host, proxy) {
+        let (host, port) = match (host, hop) {
             (Some(host), _) => (host.to_owned(), None),
-            (None, Some(proxy)) => (proxy.host.host.clone(), proxy.host.port),
+            (None, Some(hop)) => (hop.host.clone(), hop.port),
             (None, None) => return None,
         };
         let host = match host.parse() {

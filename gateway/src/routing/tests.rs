@@ -56,14 +56,20 @@ fn directory() -> Fixed {
         // A device of the configuration file has it as well: the service counts.
         service("hall", "Hall"),
     ]);
-    Fixed { devices, services }
+    Fixed { devices, services, down: Vec::new() }
 }
 
 fn decide(config: &str, called: &str, caller: &str, device: Option<&str>) -> Decision {
     let routing = Routing::new(&Config::from_toml(config, "x.toml").unwrap());
     let device = device.map(alias);
-    let request =
-        Request { called, caller, device: device.as_ref(), protocol: Protocol::Sip, conference: false };
+    let request = Request {
+        called,
+        caller,
+        device: device.as_ref(),
+        trunk: None,
+        protocol: Protocol::Sip,
+        conference: false,
+    };
     routing.route(&request, &directory())
 }
 
@@ -279,7 +285,8 @@ fn conferences_call_devices_and_out_by_rules_that_are_there_for_them() {
     let config = rules.replace("domains =", "strangers = \"refused\"\n    domains =");
     let routing = Routing::new(&Config::from_toml(&config, "x.toml").unwrap());
     let decide = |called: &str, caller: &str| {
-        let request = Request { called, caller, device: None, protocol: Protocol::Sip, conference: true };
+        let request =
+            Request { called, caller, device: None, trunk: None, protocol: Protocol::Sip, conference: true };
         routing.route(&request, &directory())
     };
     assert_eq!(decide("bob", "meet.alice").outcome, Ok(Target::Device(alias("bob"))));
@@ -288,4 +295,110 @@ fn conferences_call_devices_and_out_by_rules_that_are_there_for_them() {
     let other = decide("joe@192.0.2.7", "board");
     assert_eq!(other.outcome, Err(Refused::NotFound), "a rule for callers is none for conferences");
     assert!(other.why.iter().any(|it| it.contains("conferences = true makes it so")), "{:?}", other.why);
+}
+
+const TRUNKS: &str = r#"
+    [sip]
+    strangers = "refused"
+    [[trunks]]
+    name = "carrier"
+    host = "sip.carrier.example:5061"
+    transport = "tls"
+    registration = { user = "4930", domain = "carrier.example" }
+    [[trunks]]
+    name = "spare"
+    host = "192.0.2.40:5070"
+    [[rules]]
+    name = "world"
+    priority = 10
+    match = '\+\d+'
+    trunk = "carrier"
+    [[rules]]
+    name = "world by another"
+    priority = 20
+    match = '\+\d+'
+    trunk = "spare"
+    [[rules]]
+    name = "through"
+    priority = 30
+    match = '77\d'
+    callers = "trunk carrier"
+    trunk = "spare"
+"#;
+
+/// A device of ours, or a trunk, calls what is called while some trunks are down.
+fn by_trunks(called: &str, device: Option<&str>, trunk: Option<&str>, down: &[&str]) -> Decision {
+    let routing = Routing::new(&Config::from_toml(TRUNKS, "test").unwrap());
+    let device = device.map(alias);
+    let caller = if device.is_some() { "alice" } else { "sip:4940@elsewhere.example" };
+    let request = Request {
+        called,
+        caller,
+        device: device.as_ref(),
+        trunk,
+        protocol: Protocol::Sip,
+        conference: false,
+    };
+    let down = down.iter().map(|it| (*it).to_owned()).collect();
+    routing.route(&request, &Fixed { down, ..directory() })
+}
+
+#[test]
+fn a_rule_s_calls_go_to_its_trunk_and_to_the_next_rule_s_when_that_is_down() {
+    let to = |down: &[&str]| match by_trunks("+4940123", Some("alice"), None, down).outcome {
+        Ok(Target::External { rule, uri, trunk, .. }) => Ok((rule, uri, trunk.unwrap())),
+        Ok(other) => panic!("{other:?}"),
+        Err(refused) => Err(refused),
+    };
+    let gone = |rule: &str, uri: &str, trunk: &str| Ok((rule.into(), uri.into(), trunk.into()));
+    // At the domain that we are registered at, whatever its host is called.
+    assert_eq!(to(&[]), gone("world", "sip:+4940123@carrier.example", "carrier"));
+    assert_eq!(to(&["spare"]), gone("world", "sip:+4940123@carrier.example", "carrier"));
+    assert_eq!(to(&["carrier"]), gone("world by another", "sip:+4940123@192.0.2.40:5070", "spare"));
+    assert_eq!(to(&["carrier", "spare"]), Err(Refused::TrunkDown));
+    assert_eq!(Refused::TrunkDown.reason(), Reason::Unreachable);
+    let why = by_trunks("+4940123", Some("alice"), None, &["carrier"]).why.join("\n");
+    assert!(why.contains("trunk \"carrier\" does not answer"), "{why}");
+}
+
+#[test]
+fn calls_from_a_trunk_are_no_strangers_and_leave_by_rules_that_name_it_alone() {
+    let from = |called: &str, trunk: Option<&str>| by_trunks(called, None, trunk, &[]).outcome;
+    assert_eq!(from("bob", Some("carrier")), Ok(Target::Device(alias("bob"))));
+    assert_eq!(from("bob", None), Err(Refused::Unauthenticated), "strangers are refused here");
+    // Never out again by a rule that is for devices, nor asked to prove what it is not.
+    assert_eq!(from("+4940123", Some("carrier")), Err(Refused::Denied));
+    assert!(matches!(from("770", Some("carrier")), Ok(Target::External { rule, .. }) if rule == "through"));
+    assert_eq!(from("770", Some("spare")), Err(Refused::NotFound), "the rule is for another trunk");
+    assert_eq!(by_trunks("770", Some("alice"), None, &[]).outcome, Err(Refused::NotFound));
+    // Nobody calls in a device's name.
+    let routing = Routing::new(&Config::from_toml(TRUNKS, "test").unwrap());
+    let request = Request {
+        called: "bob",
+        caller: "alice",
+        device: None,
+        trunk: Some("carrier"),
+        protocol: Protocol::Sip,
+        conference: false,
+    };
+    assert_eq!(routing.route(&request, &directory()).outcome, Err(Refused::Unauthenticated));
+}
+
+#[test]
+fn a_stored_rule_whose_trunk_is_gone_says_so() {
+    let routing = Routing::new(&Config::default());
+    let text = "[[rules]]\nname = \"r\"\npriority = 1\nmatch = '\\d+'\ntrunk = \"gone\"";
+    routing.set_stored(Config::from_piece(text, "rule").unwrap().rules);
+    let alice = alias("alice");
+    let request = Request {
+        called: "123",
+        caller: "alice",
+        device: Some(&alice),
+        trunk: None,
+        protocol: Protocol::Sip,
+        conference: false,
+    };
+    let decision = routing.route(&request, &directory());
+    assert_eq!(decision.outcome, Err(Refused::NoDestination));
+    assert!(decision.why.join("\n").contains("there is no trunk \"gone\""), "{:?}", decision.why);
 }

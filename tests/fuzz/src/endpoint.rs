@@ -133,6 +133,7 @@ impl World {
             from: NameAddr::new(party("sip:alice@example.com")),
             to: None,
             body: (variant & 0x40 == 0).then(|| Body::sdp(vec![b'x'; usize::from(variant) * 16])),
+            routes: Vec::new(),
             headers: Vec::new(),
             account: None,
             max_forwards: MAX_FORWARDS,

@@ -99,6 +99,8 @@ pub struct Invite {
     pub to: Option<NameAddr>,
     /// The offer. `None`: the far end shall offer, and our answer goes into [`Command::Ack`].
     pub body: Option<Body>,
+    /// Proxies that it has to go by (RFC 3608); loose routers. `destination` leads to the first.
+    pub routes: Vec<NameAddr>,
     /// Further headers, name and value. Those that the machine writes itself are left out.
     pub headers: Vec<(String, String)>,
     /// Who we are to a far end that asks, and which far ends may.
@@ -226,6 +228,11 @@ pub enum Command {
     },
     /// Register and keep registered until [`Command::Unregister`].
     Register(Box<Registration>),
+    /// Register anew now, because the registrar may have forgotten us.
+    Refresh {
+        /// Which.
+        registration: RegistrationId,
+    },
     /// Take the binding back and forget the registration.
     Unregister {
         /// Which.

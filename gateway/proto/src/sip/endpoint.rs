@@ -596,6 +596,12 @@ impl Endpoint {
                 self.registrations.insert(id, binding);
                 self.settle_registration(id);
             }
+            Command::Refresh { registration } => {
+                if let Some(binding) = self.registrations.get_mut(&registration) {
+                    binding.refresh(now, &mut self.stack);
+                }
+                self.settle_registration(registration);
+            }
             Command::Unregister { registration } => {
                 if let Some(binding) = self.registrations.get_mut(&registration) {
                     binding.unregister(now, &mut self.stack);

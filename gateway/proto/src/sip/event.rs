@@ -208,6 +208,8 @@ pub enum Event {
         registration: RegistrationId,
         /// For how long.
         expires: Duration,
+        /// By which proxies our requests have to go (RFC 3608), nearest first.
+        service_route: Vec<NameAddr>,
     },
     /// The registrar refused, or is not there. The machine tries again after `retry`; `None`: it
     /// gave up, and the registration is forgotten.

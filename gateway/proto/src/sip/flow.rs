@@ -34,6 +34,12 @@ impl Flow {
     pub const fn remote(&self) -> SocketAddr {
         self.remote
     }
+
+    /// Whether it is a connection that this endpoint opened, and whose far end it has checked (TLS).
+    pub fn is_opened(&self) -> bool {
+        // Odd numbers are ours.
+        self.conn.is_some_and(|conn| !conn.0.is_multiple_of(2))
+    }
 }
 
 impl fmt::Display for Flow {
@@ -88,8 +94,11 @@ mod tests {
     #[test]
     fn text_and_back() {
         for text in ["udp 192.0.2.1:5060 192.0.2.7:40123", "tls [2001:db8::1]:5061 [2001:db8::9]:51000 8"] {
-            assert_eq!(text.parse::<Flow>().unwrap().to_string(), text);
+            let flow: Flow = text.parse().unwrap();
+            assert_eq!(flow.to_string(), text);
+            assert!(!flow.is_opened());
         }
+        assert!("tls 192.0.2.1:5061 192.0.2.7:5061 9".parse::<Flow>().unwrap().is_opened());
     }
 
     #[test]

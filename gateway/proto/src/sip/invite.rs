@@ -97,7 +97,8 @@ pub(super) struct Call {
 impl Call {
     /// Begins an outgoing call.
     pub(super) fn outgoing(now: Instant, stack: &mut Stack, invite: Invite) -> Result<Self, Unsendable> {
-        let Invite { call, target, destination, mut from, to, body, headers, account, max_forwards } = invite;
+        let Invite { call, target, destination, mut from, to, body, routes, headers, account, max_forwards } =
+            invite;
         let (tag, call_id) = (stack.token(), stack.token());
         from.params.remove("tag");
         let from = from.with_tag(&tag);
@@ -109,6 +110,9 @@ impl Call {
         let mut request =
             Request::with_core(Method::Invite, request_uri(target.clone()), &from, &to, &call_id, seq);
         request.headers.set(Name::MaxForwards, max_forwards);
+        for route in routes {
+            request.headers.push(Name::Route, route);
+        }
         for (name, value) in headers {
             push_extra(&mut request.headers, &name, &value);
         }

@@ -1,4 +1,7 @@
 //! A binding that this endpoint keeps at somebody else's registrar (RFC 3261 section 10.2).
+//!
+//! The registrar may say by which proxies requests of ours have to go (RFC 3608), and proxies on the way
+//! there may have put themselves on the way back (RFC 3327).
 
 use std::time::Duration;
 
@@ -15,6 +18,11 @@ use crate::Instant;
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// Longest pause.
 const RETRY_MOST: Duration = Duration::from_secs(300);
+/// A pause is longer than its least by up to one part of so many: those who lost the same registrar at the
+/// same moment do not come back to it at the same moment.
+const JITTER: u32 = 4;
+/// Proxies of a Service-Route at most: a request with more would not fit a datagram.
+const ROUTES: usize = 8;
 /// A binding is refreshed so long before its end, or at half time when that is sooner.
 const MARGIN: Duration = Duration::from_secs(600);
 /// After the loss of its connection.
@@ -33,6 +41,8 @@ pub(super) struct Binding {
     flow: Option<Flow>,
     failures: u32,
     next: Option<Instant>,
+    /// The one under way may speak of what was before: another follows it.
+    again: bool,
     leaving: bool,
     over: bool,
 }
@@ -50,6 +60,7 @@ impl Binding {
             flow: None,
             failures: 0,
             next: None,
+            again: false,
             leaving: false,
             over: false,
         }
@@ -68,6 +79,18 @@ impl Binding {
         self.next = None;
         if self.tx.is_none() {
             self.send(now, stack);
+        }
+    }
+
+    /// The registrar may have forgotten us: it is told now, and not when the binding would be refreshed.
+    pub(super) fn refresh(&mut self, now: Instant, stack: &mut Stack) {
+        if self.leaving {
+            return;
+        }
+        self.again = self.tx.is_some();
+        if !self.again {
+            self.failures = 0;
+            self.timeout(now, stack);
         }
     }
 
@@ -113,7 +136,15 @@ impl Binding {
                 self.failed(now, stack, status, passes, after);
             }
         }
-        if self.leaving && self.tx.is_none() && !self.over {
+        self.follow(now, stack);
+    }
+
+    /// What had to wait for the end of the REGISTER before.
+    fn follow(&mut self, now: Instant, stack: &mut Stack) {
+        if self.tx.is_some() || self.over {
+            return;
+        }
+        if self.leaving || std::mem::take(&mut self.again) {
             self.send(now, stack);
         }
     }
@@ -122,6 +153,7 @@ impl Binding {
         if self.tx == Some(id) {
             self.tx = None;
             self.failed(now, stack, status, true, None);
+            self.follow(now, stack);
         }
     }
 
@@ -137,7 +169,10 @@ impl Binding {
         self.failures = 0;
         let wait = expires.saturating_sub(MARGIN).max(expires.checked_div(2).unwrap_or_default());
         self.next = Some(now + wait.max(Duration::from_secs(1)));
-        stack.event(Event::Registered { registration: self.config.registration, expires });
+        let service_route = response.headers.name_addrs(&Name::ServiceRoute).unwrap_or_default();
+        let fits = service_route.len() <= ROUTES;
+        let service_route = if fits { service_route } else { Vec::new() };
+        stack.event(Event::Registered { registration: self.config.registration, expires, service_route });
     }
 
     fn failed(
@@ -153,7 +188,8 @@ impl Binding {
         }
         let doubled = 2_u32.saturating_pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        let pause = after.unwrap_or_else(|| RETRY_FIRST.saturating_mul(doubled)).min(RETRY_MOST);
+        let least = after.unwrap_or_else(|| RETRY_FIRST.saturating_mul(doubled)).min(RETRY_MOST);
+        let pause = stack.pause(least, least.saturating_add(least.checked_div(JITTER).unwrap_or_default()));
         let retry = passes.then_some(pause);
         self.next = retry.map(|pause| now + pause);
         self.over = retry.is_none();
@@ -182,6 +218,8 @@ impl Binding {
         let expires = if self.leaving { 0 } else { self.config.expires.as_secs() };
         request.headers.push(Name::Expires, expires);
         request.headers.push(Name::Allow, super::stack::ALLOW);
+        // Proxies that have to be on the way back may put themselves there (RFC 3327 section 5.1).
+        request.headers.push(Name::Supported, "path");
         if let Some(account) = &mut self.account {
             stack.authorize_next(account, &mut request);
         }

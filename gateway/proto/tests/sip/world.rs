@@ -189,6 +189,7 @@ pub(crate) fn invite(call: u64) -> Invite {
         from: name("\"Alice\" <sip:alice@example.com>"),
         to: None,
         body: Some(sdp("offer")),
+        routes: Vec::new(),
         headers: Vec::new(),
         account: None,
         max_forwards: MAX_FORWARDS,

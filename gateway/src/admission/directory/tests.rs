@@ -82,7 +82,11 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
     registrar.register(register).await.unwrap();
     let clients = ConnectLegs::new(10, Arc::default());
     let porter = Porter::of_a_test(false, &Default::default());
-    (SwitchDirectory { services: Services::default(), registrar, clients, routing, clock, porter }, scratch)
+    let trunks = Trunks::default();
+    (
+        SwitchDirectory { services: Services::default(), registrar, clients, trunks, routing, clock, porter },
+        scratch,
+    )
 }
 
 /// Who calls.
@@ -121,6 +125,7 @@ fn caller(address: &str, device: Option<&str>, dialled: &str) -> Party {
         name: String::new(),
         called: dialled.into(),
         device: device.map(str::to_owned),
+        trunk: None,
         signalling: None,
         transport: "udp",
         hops: HOPS,

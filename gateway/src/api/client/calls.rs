@@ -88,6 +88,7 @@ pub(super) async fn make(
         name: name.clone(),
         called: alias.to_owned(),
         device,
+        trunk: None,
         signalling: source,
         transport: "https",
         hops: HOPS,

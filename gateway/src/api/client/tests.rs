@@ -77,7 +77,8 @@ impl Directory for Town {
             number if number.starts_with('+') => refuse(Reason::Forbidden),
             name => {
                 let uri = format!("sip:{name}@town.example");
-                let target = Address { uri, flow: None, device: None, translated: false, proxy: None };
+                let target =
+                    Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
                 Resolution::Dial { targets: vec![target], rule: Some("town".into()), why: String::new() }
             }
         };

@@ -206,6 +206,7 @@ fn of_conference(service: &Service, dialling: &Dialling) -> Party {
         name: service.name.clone(),
         called: dialling.destination.clone(),
         device: None,
+        trunk: None,
         signalling: None,
         transport: "",
         hops: HOPS,

@@ -100,6 +100,7 @@ pub(super) fn leg_record(leg: &LegView, routes: &[(LegId, MediaKind, &'static st
         transport: leg.party.transport.to_owned(),
         address: leg.party.address.clone(),
         signalling: leg.party.signalling.map(|it| it.to_string()).unwrap_or_default(),
+        trunk: leg.party.trunk.clone(),
         streams: streams.collect(),
     }
 }

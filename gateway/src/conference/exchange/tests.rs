@@ -51,7 +51,7 @@ struct Bob(Mutex<Option<Leg>>);
 impl Directory for Bob {
     fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
         let uri = "sip:bob@192.0.2.7".to_owned();
-        let target = Address { uri, flow: None, device: None, translated: false, proxy: None };
+        let target = Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
         let dial = Resolution::Dial { targets: vec![target], rule: None, why: String::new() };
         Box::pin(std::future::ready(dial))
     }
@@ -108,8 +108,14 @@ impl Directory for Switchboard {
 
     fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
         assert_eq!(from, "meet.alice");
-        let target =
-            |uri: &str| Address { uri: uri.into(), flow: None, device: None, translated: false, proxy: None };
+        let target = |uri: &str| Address {
+            uri: uri.into(),
+            flow: None,
+            device: None,
+            translated: false,
+            trunk: None,
+            proxy: None,
+        };
         let targets = vec![target("sip:bob@192.0.2.7"), target("sip:bob@192.0.2.8")];
         let resolution = match destination {
             "bob" => Resolution::Dial { targets, rule: Some("out".into()), why: String::new() },

@@ -261,6 +261,7 @@ impl Room {
             name,
             called: self.service.name.clone(),
             device: None,
+            trunk: None,
             signalling: source,
             transport: "tls",
             hops: 0,

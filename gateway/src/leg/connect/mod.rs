@@ -80,6 +80,7 @@ impl ConnectLegs {
             flow: None,
             device: Some(client.alias.to_string()),
             translated: false,
+            trunk: None,
             proxy: None,
         }
     }
@@ -133,6 +134,7 @@ impl Protocol for ConnectLegs {
             name: String::new(),
             called: alias.to_string(),
             device: Some(alias.to_string()),
+            trunk: None,
             signalling,
             transport: "https",
             hops: from.hops,

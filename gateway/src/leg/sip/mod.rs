@@ -5,6 +5,7 @@ mod cause;
 mod hop;
 mod info;
 mod media;
+mod trunk;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,20 +19,22 @@ use crosspoint_proto::Transport;
 use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
-use crosspoint_proto::sip::auth::{Account, Secret};
 use crosspoint_proto::sip::{
     CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, SipUri, Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use self::actor::{Actor, State};
 use self::hop::{Hop, Network, System};
 use self::media::{Lines, Site};
+pub use self::trunk::{NowFn, Reach, TrunkRegistration, TrunkView, Trunks, policy};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
 use crate::config::CodecChoice;
+use crate::events::Events;
 use crate::net::media::MediaNet;
 
 /// Machine events that wait for one leg. A leg handles them at once; overflow means that its
@@ -65,6 +68,8 @@ pub struct SipLegConfig {
     pub codecs: HashMap<String, Vec<CodecChoice>>,
     /// The host in From of calls to others: our domain or address.
     pub domain: Host,
+    /// Whom calls come from and go to by name.
+    pub trunks: Trunks,
 }
 
 /// The SIP side of one gateway. Clones share it.
@@ -85,9 +90,11 @@ pub(super) struct Inner {
 
 /// Who an incoming call proved to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proven {
-    /// The device alias.
-    pub alias: String,
+pub enum Proven {
+    /// A device, by its alias.
+    Device(String),
+    /// Whoever calls from a trunk, by the name of that.
+    Trunk(String),
 }
 
 impl SipLegs {
@@ -122,6 +129,11 @@ impl SipLegs {
         }))
     }
 
+    /// Begins to keep the trunks: they are asked whether they are there, and registered at.
+    pub fn keep_trunks(&self, events: &Events, now: NowFn) -> JoinSet<()> {
+        self.0.config.trunks.start(&self.0.machine, &self.0.network, events, &now)
+    }
+
     /// The machine is gone: no leg waits any longer for a word of it, and all end.
     pub fn abandon(&self) {
         self.0.inboxes().clear();
@@ -138,23 +150,29 @@ impl SipLegs {
         }
     }
 
-    /// Makes a leg of a call that came in. `proven` says which device it is, when it proved it.
+    /// Makes a leg of a call that came in. `proven` says which device or trunk it is, when it proved it.
     /// `None`: its offer cannot be understood, and it has been refused.
     pub fn incoming(&self, incoming: Incoming, proven: Option<Proven>) -> Option<Leg> {
         let Incoming { call, request, source, body } = incoming;
         let from = request.headers.from();
         let called = request.uri.alias();
+        let (device, trunk) = match proven {
+            Some(Proven::Device(alias)) => (Some(alias), None),
+            Some(Proven::Trunk(name)) => (None, Some(name)),
+            None => (None, None),
+        };
         let party = Party {
             protocol: "sip",
             origin: Origin::Incoming,
-            address: match (&proven, &from) {
-                (Some(proven), _) => proven.alias.clone(),
+            address: match (&device, &from) {
+                (Some(alias), _) => alias.clone(),
                 (None, Some(from)) => from.uri.alias(),
                 (None, None) => String::new(),
             },
             name: clean(from.as_ref().and_then(|from| from.display.as_deref()).unwrap_or_default()),
             called,
-            device: proven.map(|proven| proven.alias),
+            device,
+            trunk,
             signalling: Some(source.remote),
             transport: word(source.transport),
             hops: request.headers.max_forwards().unwrap_or(HOPS),
@@ -202,8 +220,12 @@ impl SipLegs {
             own: inner.config.own.clone(),
             accept_foreign: peer.latched(&inner.config),
         };
+        let trunk = party.trunk.as_ref().and_then(|name| inner.config.trunks.find(name));
         let encryption = Encryption {
-            policy: inner.config.encryption,
+            policy: trunk
+                .as_ref()
+                .and_then(|trunk| trunk.encryption)
+                .map_or(inner.config.encryption, trunk::policy),
             secure_signalling: peer.transport == Transport::Tls,
             allow_insecure: inner.config.insecure_keys,
         };
@@ -219,7 +241,7 @@ impl SipLegs {
             SourcePolicy::Strict
         };
         let codecs = party.device.as_ref().and_then(|alias| inner.config.codecs.get(alias)).cloned();
-        let codecs = codecs.unwrap_or_default();
+        let codecs = codecs.or_else(|| trunk.map(|trunk| trunk.codecs.clone())).unwrap_or_default();
         let actor = Actor {
             codecs: codecs.clone(),
             inner: inner.clone(),
@@ -258,8 +280,19 @@ impl Protocol for SipLegs {
             Some(flow) => Some(flow.parse().map_err(|_| Cause::local(Reason::Unavailable))?),
             None => None,
         };
+        let trunk = match &to.trunk {
+            // Taken out of the configuration between two looks.
+            Some(name) => {
+                let found = self.0.config.trunks.find(name);
+                Some(found.ok_or_else(|| Cause::local(Reason::Unreachable))?)
+            }
+            None => None,
+        };
+        let proxy = trunk.as_ref().map(|trunk| trunk::proxy(trunk)).or_else(|| to.proxy.clone());
         let call = CallId(self.0.next_call.fetch_add(1, Ordering::Relaxed));
-        let mut caller = SipUri::new(Some(user_of(&from.address)), self.0.config.domain.clone(), None);
+        let domain = trunk.as_ref().and_then(|trunk| trunk::home(trunk));
+        let domain = domain.unwrap_or_else(|| self.0.config.domain.clone());
+        let mut caller = SipUri::new(Some(user_of(&from.address)), domain, None);
         if let Some((user, host)) = from.address.rsplit_once('@')
             && let Ok(host) = Host::parse(host)
         {
@@ -272,11 +305,12 @@ impl Protocol for SipLegs {
             from: NameAddr::new(caller).with_display(&from.name),
             to: None,
             body: None,
+            routes: to.trunk.as_ref().map(|it| self.0.config.trunks.service_route(it)).unwrap_or_default(),
             headers: Vec::new(),
             account: None,
             max_forwards: from.hops,
         };
-        let hop = Hop::of(&sip, flow.as_ref(), to.proxy.as_ref());
+        let hop = Hop::of(&sip, flow.as_ref(), proxy.as_ref());
         let party = Party {
             protocol: "sip",
             origin: Origin::Outgoing,
@@ -284,6 +318,7 @@ impl Protocol for SipLegs {
             name: String::new(),
             called: to.uri.clone(),
             device: to.device.clone(),
+            trunk: to.trunk.clone(),
             signalling: None,
             transport: word(hop.transport),
             hops: from.hops,
@@ -291,7 +326,7 @@ impl Protocol for SipLegs {
         // A device that registered is as trusted as when it did so.
         let device = to.device.is_some();
         let this = self.clone();
-        let credentials = to.proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
+        let credentials = proxy.and_then(|proxy| proxy.credentials);
         let known = flow.as_ref().map(Flow::remote).or_else(|| hop.address());
         let peer = Peer {
             address: known.unwrap_or_else(|| SocketAddr::new(self.0.config.bind, 0)),
@@ -312,12 +347,7 @@ impl Protocol for SipLegs {
                 };
                 actor.found(address);
                 invite.destination = hop.destination(address);
-                invite.account = credentials.map(|credentials| Account {
-                    username: credentials.username,
-                    secret: Secret::Password(credentials.password.expose().to_owned()),
-                    realm: Some(credentials.realm),
-                    peers: vec![address.ip()],
-                });
+                invite.account = credentials.map(|it| trunk::account(&it, address.ip()));
             }
             match actor.write_offer(&offer) {
                 Ok(body) => {

@@ -15,6 +15,8 @@ use crate::leg::LegCommand;
 use crate::net::clock::Clock;
 use crate::net::media::MediaConfig;
 
+mod trunks;
+
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A network in which one name is known, and one name server never answers.
@@ -52,6 +54,10 @@ struct Dialled {
 
 impl Rig {
     fn new(bind: IpAddr) -> Self {
+        Self::with(bind, Trunks::default())
+    }
+
+    fn with(bind: IpAddr, trunks: Trunks) -> Self {
         let (commands, machine) = mpsc::channel(64);
         let media = MediaConfig { threads: 1, ports: 20_000..=29_999 };
         let net = Arc::new(MediaNet::start(&media, Clock::start()).unwrap());
@@ -66,6 +72,7 @@ impl Rig {
             media_timeout: None,
             codecs: HashMap::new(),
             domain: Host::from(LO),
+            trunks,
         };
         let rng = ChaCha12Rng::seed_from_u64(1);
         Self { legs: SipLegs::on(Arc::new(Book), commands, net, config, rng, Arc::default()), machine }
@@ -77,7 +84,8 @@ impl Rig {
             transport: Transport::Udp,
             credentials: None,
         });
-        let to = Address { uri: uri.to_owned(), flow: None, device: None, translated: false, proxy };
+        let to =
+            Address { uri: uri.to_owned(), flow: None, device: None, translated: false, trunk: None, proxy };
         let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
         self.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
     }
