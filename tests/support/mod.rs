@@ -12,6 +12,7 @@ pub mod call;
 pub mod cut;
 pub mod gateway;
 pub mod infinity;
+pub mod kamailio;
 pub mod keypad;
 pub mod register;
 pub mod registered;
