@@ -595,6 +595,7 @@ fn leg_config(config: &Config, listening: &[Listen], trunks: Trunks) -> SipLegCo
         encryption: sip_leg::policy(config.media.encryption),
         insecure_keys: config.media.insecure_keys,
         allow: config.media.allow.iter().filter_map(|network| network.prefix()).collect(),
+        listening: listening.to_vec(),
         own,
         codecs: config
             .devices

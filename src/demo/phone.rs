@@ -105,6 +105,7 @@ impl Phone {
             encryption: EncryptionPolicy::None,
             insecure_keys: false,
             allow: Vec::new(),
+            listening,
             own: Vec::new(),
             latching: false,
             media_timeout: None,

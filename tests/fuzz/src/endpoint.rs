@@ -137,6 +137,7 @@ impl World {
             headers: Vec::new(),
             account: None,
             max_forwards: MAX_FORWARDS,
+            elsewhere: false,
         })));
     }
 

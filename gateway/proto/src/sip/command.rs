@@ -107,6 +107,22 @@ pub struct Invite {
     pub account: Option<Account>,
     /// Hops that are left: one less than what the call came in with (RFC 3261 section 16.6).
     pub max_forwards: u8,
+    /// There is another place to go if this one cannot take the call (RFC 3263 section 4.3): then
+    /// [`Event::Unreached`](super::Event::Unreached) comes instead of the end.
+    pub elsewhere: bool,
+}
+
+/// Where a call goes that did not get through.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Which.
+    pub call: CallId,
+    /// Where it goes now.
+    pub destination: Destination,
+    /// The offer anew, for our own address may be another one towards there.
+    pub body: Option<Body>,
+    /// Whether there is still another place.
+    pub elsewhere: bool,
 }
 
 /// Hops that a new call begins with (RFC 3261 section 8.1.1.6).
@@ -135,6 +151,8 @@ pub struct Registration {
 pub enum Command {
     /// Make a call.
     Invite(Box<Invite>),
+    /// The same call to another place, after [`Event::Unreached`](super::Event::Unreached).
+    Elsewhere(Box<Elsewhere>),
     /// Incoming: say that it rings (180).
     Ring {
         /// Which.

@@ -552,6 +552,10 @@ impl Endpoint {
                     }
                 }
             }
+            Command::Elsewhere(elsewhere) => {
+                let call = elsewhere.call;
+                self.with_call(call, |call, stack| call.elsewhere(now, stack, *elsewhere));
+            }
             Command::Ring { call } => self.with_call(call, |c, stack| c.progress(now, stack, 180, None)),
             Command::Progress { call, body } => {
                 self.with_call(call, |c, stack| c.progress(now, stack, 183, Some(body)));

@@ -90,6 +90,17 @@ pub struct Ending {
 pub enum Event {
     /// A call comes in.
     Incoming(Box<Incoming>),
+    /// Outgoing: nobody took the call where it was sent, and nobody rang. The owner said that there
+    /// is another place ([`super::Invite::elsewhere`]), and says with [`super::Command::Elsewhere`]
+    /// which, or hangs up.
+    Unreached {
+        /// Which.
+        call: CallId,
+        /// [`How::NoResponse`], [`How::Unreachable`], or [`How::Refused`] by a 503.
+        how: How,
+        /// How long that place does not want to be asked again (Retry-After of the 503).
+        pause: Option<Duration>,
+    },
     /// Outgoing: it rings there (180), or something of that kind without a body.
     Ringing {
         /// Which.

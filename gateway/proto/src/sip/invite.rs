@@ -11,7 +11,7 @@
 //! here until the last transaction that could still bring a 2xx to acknowledge has ended.
 
 use super::auth;
-use super::command::{Body, CallId, Invite};
+use super::command::{Body, CallId, Elsewhere, Invite};
 use super::dialog::{Dialog, request_uri};
 use super::event::{By, Ending, Event, How, Source};
 use super::session::{Session, TIMER};
@@ -22,6 +22,7 @@ use super::{CSeq, Destination, Flow, Method, Name, NameAddr, Reason, Request, Re
 use crate::{Instant, Transport};
 
 mod client;
+mod failover;
 mod reliable;
 mod server;
 mod timer;
@@ -70,6 +71,10 @@ pub(super) struct Call {
     forks: Vec<Dialog>,
     /// Our INVITE under way.
     client: Option<ClientInvite>,
+    /// The owner knows another place to go.
+    elsewhere: bool,
+    /// Our INVITE that did not get through, until the owner says where it goes.
+    stranded: Option<Request>,
     /// Our INVITE without an offer, answered: the owner owes the answer for the ACK.
     unanswered: Option<Unanswered>,
     /// Their INVITE under way, until its ACK.
@@ -97,8 +102,19 @@ pub(super) struct Call {
 impl Call {
     /// Begins an outgoing call.
     pub(super) fn outgoing(now: Instant, stack: &mut Stack, invite: Invite) -> Result<Self, Unsendable> {
-        let Invite { call, target, destination, mut from, to, body, routes, headers, account, max_forwards } =
-            invite;
+        let Invite {
+            call,
+            target,
+            destination,
+            mut from,
+            to,
+            body,
+            routes,
+            headers,
+            account,
+            max_forwards,
+            elsewhere,
+        } = invite;
         let (tag, call_id) = (stack.token(), stack.token());
         from.params.remove("tag");
         let from = from.with_tag(&tag);
@@ -107,8 +123,7 @@ impl Call {
         let user = from.uri.as_sip().and_then(|uri| uri.user.clone());
         let secure = target.as_sip().is_some_and(|uri| uri.secure);
         let seq = stack.first_seq();
-        let mut request =
-            Request::with_core(Method::Invite, request_uri(target.clone()), &from, &to, &call_id, seq);
+        let mut request = Request::with_core(Method::Invite, request_uri(target), &from, &to, &call_id, seq);
         request.headers.set(Name::MaxForwards, max_forwards);
         for route in routes {
             request.headers.push(Name::Route, route);
@@ -118,14 +133,6 @@ impl Call {
         }
         let offer = body.clone();
         let request = with_body(request, body);
-        // Contact, Via and the like come on top of what is there now.
-        let big = request.to_bytes().len().saturating_add(300) > MAX_DATAGRAM;
-        let flow = stack.way(now, &destination, &target, big)?;
-        let may_shrink = big && flow.transport == Transport::Tcp;
-        let datagram = match destination {
-            Destination::Address { transport: None, address, .. } if may_shrink => Some(address),
-            _ => None,
-        };
         let mut this = Self {
             id: call,
             direction: Direction::Outgoing,
@@ -137,6 +144,8 @@ impl Call {
             dialog: None,
             forks: Vec::new(),
             client: None,
+            elsewhere,
+            stranded: None,
             unanswered: None,
             server: None,
             offered: None,
@@ -150,10 +159,34 @@ impl Call {
             bye_wanted: None,
             requests: 0,
         };
-        let pinned = matches!(destination, Destination::Flow(_));
-        let tx = this.send_invite(now, stack, request, flow)?;
-        this.client = Some(ClientInvite::new(tx, Kind::Initial, offer, flow, pinned, datagram));
+        this.set_out(now, stack, request, offer, &destination)?;
         Ok(this)
+    }
+
+    /// Sends the INVITE that shall make a call.
+    fn set_out(
+        &mut self,
+        now: Instant,
+        stack: &mut Stack,
+        request: Request,
+        offer: Option<Body>,
+        destination: &Destination,
+    ) -> Result<(), Unsendable> {
+        // Contact, Via and the like come on top of what is there now.
+        let big = request.to_bytes().len().saturating_add(300) > MAX_DATAGRAM;
+        let flow = stack.way(now, destination, &request.uri, big)?;
+        let may_shrink = big && flow.transport == Transport::Tcp;
+        let datagram = match destination {
+            Destination::Address { transport: None, address, .. } if may_shrink => Some(*address),
+            _ => None,
+        };
+        let pinned = matches!(destination, Destination::Flow(_));
+        let tx = self.send_invite(now, stack, request, flow)?;
+        if self.elsewhere {
+            stack.transactions.expect_word(now, tx);
+        }
+        self.client = Some(ClientInvite::new(tx, Kind::Initial, offer, flow, pinned, datagram));
+        Ok(())
     }
 
     pub(super) const fn id(&self) -> CallId {

@@ -42,7 +42,8 @@ mod uri;
 mod via;
 
 pub use command::{
-    Body, CallId, Command, Destination, Invite, MAX_FORWARDS, PingId, Registration, RegistrationId, RequestId,
+    Body, CallId, Command, Destination, Elsewhere, Invite, MAX_FORWARDS, PingId, Registration,
+    RegistrationId, RequestId,
 };
 pub use config::{Config, Limits, Listen, SessionTimer, Timing};
 pub use endpoint::{Endpoint, Error, Load};

@@ -52,6 +52,10 @@ pub(super) enum Arrived {
     Full,
 }
 
+/// How many T1 an INVITE waits for a first word when there is another place to go. RFC 3263 section
+/// 4.3 leaves it to timer B, which is longer than callers wait; by then four of it went out.
+const FIRST_WORD: u32 = 8;
+
 /// The table is full; nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -142,6 +146,14 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
     /// Whose it is.
     pub(super) fn owner_of(&self, id: ClientId) -> Option<C> {
         self.clients.get(&id).map(|c| c.owner)
+    }
+
+    /// There is another place to ask: this one must say something soon, be it 100.
+    pub(super) fn expect_word(&mut self, now: Instant, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.expect_word(now + self.timing.t1.saturating_mul(FIRST_WORD));
+            self.schedule.set(Key::Client(id), client.deadline());
+        }
     }
 
     /// A CANCEL went out for it: without a final response it ends when the CANCEL would (RFC 3261

@@ -12,6 +12,7 @@
 
 mod calls;
 mod chaos;
+mod failover;
 mod identity;
 mod loss;
 mod peers;

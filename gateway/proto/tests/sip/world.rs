@@ -193,6 +193,7 @@ pub(crate) fn invite(call: u64) -> Invite {
         headers: Vec::new(),
         account: None,
         max_forwards: MAX_FORWARDS,
+        elsewhere: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One SIP leg: between the machine's events and the conference's commands, with the negotiation
 //! and the media ports in its hands.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,10 +14,14 @@ use crosspoint_codecs::format::{Capabilities, MediaKind};
 use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
-use crosspoint_proto::sip::{Body, CallId, Command, Event};
+use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::hop::Hop;
+use super::locate::{self, Place};
 use super::media::Lines;
 use super::{Inner, cause, info};
 use crate::cause::{Cause, Reason};
@@ -61,7 +66,12 @@ pub(super) struct State {
     /// The peer's re-INVITE had no offer: ours goes into the 200.
     offerless_reinvite: bool,
     /// The last key and how it came.
-    key: Option<(char, DtmfMethod, tokio::time::Instant)>,
+    key: Option<(char, DtmfMethod, Instant)>,
+    /// Where the call went, and where it may go yet. Bounded by what a name leads to.
+    place: Option<Place>,
+    places: VecDeque<Place>,
+    /// What it was to offer there.
+    wanted: Capabilities,
     /// We were told to hang up: the cause to report.
     hung_up: Option<Cause>,
 }
@@ -106,14 +116,22 @@ impl Actor {
         let _ = self.events.send(LegEvent::Ended(self.state.hung_up.unwrap_or(cause))).await;
     }
 
-    /// The address of the next hop. Who hangs up is not kept waiting for a name: nothing was sent
-    /// yet, so there is nobody to tell.
-    pub(super) async fn find(&mut self, hop: &Hop) -> Result<SocketAddr, Cause> {
-        let network = self.inner.network.clone();
-        let mut found = pin!(hop.resolve(&*network));
+    /// Where the next hop may be, the best place first. Who hangs up is not kept waiting for a name:
+    /// nothing was sent yet, so there is nobody to tell.
+    pub(super) async fn find(&mut self, hop: &Hop) -> Result<Vec<Place>, Cause> {
+        let inner = self.inner.clone();
+        let mut seed = [0; 32];
+        inner.random(&mut seed);
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let until = Instant::now() + locate::PATIENCE;
+        let mut found = pin!(locate::locate(hop, &*inner.network, &inner.config.listening, until, &mut rng));
         loop {
             tokio::select! {
-                found = &mut found => return found.map_err(Cause::local),
+                found = &mut found => {
+                    let mut places = found.map_err(Cause::local)?;
+                    inner.failures().put_last(Instant::now(), &mut places);
+                    return Ok(places);
+                }
                 command = self.commands.recv() => match command {
                     Some(LegCommand::Hangup(cause)) => return Err(cause),
                     // Nothing else means anything yet.
@@ -124,9 +142,52 @@ impl Actor {
         }
     }
 
+    /// The call goes to the first of `places`; to the others if that cannot take it.
+    pub(super) fn set_out(&mut self, places: Vec<Place>, wanted: &Capabilities) -> Option<Place> {
+        self.state.places = places.into();
+        self.state.wanted = wanted.clone();
+        self.next_place()
+    }
+
+    pub(super) fn may_go_elsewhere(&self) -> bool {
+        !self.state.places.is_empty()
+    }
+
+    fn next_place(&mut self) -> Option<Place> {
+        let place = self.state.places.pop_front()?;
+        self.found(place.address);
+        self.state.place = Some(place.clone());
+        Some(place)
+    }
+
+    /// Nobody took the call where it went (RFC 3263 section 4.3).
+    async fn unreached(&mut self, how: How, pause: Option<Duration>) -> Next {
+        if let Some(failed) = self.state.place.take() {
+            tracing::info!(address = %failed.address, ?how, "a call goes to the next place");
+            self.inner.failures().note(Instant::now(), &failed, pause);
+        }
+        if self.state.hung_up.is_some() {
+            return Next::Go;
+        }
+        let Some(place) = self.next_place() else {
+            return self.hang_up(Cause::local(Reason::Unreachable)).await;
+        };
+        // Our own address may be another one towards there.
+        self.negotiation.withdraw_offer();
+        let wanted = self.state.wanted.clone();
+        match self.write_offer(&wanted) {
+            Ok(body) => {
+                let (call, body, elsewhere) = (self.call, Some(body), self.may_go_elsewhere());
+                let next = Elsewhere { call, destination: place.destination(), body, elsewhere };
+                self.machine(Command::Elsewhere(Box::new(next))).await
+            }
+            Err(reason) => self.hang_up(Cause::local(reason)).await,
+        }
+    }
+
     /// The far end is there: from now on it is known what we are called towards it, and whose media
     /// is believed.
-    pub(super) fn found(&mut self, address: SocketAddr) {
+    fn found(&mut self, address: SocketAddr) {
         let advertised = self.inner.advertised(address.ip());
         let policy = self.negotiation.parameters().peer.clone();
         self.negotiation.set_peer(PeerPolicy { signalling: address.ip(), ..policy });
@@ -216,6 +277,7 @@ impl Actor {
             }
             Event::Refreshed { body, .. } => self.refreshed(&body).await,
             Event::Info { body, .. } => self.info(&body).await,
+            Event::Unreached { how, pause, .. } => self.unreached(how, pause).await,
             Event::Ended { ending, .. } => Next::End(cause::of_ending(&ending)),
             _ => Next::Go,
         }
@@ -403,7 +465,7 @@ impl Actor {
 
     /// A key by one method; its echo by the other is passed over.
     async fn key(&mut self, digit: char, method: DtmfMethod) -> Next {
-        let now = tokio::time::Instant::now();
+        let now = Instant::now();
         if let Some((before, by, at)) = self.state.key
             && before == digit
             && by != method

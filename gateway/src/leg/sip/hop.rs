@@ -3,77 +3,43 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 
 use crosspoint_proto::Transport;
-use crosspoint_proto::sip::{DEFAULT_PORT, DEFAULT_TLS_PORT, Destination, Flow, Host, SipUri};
+use crosspoint_proto::sip::{DEFAULT_PORT, DEFAULT_TLS_PORT, Flow, Host, SipUri};
 
-use tokio::sync::Semaphore;
-
+use super::locate::{Naptr, Srv};
 use crate::cause::Reason;
 use crate::config::Proxy;
 
-/// Names that may be looked up at a time: each lookup takes a thread of tokio's pool for blocking
-/// work (512), for as long as the resolver likes. Overflow: the call fails at once as congestion.
-const LOOKUPS: usize = 128;
+/// A lookup under way. What is not known is an empty list.
+pub(super) type Lookup<T> = Pin<Box<dyn Future<Output = Result<Vec<T>, Reason>> + Send>>;
 
-/// A lookup under way.
-pub(super) type Lookup = Pin<Box<dyn Future<Output = Result<SocketAddr, Reason>> + Send>>;
-
-/// How the outside is reached: the operating system, but in tests.
+/// How the outside is reached: the operating system, but in tests. Dropping a lookup gives up at
+/// once.
 pub(super) trait Network: Send + Sync {
-    /// The first address of a name. Dropping the lookup gives up at once.
-    fn lookup(&self, name: &str, port: u16) -> Lookup;
+    /// The NAPTR records of a domain.
+    fn naptr(&self, name: &str) -> Lookup<Naptr>;
+
+    /// The SRV records of a service.
+    fn srv(&self, name: &str) -> Lookup<Srv>;
+
+    /// The addresses of a host.
+    fn addresses(&self, name: &str) -> Lookup<IpAddr>;
 
     /// Our own address as `peer` sees it.
     fn local_address_towards(&self, peer: IpAddr) -> io::Result<IpAddr>;
 }
 
-/// The operating system's network.
-pub(super) struct System {
-    lookups: Arc<Semaphore>,
-}
-
-impl System {
-    pub(super) fn new() -> Self {
-        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
-    }
-}
-
-impl Network for System {
-    fn lookup(&self, name: &str, port: u16) -> Lookup {
-        let (room, name) = (self.lookups.clone().try_acquire_owned(), name.to_owned());
-        Box::pin(async move {
-            let Ok(room) = room else {
-                tracing::warn!(host = name, "too many names are being looked up");
-                return Err(Reason::Congestion);
-            };
-            // On a task of its own: whoever gives up leaves the thread busy, and the room with it.
-            let query = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((name.as_str(), port)).await;
-                let first = found.ok().and_then(|mut addresses| addresses.next());
-                if first.is_none() {
-                    tracing::warn!(host = name, "the name of a next hop has no address");
-                }
-                drop(room);
-                first
-            });
-            query.await.ok().flatten().ok_or(Reason::Unreachable)
-        })
-    }
-
-    fn local_address_towards(&self, peer: IpAddr) -> io::Result<IpAddr> {
-        crate::net::local_address_towards(peer)
-    }
-}
-
 /// Where a call goes first.
 pub(super) struct Hop {
-    host: Host,
-    port: u16,
+    pub(super) host: Host,
+    /// When the target or the rule names one.
+    pub(super) port: Option<u16>,
     pub(super) transport: Transport,
     /// The transport, when the target or the rule names one.
-    asked: Option<Transport>,
+    pub(super) asked: Option<Transport>,
+    /// It was named, so that there is nothing to ask about it (RFC 3263 section 4.1).
+    pub(super) settled: bool,
 }
 
 impl Hop {
@@ -95,27 +61,13 @@ impl Hop {
             }
             None => (uri.host.clone(), uri.port),
         };
-        let usual = if transport == Transport::Tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
-        Self { host, port: port.unwrap_or(usual), transport, asked }
+        let settled = proxy.is_some() || asked.is_some() && uri.transport().is_some();
+        Self { host, port, transport, asked, settled }
     }
 
+    /// Where it is, when no name has to be looked up.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.host.address().map(|ip| SocketAddr::new(ip, self.port))
-    }
-
-    pub(super) async fn resolve(&self, network: &dyn Network) -> Result<SocketAddr, Reason> {
-        match (&self.host, self.address()) {
-            (_, Some(address)) => Ok(address),
-            (Host::Name(name), None) => network.lookup(name, self.port).await,
-            (_, None) => Err(Reason::Unreachable),
-        }
-    }
-
-    pub(super) fn destination(&self, address: SocketAddr) -> Destination {
-        let name = match &self.host {
-            Host::Name(name) => Some(name.clone()),
-            _ => None,
-        };
-        Destination::Address { transport: self.asked, address, name }
+        let usual = if self.transport == Transport::Tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+        self.host.address().map(|ip| SocketAddr::new(ip, self.port.unwrap_or(usual)))
     }
 }

@@ -2,8 +2,10 @@
 
 mod actor;
 mod cause;
+mod dns;
 mod hop;
 mod info;
+mod locate;
 mod media;
 mod trunk;
 
@@ -28,12 +30,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::actor::{Actor, State};
-use self::hop::{Hop, Network, System};
+use self::dns::System;
+use self::hop::{Hop, Network};
+use self::locate::Failures;
 use self::media::{Lines, Site};
 pub use self::trunk::{NowFn, Reach, TrunkRegistration, TrunkView, Trunks, policy};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
 use crate::cause::{Cause, Reason};
-use crate::config::CodecChoice;
+use crate::config::{CodecChoice, Listen};
 use crate::events::Events;
 use crate::net::media::MediaNet;
 
@@ -58,6 +62,8 @@ pub struct SipLegConfig {
     pub insecure_keys: bool,
     /// Networks whose media addresses are believed.
     pub allow: Vec<Prefix>,
+    /// Where the machine listens, and with what it can send.
+    pub listening: Vec<Listen>,
     /// Listeners of our own: never a place to send media to.
     pub own: Vec<OwnPorts>,
     /// Registered devices behind NAT may send from another port than they said.
@@ -82,6 +88,7 @@ pub(super) struct Inner {
     net: Arc<MediaNet>,
     config: SipLegConfig,
     network: Arc<dyn Network>,
+    failures: Mutex<Failures>,
     rng: Mutex<ChaCha12Rng>,
     inboxes: Mutex<HashMap<CallId, mpsc::Sender<Event>>>,
     next_call: AtomicU64,
@@ -122,6 +129,7 @@ impl SipLegs {
             net,
             config,
             network,
+            failures: Mutex::default(),
             rng: Mutex::new(rng),
             inboxes: Mutex::default(),
             next_call: AtomicU64::new(1),
@@ -131,7 +139,8 @@ impl SipLegs {
 
     /// Begins to keep the trunks: they are asked whether they are there, and registered at.
     pub fn keep_trunks(&self, events: &Events, now: NowFn) -> JoinSet<()> {
-        self.0.config.trunks.start(&self.0.machine, &self.0.network, events, &now)
+        let Inner { config, machine, network, .. } = &*self.0;
+        config.trunks.start(machine, network, &config.listening, events, &now, |seed| self.0.random(seed))
     }
 
     /// The machine is gone: no leg waits any longer for a word of it, and all end.
@@ -309,6 +318,7 @@ impl Protocol for SipLegs {
             headers: Vec::new(),
             account: None,
             max_forwards: from.hops,
+            elsewhere: false,
         };
         let hop = Hop::of(&sip, flow.as_ref(), proxy.as_ref());
         let party = Party {
@@ -341,13 +351,17 @@ impl Protocol for SipLegs {
         tokio::spawn(async move {
             let mut invite = invite;
             if !has_flow {
-                let address = match actor.find(&hop).await {
-                    Ok(address) => address,
+                let places = match actor.find(&hop).await {
+                    Ok(places) => places,
                     Err(cause) => return actor.fail(cause).await,
                 };
-                actor.found(address);
-                invite.destination = hop.destination(address);
-                invite.account = credentials.map(|it| trunk::account(&it, address.ip()));
+                let peers: Vec<_> = places.iter().map(|place| place.address.ip()).collect();
+                let Some(place) = actor.set_out(places, &offer) else {
+                    return actor.fail(Cause::local(Reason::Unreachable)).await;
+                };
+                invite.destination = place.destination();
+                invite.elsewhere = actor.may_go_elsewhere();
+                invite.account = credentials.map(|it| trunk::account(&it, peers));
             }
             match actor.write_offer(&offer) {
                 Ok(body) => {
@@ -424,6 +438,10 @@ impl Inner {
         }
     }
 
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn inboxes(&self) -> MutexGuard<'_, HashMap<CallId, mpsc::Sender<Event>>> {
         self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -465,6 +483,7 @@ fn call_of(event: &Event) -> Option<CallId> {
         | Event::Refreshed { call, .. }
         | Event::Info { call, .. }
         | Event::InfoAnswered { call, .. }
+        | Event::Unreached { call, .. }
         | Event::Ended { call, .. } => Some(*call),
         _ => None,
     }

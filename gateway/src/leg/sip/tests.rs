@@ -9,8 +9,9 @@ use crosspoint_proto::sip::{Body, By, Ending, How};
 use rand_core::SeedableRng;
 
 use super::hop::Lookup;
+use super::locate::{Naptr, Srv};
 use super::*;
-use crate::config::{HostPort, Proxy};
+use crate::config::{HostPort, Listen, Proxy};
 use crate::leg::LegCommand;
 use crate::net::clock::Clock;
 use crate::net::media::MediaConfig;
@@ -26,13 +27,26 @@ const KNOWN: &str = "proxy.example";
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SILENT: &str = "silent.example";
+/// Two servers, by SRV.
+const PAIR: &str = "pair.example";
 
 impl Network for Book {
-    fn lookup(&self, name: &str, port: u16) -> Lookup {
+    fn naptr(&self, _: &str) -> Lookup<Naptr> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn srv(&self, name: &str) -> Lookup<Srv> {
+        let known = format!("_sip._udp.{PAIR}") == name;
+        let record = |priority, port| Srv { priority, weight: 0, port, target: KNOWN.to_owned() };
+        let found = if known { vec![record(1, 5_060), record(2, 5_070)] } else { Vec::new() };
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn addresses(&self, name: &str) -> Lookup<IpAddr> {
         match name {
-            KNOWN => Box::pin(std::future::ready(Ok(SocketAddr::new(PROXY, port)))),
+            KNOWN => Box::pin(std::future::ready(Ok(vec![PROXY]))),
             SILENT => Box::pin(std::future::pending()),
-            _ => Box::pin(std::future::ready(Err(Reason::Unreachable))),
+            _ => Box::pin(std::future::ready(Ok(Vec::new()))),
         }
     }
 
@@ -67,6 +81,13 @@ impl Rig {
             encryption: EncryptionPolicy::None,
             insecure_keys: false,
             allow: Vec::new(),
+            listening: [
+                (Transport::Udp, "127.0.0.1:5060"),
+                (Transport::Udp, "[::1]:5060"),
+                (Transport::Tcp, "127.0.0.1:5060"),
+            ]
+            .map(|(transport, address)| Listen { transport, address: address.parse().unwrap() })
+            .to_vec(),
             own: Vec::new(),
             latching: false,
             media_timeout: None,
@@ -324,4 +345,40 @@ async fn a_cancelled_leg_ends_as_cancelled_when_the_answer_crosses() {
     let _answered = bob.told().await;
     let LegEvent::Ended(cause) = bob.told().await else { panic!("no end") };
     assert_eq!(cause, cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_one_server_cannot_take_goes_to_the_next_and_the_next_call_begins_there() {
+    let mut rig = Rig::new(LO);
+    let mut leg = rig.call("sip:bob@pair.example", None);
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    let port = |destination: &Destination| match destination {
+        Destination::Address { address, .. } => address.port(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((port(&invite.destination), invite.elsewhere), (5_060, true));
+    rig.legs.deliver(Event::Unreached { call: invite.call, how: How::Refused, pause: None });
+    let Command::Elsewhere(next) = rig.asked().await else { panic!("it goes nowhere") };
+    assert_eq!((next.call, port(&next.destination), next.elsewhere), (invite.call, 5_070, false));
+    let offer = Sdp::parse(&next.body.unwrap().data).unwrap();
+    assert_eq!(offer.media.len(), 1);
+    // The answer of the second one is one to the offer that it had.
+    rig.legs.deliver(Event::Answered { call: invite.call, body: Some(description("")), fork: 0 });
+    let told = tokio::time::timeout(Duration::from_secs(5), leg.events.recv()).await.unwrap();
+    assert!(matches!(told, Some(LegEvent::Answered(_))), "{told:?}");
+    let _next = rig.call("sip:bob@pair.example", None);
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    assert_eq!(port(&invite.destination), 5_070, "what failed comes last for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_between_two_servers_calls_nobody() {
+    let mut rig = Rig::new(LO);
+    let leg = rig.call("sip:bob@pair.example", None);
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    leg.commands.send(LegCommand::Hangup(Cause::local(Reason::Cancelled))).await.unwrap();
+    assert!(matches!(rig.asked().await, Command::Hangup { .. }));
+    rig.legs.deliver(Event::Unreached { call: invite.call, how: How::NoResponse, pause: None });
+    settle().await;
+    assert!(rig.machine.try_recv().is_err());
 }

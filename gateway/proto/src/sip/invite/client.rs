@@ -28,7 +28,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct ClientInvite {
     pub(super) tx: ClientId,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// What it offers.
     pub(super) offer: Option<Body>,
     flow: Flow,
@@ -138,11 +138,14 @@ impl Call {
             });
             if let Some(flow) = way
                 && client.cancel == Cancel::No
-                && let Ok(tx) = self.send_invite(now, stack, request, flow)
+                && let Ok(tx) = self.send_invite(now, stack, request.clone(), flow)
             {
                 self.client = Some(ClientInvite::new(tx, client.kind, client.offer, flow, false, None));
                 return;
             }
+        }
+        if self.may_go_elsewhere(&client) {
+            return self.strand(stack, request, how, None);
         }
         if client.kind != Kind::Initial && self.stage == Stage::Confirmed {
             // Section 14.1: as a 408, which ends the dialog.
@@ -355,6 +358,13 @@ impl Call {
     fn refused(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
         let Some(client) = self.client.take() else { return };
         let status = response.status;
+        if status == 503
+            && self.may_go_elsewhere(&client)
+            && let Some((request, _)) = stack.transactions.request(client.tx)
+        {
+            let pause = response.headers.retry_after().map(|seconds| Duration::from_secs(seconds.into()));
+            return self.strand(stack, request.clone(), How::Refused, pause);
+        }
         if client.kind == Kind::Initial {
             let contacts = match response.headers.contacts() {
                 Ok(Contacts::List(list)) if (300..400).contains(&status) => list,

@@ -117,6 +117,8 @@ impl Call {
             dialog: Some(dialog),
             forks: Vec::new(),
             client: None,
+            elsewhere: false,
+            stranded: None,
             unanswered: None,
             server: Some(ServerInvite::new(tx, had_offer, number, terms, Some(reliable))),
             offered: None,

@@ -103,6 +103,13 @@ impl<C> Client<C> {
         }
     }
 
+    /// Gives up earlier than by timer B, while nothing at all was heard.
+    pub(super) fn expect_word(&mut self, by: Instant) {
+        if self.state == State::Sent {
+            self.end = self.end.map(|end| end.min(by));
+        }
+    }
+
     pub(super) fn response(&mut self, now: Instant, timing: &Timing, response: &Response) -> Verdict {
         let invite = self.request.method == Method::Invite;
         match (self.state, response.status) {

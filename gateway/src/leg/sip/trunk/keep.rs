@@ -3,20 +3,20 @@
 //! One task for each trunk, so that the slow name of one keeps no other waiting. The machine does the
 //! SIP; what it tells comes here by the door.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crosspoint_proto::Instant;
-use crosspoint_proto::sip::{
-    Command, Destination, Event, NameAddr, PingId, Registration, RegistrationId, SipUri, Uri,
-};
+use crosspoint_proto::sip::{Command, Event, NameAddr, PingId, Registration, RegistrationId, SipUri, Uri};
+use rand_chacha::ChaCha12Rng;
 use tokio::sync::mpsc;
 
 use super::watch::{Reach, Watch};
 use super::{Line, NowFn, TrunkRegistration, account, host, proxy};
+use crate::config::Listen;
 use crate::events::{Events, What};
 use crate::leg::sip::hop::{Hop, Network};
+use crate::leg::sip::locate::{self, locate};
 
 /// What the machine tells of one trunk, waiting for its task. Overflow: the newest is left out, for the
 /// next question tells the same.
@@ -36,6 +36,8 @@ const QUESTION: u32 = 48;
 pub(super) struct Means {
     pub(super) machine: mpsc::Sender<Command>,
     pub(super) network: Arc<dyn Network>,
+    pub(super) listening: Vec<Listen>,
+    pub(super) rng: ChaCha12Rng,
     pub(super) events: Events,
     pub(super) now: NowFn,
 }
@@ -86,7 +88,7 @@ pub(super) async fn keep(number: usize, line: Arc<Line>, means: Means, mut inbox
         line,
         means,
         hop,
-        address: None,
+        at: None,
         look: now,
         watch,
         place: Place::None,
@@ -126,7 +128,8 @@ struct Keeper {
     line: Arc<Line>,
     means: Means,
     hop: Hop,
-    address: Option<SocketAddr>,
+    /// Where it is, as far as its name tells.
+    at: Option<locate::Place>,
     /// When its name is to be looked up, while it has no address.
     look: Instant,
     watch: Option<Watch>,
@@ -137,7 +140,7 @@ struct Keeper {
 
 impl Keeper {
     fn deadline(&self) -> Option<Instant> {
-        if self.address.is_none() {
+        if self.at.is_none() {
             return Some(self.look);
         }
         let register = self.register.filter(|_| self.registers() && self.place == Place::None);
@@ -150,12 +153,12 @@ impl Keeper {
 
     async fn timeout(&mut self) {
         let now = self.now();
-        if self.address.is_none() && self.look <= now {
+        if self.at.is_none() && self.look <= now {
             self.look_up(now).await;
         }
-        let Some(address) = self.address else { return };
+        let Some(at) = self.at.clone() else { return };
         if self.place == Place::None && self.register.is_some_and(|at| at <= now) {
-            self.register(address).await;
+            self.register(&at).await;
         }
         let Some(watch) = &mut self.watch else { return };
         let before = watch.reach();
@@ -167,26 +170,32 @@ impl Keeper {
             // Its name may lead elsewhere by now.
             self.look_up(now).await;
         }
-        let Some(address) = self.address else { return };
+        let Some(at) = &self.at else { return };
+        let destination = at.destination();
         let target =
             host(&self.line.config.host).map(|host| SipUri::new(None, host, self.line.config.host.port));
         let Some(target) = target else { return };
         let ping = PingId(self.number << QUESTION | question);
-        let destination = self.destination(address);
         self.send(Command::Ping { ping, target: Uri::Sip(target), destination }).await;
     }
 
     async fn look_up(&mut self, now: Instant) {
-        match self.hop.resolve(&*self.means.network).await {
-            Ok(address) => {
-                let moved = self.address.is_some_and(|before| before != address);
-                self.address = Some(address);
+        let Means { network, listening, rng, .. } = &mut self.means;
+        let until = tokio::time::Instant::now() + locate::PATIENCE;
+        match locate(&self.hop, &**network, listening, until, rng).await {
+            Ok(places) => {
+                // Where it did not answer is tried again when the others have been.
+                let tried = self.at.as_ref().and_then(|at| places.iter().position(|it| it == at));
+                let next = tried.map_or(0, |tried| (tried + 1) % places.len());
+                let Some(at) = places.get(next).cloned() else { return };
+                let address = at.address;
+                let moved = self.at.replace(at).is_some_and(|before| before.address != address);
                 self.line.live().address = Some(address);
                 if moved && self.leave(true).await {
                     tracing::info!(trunk = self.line.config.name, %address, "a trunk has another address");
                 }
             }
-            Err(_) if self.address.is_none() => {
+            Err(_) if self.at.is_none() => {
                 self.look = now + LOOK_AGAIN;
                 let before = self.line.live().reach;
                 if self.watch.is_some() {
@@ -248,7 +257,7 @@ impl Keeper {
     }
 
     /// A trunk that comes back may have forgotten us: it is told at once that we are here.
-    async fn changed(&mut self, before: Reach, after: Reach) {
+    async fn changed(&self, before: Reach, after: Reach) {
         if before == after {
             return;
         }
@@ -265,7 +274,7 @@ impl Keeper {
         }
     }
 
-    async fn register(&mut self, address: SocketAddr) {
+    async fn register(&mut self, at: &locate::Place) {
         let config = self.line.config.clone();
         let Some(registration) = &config.registration else { return };
         let Some(domain) = super::home(&config) else { return };
@@ -273,10 +282,10 @@ impl Keeper {
         let command = Command::Register(Box::new(Registration {
             registration: RegistrationId(self.number),
             registrar: Uri::Sip(SipUri::new(None, domain, None)),
-            destination: self.destination(address),
+            destination: at.destination(),
             aor: NameAddr::new(aor),
             expires: registration.expires,
-            account: config.credentials.as_ref().map(|it| account(it, address.ip())),
+            account: config.credentials.as_ref().map(|it| account(it, vec![at.address.ip()])),
         }));
         self.place = Place::Kept;
         self.register = None;
@@ -299,10 +308,6 @@ impl Keeper {
 
     fn now(&self) -> Instant {
         (self.means.now)().mono
-    }
-
-    fn destination(&self, address: SocketAddr) -> Destination {
-        self.hop.destination(address)
     }
 
     async fn send(&self, command: Command) {

@@ -18,12 +18,14 @@ use crosspoint_proto::sdp::EncryptionPolicy;
 use crosspoint_proto::sip::auth::{Account, Secret};
 use crosspoint_proto::sip::{Event, Host, NameAddr, Source};
 use crosspoint_proto::{Instant, Now, Transport};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::keep::{INBOX, Means, Told};
 pub use self::watch::Reach;
-use crate::config::{Encryption, HostPort, Proxy, Trunk};
+use crate::config::{Encryption, HostPort, Listen, Proxy, Trunk};
 use crate::events::Events;
 
 /// What this moment is.
@@ -142,16 +144,22 @@ impl Trunks {
         &self,
         machine: &mpsc::Sender<crosspoint_proto::sip::Command>,
         network: &Arc<dyn super::hop::Network>,
+        listening: &[Listen],
         events: &Events,
         now: &NowFn,
+        mut random: impl FnMut(&mut [u8]),
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for (number, line) in self.0.iter().enumerate() {
             let (sender, inbox) = mpsc::channel(INBOX);
             *line.task() = Some(sender);
+            let mut seed = [0; 32];
+            random(&mut seed);
             let means = Means {
                 machine: machine.clone(),
                 network: network.clone(),
+                listening: listening.to_vec(),
+                rng: ChaCha12Rng::from_seed(seed),
                 events: events.clone(),
                 now: now.clone(),
             };
@@ -214,13 +222,13 @@ pub(super) fn home(trunk: &Trunk) -> Option<Host> {
     trunk.registration.as_ref().and_then(|registration| Host::parse(&registration.domain).ok())
 }
 
-/// What we answer the challenges of one address with.
-pub(super) fn account(credentials: &crate::config::Credentials, peer: IpAddr) -> Account {
+/// What we answer the challenges of these addresses with.
+pub(super) fn account(credentials: &crate::config::Credentials, peers: Vec<IpAddr>) -> Account {
     Account {
         username: credentials.username.clone(),
         secret: Secret::Password(credentials.password.expose().to_owned()),
         realm: Some(credentials.realm.clone()),
-        peers: vec![peer],
+        peers,
     }
 }
 
