@@ -13,7 +13,7 @@ use crate::leg::connect::ConnectLegs;
 use crate::leg::sip::Trunks;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
-use crate::registrar::Registrar;
+use crate::registrar::{Registrar, one_flow_each};
 use crate::routing::{self, Presence, Refused, Request, Routing, Target};
 use crate::services::Services;
 
@@ -97,7 +97,8 @@ impl SwitchDirectory {
             Ok(Target::Device(alias)) if guesses() => self.nowhere(alias, why),
             Ok(Target::Device(alias)) => {
                 let now = self.clock.now();
-                let bindings = self.registrar.bindings(&alias, now).into_iter().map(|binding| Address {
+                let bindings = one_flow_each(self.registrar.bindings(&alias, now));
+                let bindings = bindings.into_iter().map(|binding| Address {
                     uri: binding.uri.to_string(),
                     flow: binding.flow.map(|flow| flow.to_string()),
                     device: Some(alias.to_string()),

@@ -59,6 +59,9 @@ impl SipDoor {
                 let mut headers: Vec<_> =
                     bindings.iter().map(|it| ("Contact".to_owned(), contact(it, now.mono))).collect();
                 headers.push(("Date".to_owned(), httpdate(now.wall)));
+                if is_outbound(request) {
+                    headers.push(("Require".to_owned(), "outbound".to_owned()));
+                }
                 Answer { status: 200, headers }
             }
             Err(refusal) => refused(&refusal),
@@ -86,13 +89,32 @@ fn contacts(request: &Request) -> Option<Contacts> {
     }
 }
 
+/// Whether the device's flow is kept and used as RFC 5626 has it, which section 6 wants said.
+fn is_outbound(request: &Request) -> bool {
+    let supported = request.headers.tokens(&Name::Supported);
+    let contact = match contacts(request) {
+        Some(Contacts::List(list)) => {
+            list.iter().any(|contact| contact.instance.is_some() && contact.reg_id.is_some())
+        }
+        _ => false,
+    };
+    contact && supported.iter().any(|option| option.as_str().eq_ignore_ascii_case("outbound"))
+}
+
 fn contact(binding: &Binding, now: crosspoint_proto::Instant) -> String {
     let q = if binding.q == crate::registrar::DEFAULT_Q {
         String::new()
     } else {
         format!(";q={}.{:03}", binding.q / 1000, binding.q % 1000)
     };
-    format!("<{}>{q};expires={}", binding.uri, binding.remaining(now).as_secs())
+    let flow = match (&binding.instance, binding.reg_id) {
+        // It stands between quotes.
+        (Some(instance), Some(reg_id)) if !instance.contains(['"', '\\']) => {
+            format!(";+sip.instance=\"{instance}\";reg-id={reg_id}")
+        }
+        _ => String::new(),
+    };
+    format!("<{}>{q}{flow};expires={}", binding.uri, binding.remaining(now).as_secs())
 }
 
 fn refused(refusal: &Refusal) -> Answer {
@@ -130,6 +152,29 @@ fn httpdate(at: SystemTime) -> String {
 mod tests {
     use super::*;
     use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn a_flow_is_said_to_be_one_only_to_who_asks_for_it() {
+        let request = |supported: &str, contact: &str| {
+            let text = format!(
+                "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK1\r\n\
+                 From: <sip:alice@example.com>;tag=1\r\nTo: <sip:alice@example.com>\r\nCall-ID: 1\r\n\
+                 CSeq: 1 REGISTER\r\nMax-Forwards: 70\r\n{supported}Contact: {contact}\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            match crosspoint_proto::sip::Message::parse(text.as_bytes()).unwrap() {
+                crosspoint_proto::sip::Message::Request(request) => request,
+                other => panic!("{other:?}"),
+            }
+        };
+        let device = "<sip:alice@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\"";
+        let flow = format!("{device};reg-id=1");
+        let supported = "Supported: path, outbound\r\n";
+        assert!(is_outbound(&request(supported, &flow)), "RFC 5626 section 6");
+        assert!(!is_outbound(&request("", &flow)));
+        assert!(!is_outbound(&request(supported, device)));
+        assert!(!is_outbound(&request(supported, "<sip:alice@192.0.2.9>;reg-id=1")));
+    }
 
     #[test]
     fn dates_of_every_kind_of_year() {

@@ -57,6 +57,23 @@ impl Binding {
     }
 }
 
+/// Where to ring: of several flows of one device only one (RFC 5626 section 5.3), the best whose
+/// connection stands.
+pub fn one_flow_each(bindings: Vec<Binding>) -> Vec<Binding> {
+    let mut ringing: Vec<Binding> = Vec::with_capacity(bindings.len());
+    for binding in bindings {
+        let same = |it: &&mut Binding| {
+            it.reg_id.is_some() && binding.reg_id.is_some() && it.instance == binding.instance
+        };
+        match ringing.iter_mut().filter(|_| binding.instance.is_some()).find(same) {
+            Some(known) if known.flow.is_none() && binding.flow.is_some() => *known = binding,
+            Some(_) => {}
+            None => ringing.push(binding),
+        }
+    }
+    ringing
+}
+
 /// One contact of a REGISTER.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contact {
@@ -300,6 +317,29 @@ mod tests {
         assert_eq!((removed.bindings.len(), removed.changes[0].1), (0, Change::Removed));
         // Nothing there: nothing happens, and nothing is told.
         assert_eq!(apply(&[], &gone, EXPIRY, NOW).unwrap(), Applied::default());
+    }
+
+    #[test]
+    fn a_device_with_several_flows_rings_once() {
+        let flow = |n: u8| -> Option<Flow> { format!("tcp 192.0.2.1:5060 192.0.2.9:50{n} {n}").parse().ok() };
+        let path = |n: u8, device: Option<&str>, reg_id: Option<u32>, flow: Option<Flow>| {
+            let uri = format!("sip:alice@192.0.2.9:50{n}");
+            let contact = Contact { instance: device.map(str::to_owned), reg_id, ..contact(&uri) };
+            let request = Register { flow, ..request(&uri, 1, vec![contact]) };
+            after(&[], &request).remove(0)
+        };
+        let rings = |bindings: Vec<Binding>| uris(&one_flow_each(bindings)).join(" ");
+        let both = vec![path(11, Some("<a>"), Some(1), flow(11)), path(12, Some("<a>"), Some(2), flow(12))];
+        assert_eq!(rings(both), "sip:alice@192.0.2.9:5011", "RFC 5626 section 5.3");
+        let lost = vec![path(11, Some("<a>"), Some(1), None), path(12, Some("<a>"), Some(2), flow(12))];
+        assert_eq!(rings(lost), "sip:alice@192.0.2.9:5012", "the one that stands");
+        // Two devices, and two phones that say nothing of flows, are no flows of one.
+        let two = vec![path(11, Some("<a>"), Some(1), flow(11)), path(12, Some("<b>"), Some(1), flow(12))];
+        assert_eq!(one_flow_each(two).len(), 2);
+        let plain = vec![path(11, None, Some(1), flow(11)), path(12, None, Some(1), flow(12))];
+        assert_eq!(one_flow_each(plain).len(), 2);
+        let old = vec![path(11, Some("<a>"), None, flow(11)), path(12, Some("<a>"), None, flow(12))];
+        assert_eq!(one_flow_each(old).len(), 2);
     }
 
     #[test]

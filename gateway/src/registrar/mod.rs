@@ -37,6 +37,7 @@ mod writer;
 
 pub use bindings::{
     Applied, Binding, CONTACTS, Change, Contact, Contacts, DEFAULT_Q, Expiry, Refusal, Register, apply,
+    one_flow_each,
 };
 pub use device::{Device, Origin};
 pub use store::{FILE, Store, StoreError};

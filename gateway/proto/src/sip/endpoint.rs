@@ -18,6 +18,7 @@ use super::invite::{Call, push_extra, refuse_brief, refuse_fork};
 use super::registration::Binding;
 use super::session::Session;
 use super::stack::{ALLOW, Counters, Owner, SUPPORTED, Stack, Timer, unsupported};
+use super::stun;
 use super::transaction::{Action, Arrived, ClientId, Reply, ServerId};
 use super::{CallId, Message, Method, Name, NameAddr, Request, Response, Uri, is_keep_alive};
 use crate::{ConnId, Input, Instant, Now, Output, SansIo, Transport};
@@ -108,6 +109,12 @@ impl Endpoint {
 
     fn datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, data: &[u8]) {
         if is_keep_alive(data) {
+            return;
+        }
+        if stun::is_stun(data) {
+            if let Some(data) = stun::answer(data, from) {
+                self.stack.out.push_back(Output::Datagram { local, to: from, data });
+            }
             return;
         }
         let flow = Flow { transport: Transport::Udp, local, remote: from, conn: None };

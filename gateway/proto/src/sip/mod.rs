@@ -33,6 +33,7 @@ mod rsip_model;
 mod schedule;
 mod session;
 mod stack;
+mod stun;
 #[cfg(test)]
 mod torture;
 mod transaction;

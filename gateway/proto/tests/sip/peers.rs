@@ -560,6 +560,17 @@ fn keep_alives_and_noise_get_no_answer() {
 }
 
 #[test]
+fn a_phone_on_udp_keeps_its_way_open_by_stun() {
+    let mut solo = Solo::new();
+    let mut ask = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    ask.extend(*b"transaction!");
+    let sent = solo.hear(&ask);
+    assert_eq!((sent.len(), sent[0].to), (1, Some(far())), "RFC 5626 section 4.4.2");
+    assert_eq!(solo.machine.load(), Load::default());
+    assert_eq!(solo.machine.counters().malformed, 0);
+}
+
+#[test]
 fn configurations_have_defaults() {
     let config = Config::new(vec![]);
     assert_eq!(config.timing.t1, Duration::from_millis(500));
