@@ -1,6 +1,6 @@
 //! The facade: one gateway, started from a configuration, stopped when its owner says so.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -619,13 +619,19 @@ const fn algorithm(digest: Digest) -> Algorithm {
 
 /// The address that peers are told instead of `local`.
 fn advertised(config: &Config, local: IpAddr) -> IpAddr {
-    /// Only the routing table is asked: nothing is sent there (RFC 5737).
-    const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    /// Only the routing table is asked: nothing is sent there (RFC 5737, RFC 3849).
+    const ELSEWHERE: (Ipv4Addr, Ipv6Addr) =
+        (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+    let (elsewhere, loopback): (IpAddr, IpAddr) = match local {
+        IpAddr::V4(_) => (ELSEWHERE.0.into(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => (ELSEWHERE.1.into(), Ipv6Addr::LOCALHOST.into()),
+    };
     match config.sip.public_address {
-        Some(public) => public,
-        None if local.is_unspecified() => crosspoint_gateway::net::local_address_towards(ELSEWHERE)
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        None => local,
+        Some(public) if public.is_ipv4() == local.is_ipv4() => public,
+        _ if local.is_unspecified() => {
+            crosspoint_gateway::net::local_address_towards(elsewhere).unwrap_or(loopback)
+        }
+        _ => local,
     }
 }
 

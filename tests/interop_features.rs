@@ -138,6 +138,43 @@ fn promise_13_a_session_is_refreshed_both_ways_and_an_early_answer_acknowledged(
     assert!(heard.contains("PRACK sip:") && heard.contains("UPDATE sip:"), "{heard}");
 }
 
+/// The caller speaks IPv6, the called party IPv4: what he sends comes back to him the whole way.
+#[test]
+fn a_call_goes_from_ipv6_to_ipv4_and_its_media_both_ways() {
+    let gateway = Gateway::with_ipv6(&["bob", "carol"]);
+    let scratch = Scratch::new("sipp-six");
+    let scenario = fixture("sipp/caller_six.xml");
+    let (to, port, media) =
+        (format!("[::1]:{}", gateway.sip), free_port().to_string(), free_port().to_string());
+    for (transport, called) in [("u1", "bob"), ("t1", "carol")] {
+        let phone =
+            Baresip::start(Account { answer: "auto", ..Account::new(called, PCMA, 620) }, gateway.sip);
+        let scenario = scenario.to_str().unwrap();
+        let arguments = [
+            to.as_str(),
+            "-sf",
+            scenario,
+            "-s",
+            called,
+            "-i",
+            "::1",
+            "-p",
+            &port,
+            "-mi",
+            "::1",
+            "-mp",
+            &media,
+        ];
+        let more = ["-t", transport, "-rtp_echo", "-m", "1", "-timeout", "30s", "-trace_err"];
+        let output = sipp::run(scratch.path(), &[&arguments[..], &more[..]].concat());
+        sipp::succeeded(&output, scratch.path());
+        phone.event("CALL_CLOSED");
+        let heard = phone.heard();
+        let found = tone(part(&heard, 1.0, 2.5), heard.rate);
+        assert!((found.frequency - 620.0).abs() < 2.0 && found.snr > 25.0, "{transport}: {found:?}");
+    }
+}
+
 #[test]
 fn two_phones_of_one_alias_ring_one_answers_the_other_stops() {
     let (gateway, mut alice, bob) = pair("manual");

@@ -58,6 +58,12 @@ impl Gateway {
         Self::with_sections(&devices, "", "", web_more, conferences)
     }
 
+    /// The same, also on the loopback address of IPv6, with media on all addresses.
+    pub fn with_ipv6(devices: &[&str]) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        Self::configured(&devices, "", "", "", &[], true)
+    }
+
     /// With lines for every section.
     pub fn with_sections(
         devices: &[Device<'_>],
@@ -66,15 +72,28 @@ impl Gateway {
         web_more: &str,
         conferences: &[&[&str]],
     ) -> Self {
+        Self::configured(devices, more, sip_more, web_more, conferences, false)
+    }
+
+    fn configured(
+        devices: &[Device<'_>],
+        more: &str,
+        sip_more: &str,
+        web_more: &str,
+        conferences: &[&[&str]],
+        ipv6: bool,
+    ) -> Self {
         let scratch = Scratch::new("gateway");
         let (sip, http) = (free_port(), free_port());
         let (tls, web) = (free_port(), free_port());
+        let six = if ipv6 { format!(", \"udp:[::1]:{sip}\", \"tcp:[::1]:{sip}\"") } else { String::new() };
+        let media = if ipv6 { "0.0.0.0" } else { "127.0.0.1" };
         let first = 30_000 + u32::from(sip) % 300 * 30;
         let mut text = format!(
             "data = \"{data}\"\n{more}\n\
              [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n{sip_more}\n\
-             listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"]\n\
-             [media]\naddress = \"127.0.0.1\"\nports = \"{first}-{last}\"\n\
+             listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"{six}]\n\
+             [media]\naddress = \"{media}\"\nports = \"{first}-{last}\"\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\n\
              [web]\nlisten = [\"127.0.0.1:{web}\"]\n{web_more}\n",
             data = scratch.path().join("data").display(),

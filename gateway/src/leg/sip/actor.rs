@@ -192,7 +192,7 @@ impl Actor {
         let policy = self.negotiation.parameters().peer.clone();
         self.negotiation.set_peer(PeerPolicy { signalling: address.ip(), ..policy });
         self.negotiation.set_address(advertised);
-        self.lines.advertise(advertised);
+        self.lines.settle(self.inner.bind(address.ip()), advertised);
         if let SourcePolicy::Latch(ip) = &mut self.source {
             *ip = address.ip();
         }

@@ -63,9 +63,14 @@ impl Lines {
         Self { site, name, lines: Vec::new() }
     }
 
-    /// The address that stands in SDP from now on.
-    pub(super) const fn advertise(&mut self, address: IpAddr) {
-        self.site.advertised = address;
+    /// Where ports are, and the address that stands in SDP, from now on. Ports of another family are
+    /// given back: nothing can come to them.
+    pub(super) fn settle(&mut self, bind: IpAddr, advertised: IpAddr) {
+        if bind.is_ipv4() != self.site.bind.is_ipv4() {
+            self.lines.drain(..).for_each(|line| line.port.close());
+        }
+        self.site.bind = bind;
+        self.site.advertised = advertised;
     }
 
     /// Our end of the stream in `role`, opened now if it is not there yet.

@@ -11,7 +11,7 @@ mod trunk;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -217,7 +217,7 @@ impl SipLegs {
         let advertised = inner.advertised(peer.address.ip());
         let site = Site {
             net: inner.net.clone(),
-            bind: inner.config.bind,
+            bind: inner.bind(peer.address.ip()),
             advertised,
             thread,
             timeout: inner.config.media_timeout,
@@ -416,16 +416,23 @@ impl Inner {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
     }
 
-    /// Our media address as `peer` must write it.
+    /// Where media sockets for `peer` are bound: all addresses are those of its family as well.
+    fn bind(&self, peer: IpAddr) -> IpAddr {
+        match (self.config.bind, peer.to_canonical()) {
+            (bind, IpAddr::V4(_)) if bind.is_unspecified() => Ipv4Addr::UNSPECIFIED.into(),
+            (bind, IpAddr::V6(_)) if bind.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
+            (bind, _) => bind,
+        }
+    }
+
+    /// Our media address as `peer` must write it. A public address is one of its own family.
     fn advertised(&self, peer: IpAddr) -> IpAddr {
-        let bind = self.config.bind;
-        self.config.advertised.unwrap_or_else(|| {
-            if bind.is_unspecified() {
-                self.network.local_address_towards(peer).unwrap_or(bind)
-            } else {
-                bind
-            }
-        })
+        let (bind, peer) = (self.bind(peer), peer.to_canonical());
+        match self.config.advertised {
+            Some(public) if public.is_ipv4() == peer.is_ipv4() => public,
+            _ if bind.is_unspecified() => self.network.local_address_towards(peer).unwrap_or(bind),
+            _ => bind,
+        }
     }
 
     /// Further headers of a refusal.

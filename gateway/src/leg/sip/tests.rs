@@ -51,7 +51,11 @@ impl Network for Book {
     }
 
     fn local_address_towards(&self, peer: IpAddr) -> io::Result<IpAddr> {
-        Ok(if peer == PROXY { OURS } else { LO })
+        Ok(match peer {
+            PROXY => OURS,
+            IpAddr::V4(_) => LO,
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        })
     }
 }
 
@@ -363,7 +367,9 @@ async fn a_call_that_one_server_cannot_take_goes_to_the_next_and_the_next_call_b
     let offer = Sdp::parse(&next.body.unwrap().data).unwrap();
     assert_eq!(offer.media.len(), 1);
     // The answer of the second one is one to the offer that it had.
-    rig.legs.deliver(Event::Answered { call: invite.call, body: Some(description("")), fork: 0 });
+    let answer = String::from_utf8(description("").data.to_vec()).unwrap();
+    let body = Some(Body::sdp(answer.replace("127.0.0.1", &PROXY.to_string()).into_bytes()));
+    rig.legs.deliver(Event::Answered { call: invite.call, body, fork: 0 });
     let told = tokio::time::timeout(Duration::from_secs(5), leg.events.recv()).await.unwrap();
     assert!(matches!(told, Some(LegEvent::Answered(_))), "{told:?}");
     let _next = rig.call("sip:bob@pair.example", None);
@@ -381,4 +387,24 @@ async fn who_hangs_up_between_two_servers_calls_nobody() {
     rig.legs.deliver(Event::Unreached { call: invite.call, how: How::NoResponse, pause: None });
     settle().await;
     assert!(rig.machine.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_on_all_addresses_has_media_for_both_families() {
+    for (bind, uri, own) in [
+        ("0.0.0.0", "sip:bob@127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "sip:bob@[::1]", "::1"),
+        ("::", "sip:bob@[::1]", "::1"),
+        ("::", "sip:bob@127.0.0.1", "127.0.0.1"),
+    ] {
+        let mut rig = Rig::new(bind.parse().unwrap());
+        let _leg = rig.call(uri, None);
+        let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+        let offer = Sdp::parse(&invite.body.unwrap().data).unwrap();
+        let own: IpAddr = own.parse().unwrap();
+        assert_eq!(offer.address_of(&offer.media[0]), Some(own), "{bind} to {uri}");
+        // The port is really there.
+        let taken = std::net::UdpSocket::bind((own, offer.media[0].port));
+        assert!(taken.is_err(), "{bind} to {uri}: nobody listens at {own}");
+    }
 }
