@@ -61,10 +61,16 @@ impl Gateway {
     /// The same, also on the loopback address of IPv6, with media on all addresses.
     pub fn with_ipv6(devices: &[&str]) -> Self {
         let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
-        Self::configured(&devices, "", "", "", &[], true)
+        Self::with_all(&devices, "", "", "", "", &[], true)
     }
 
-    /// With lines for every section.
+    /// The same as [`Self::start`], with more lines for the section of media.
+    pub fn with_media(devices: &[&str], media_more: &str) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        Self::with_all(&devices, "", "", media_more, "", &[], false)
+    }
+
+    /// With lines for every section but that of media.
     pub fn with_sections(
         devices: &[Device<'_>],
         more: &str,
@@ -72,13 +78,14 @@ impl Gateway {
         web_more: &str,
         conferences: &[&[&str]],
     ) -> Self {
-        Self::configured(devices, more, sip_more, web_more, conferences, false)
+        Self::with_all(devices, more, sip_more, "", web_more, conferences, false)
     }
 
-    fn configured(
+    fn with_all(
         devices: &[Device<'_>],
         more: &str,
         sip_more: &str,
+        media_more: &str,
         web_more: &str,
         conferences: &[&[&str]],
         ipv6: bool,
@@ -93,7 +100,7 @@ impl Gateway {
             "data = \"{data}\"\n{more}\n\
              [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n{sip_more}\n\
              listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"{six}]\n\
-             [media]\naddress = \"{media}\"\nports = \"{first}-{last}\"\n\
+             [media]\naddress = \"{media}\"\nports = \"{first}-{last}\"\n{media_more}\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\n\
              [web]\nlisten = [\"127.0.0.1:{web}\"]\n{web_more}\n",
             data = scratch.path().join("data").display(),

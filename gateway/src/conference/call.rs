@@ -296,8 +296,8 @@ impl Call {
             }
             // Before the answer, on hold or with the camera off, silence is nothing unusual.
             StreamEvent::MediaTimeout => {}
-            // Its own leg has asked by signalling.
-            StreamEvent::KeyframeNeeded | StreamEvent::MediaStarted => {}
+            // What its own leg does by signalling.
+            StreamEvent::KeyframeNeeded | StreamEvent::EncryptionFailed | StreamEvent::MediaStarted => {}
         }
     }
 

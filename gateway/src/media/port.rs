@@ -89,6 +89,8 @@ pub enum StreamEvent {
     MediaTimeout,
     /// The first valid media packet came.
     MediaStarted,
+    /// The handshake for its keys failed, and nothing goes out without: the leg ends.
+    EncryptionFailed,
 }
 
 /// Why a relay does not fit its sink.

@@ -37,6 +37,11 @@ impl Clock {
         self.epoch
     }
 
+    /// The clock's zero, for who must be given any moment of the operating system's clock.
+    pub(super) const fn zero(&self) -> std::time::Instant {
+        self.zero
+    }
+
     /// A moment of this clock as the operating system's clock has it, for sleeping until then.
     /// `None` when it is too far away to be expressed.
     pub fn to_std(&self, moment: Instant) -> Option<std::time::Instant> {

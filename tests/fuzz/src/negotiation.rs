@@ -7,6 +7,7 @@ use crosspoint_codecs::format::{
     PacketizationMode, VideoFormat,
 };
 use crosspoint_proto::address::PeerPolicy;
+use crosspoint_proto::dtls::Fingerprint;
 use crosspoint_proto::sdp::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
 use crosspoint_proto::sdp::{
     AgreedLine, Encryption, EncryptionPolicy, LocalMedia, MAX_FORMATS, Negotiation, Preference, Sdp,
@@ -27,6 +28,7 @@ pub fn negotiation(data: &[u8]) {
         session_id: u64::MAX,
         address,
         encryption: Encryption { policy, secure_signalling: first & 4 != 0, allow_insecure: false },
+        certificate: (first & 16 != 0).then(|| Fingerprint::of(b"a certificate")),
         peer: PeerPolicy { accept_foreign: first & 8 != 0, ..PeerPolicy::strict(address) },
     });
     for turn in rest.split(|octet| *octet == 0).take(8) {

@@ -7,6 +7,15 @@ mod flights;
 pub use fingerprint::{Fingerprint, Hash};
 pub use flights::{Flights, MAX_HELD, MAX_MESSAGE, Role};
 
+/// What SDP agreed of an association.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Our side.
+    pub role: Role,
+    /// The peer's certificate must have one of these; never empty.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
 /// Whether a datagram on a media port is DTLS, by its first byte (RFC 7983 section 7).
 pub fn is_dtls(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20..=63))

@@ -8,9 +8,11 @@ use crosspoint_codecs::format::{
 use super::agreed::{
     AgreedDtmf, AgreedFormat, AgreedLine, EncryptionPolicy, Feedback, LineRefusal, RemoteMedia, SrtpKeys,
 };
+use super::crypto::Crypto;
 use super::description::{FeedbackKind, MediaLine, Payload, Profile, Sdp};
 use super::format::{COMMON_EVENT_CLOCK, FormatKey, event_clock, format_of, h264_parameters};
 use crate::address::{PeerPolicy, PeerTrust};
+use crate::dtls;
 
 /// A line and the description that it stands in.
 #[derive(Clone, Copy)]
@@ -31,7 +33,7 @@ pub(super) fn agree(
     let role = local.line.role().ok_or(LineRefusal::Media)?;
     let rtcp_mux = local.line.rtcp_mux && remote.line.rtcp_mux;
     let remote_media = remote_media(remote, peer)?;
-    let (srtp, profile) = encryption(local.line, remote.line, policy)?;
+    let (srtp, dtls, profile) = encryption(local, remote, policy)?;
     let pairs = pairs(local, remote, we_offered);
     let Some((first_local, first_remote)) = pairs.first().copied() else {
         return Err(LineRefusal::Format);
@@ -63,6 +65,7 @@ pub(super) fn agree(
         rtcp_mux,
         feedback: feedback(local.line, first_local, remote.line, first_remote),
         srtp,
+        dtls,
         profile,
         ptime: match &send {
             MediaFormat::Audio(audio) => audio.ptime,
@@ -103,26 +106,26 @@ pub(super) fn remote_media(side: Side<'_>, peer: &PeerPolicy) -> Result<Option<R
     Ok(Some(RemoteMedia { rtp, rtcp, trust }))
 }
 
-/// The SRTP that both described, and the transport.
+/// The SRTP that both described, and the transport. Keys that stand in both need no handshake.
 fn encryption(
-    local: &MediaLine,
-    remote: &MediaLine,
+    local: Side<'_>,
+    remote: Side<'_>,
     policy: EncryptionPolicy,
-) -> Result<(Option<SrtpKeys>, Profile), LineRefusal> {
-    let ours = local.profile().ok_or(LineRefusal::Transport)?;
-    let theirs = remote.profile().filter(|profile| !profile.is_dtls()).ok_or(LineRefusal::Transport)?;
-    let keys = local.crypto.iter().find_map(|own| {
-        let other = remote
-            .crypto
-            .iter()
-            .find(|other| other.tag == own.tag && other.suite() == own.suite() && other.is_supported())?;
+) -> Result<(Option<SrtpKeys>, Option<dtls::Agreed>, Profile), LineRefusal> {
+    let ours = local.line.profile().ok_or(LineRefusal::Transport)?;
+    let theirs = remote.line.profile().ok_or(LineRefusal::Transport)?;
+    let keys = local.line.crypto.iter().filter(|_| !ours.is_dtls() && !theirs.is_dtls()).find_map(|own| {
+        let lines = remote.line.crypto.iter();
+        let same = |other: &&Crypto| other.tag == own.tag && other.suite() == own.suite();
+        let other = lines.filter(|other| other.is_supported()).find(same)?;
         Some(SrtpKeys { local: own.key.clone(), remote: other.key.clone() })
     });
+    let dtls = if keys.is_none() { super::dtls::agree(local, remote) } else { None };
     let needed = ours.is_secure() || theirs.is_secure() || policy == EncryptionPolicy::Required;
-    if needed && keys.is_none() {
+    if needed && keys.is_none() && dtls.is_none() {
         return Err(LineRefusal::Encryption);
     }
-    Ok((keys, theirs))
+    Ok((keys, dtls, theirs))
 }
 
 /// The formats of both lines that belong together, in the order of the answer.
@@ -221,29 +224,38 @@ fn feedback(local: &MediaLine, ours: &Payload, remote: &MediaLine, theirs: &Payl
 }
 
 /// Whether a line could be taken at all: what [`agree`] asks of the remote side alone.
-pub(super) fn takeable(
-    side: Side<'_>,
-    keys_allowed: bool,
-    policy: EncryptionPolicy,
-) -> Result<(), LineRefusal> {
+pub(super) fn takeable(side: Side<'_>, means: Means, policy: EncryptionPolicy) -> Result<(), LineRefusal> {
     if side.line.port == 0 {
         return Err(LineRefusal::Disabled);
     }
     if side.line.role().is_none() {
         return Err(LineRefusal::Media);
     }
-    let profile = side.line.profile().filter(|it| !it.is_dtls()).ok_or(LineRefusal::Transport)?;
-    let encryptable = keys_allowed && encryptable(side.line);
-    if profile.is_secure() && !encryptable || policy == EncryptionPolicy::Required && !profile.is_secure() {
+    let profile = side.line.profile().ok_or(LineRefusal::Transport)?;
+    let refused = profile.is_secure() && !means.fit(side);
+    if refused || policy == EncryptionPolicy::Required && !profile.is_secure() {
         return Err(LineRefusal::Encryption);
     }
     let known = side.line.payloads.iter().any(|payload| format_of(side.sdp, side.line, payload).is_some());
     if known { Ok(()) } else { Err(LineRefusal::Format) }
 }
 
-/// Whether a line has a key that we can use.
-pub(super) fn encryptable(line: &MediaLine) -> bool {
-    line.crypto.iter().any(super::crypto::Crypto::is_supported)
+/// How we could get keys.
+#[derive(Clone, Copy)]
+pub(super) struct Means {
+    /// Keys may be in SDP.
+    pub(super) sdes: bool,
+    /// We have a certificate, and are to use it.
+    pub(super) dtls: bool,
+}
+
+impl Means {
+    /// Whether a line can be encrypted by one of them.
+    pub(super) fn fit(self, side: Side<'_>) -> bool {
+        let by_dtls = side.line.profile().is_some_and(Profile::is_dtls);
+        let sdes = !by_dtls && side.line.crypto.iter().any(Crypto::is_supported);
+        self.sdes && sdes || self.dtls && super::dtls::is_possible(side)
+    }
 }
 
 /// Roles of streams, told apart on the wire by `a=content`.

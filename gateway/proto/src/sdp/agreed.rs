@@ -10,19 +10,20 @@ use super::description::Profile;
 use crate::address::{ForbiddenPeer, PeerTrust};
 use crate::rtp::srtp::MasterKey;
 
-/// Whether media is encrypted (SRTP with keys by SDES, RFC 4568).
+/// Whether media is encrypted: SRTP with keys by SDES (RFC 4568) or by DTLS (RFC 5763).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EncryptionPolicy {
-    /// Never: `RTP/SAVP` is refused, `a=crypto` on `RTP/AVP` ignored.
+    /// Never: `RTP/SAVP` is refused, keys and fingerprints on `RTP/AVP` are ignored.
     None,
-    /// Where the peer can. We offer `RTP/AVP` with `a=crypto`: who knows the attribute answers
-    /// with its own, everybody else ignores it and takes plain RTP. An offer of `RTP/SAVP` alone
-    /// would fail with the latter, and two m-lines for one stream confuse more peers than they
-    /// help; capability negotiation (RFC 5939) is hardly deployed. RFC 4568 wants a secure
-    /// profile with `a=crypto`, but this is what phones that speak of "optional" encryption do.
+    /// Where the peer can. We offer `RTP/AVP` with `a=crypto` and `a=fingerprint` (opportunistic
+    /// SRTP, RFC 8643): who knows one of them answers with its own, everybody else ignores them and
+    /// takes plain RTP. An offer of `RTP/SAVP` alone would fail with the latter, and two m-lines for
+    /// one stream confuse more peers than they help; capability negotiation (RFC 5939) is hardly
+    /// deployed.
     #[default]
     BestEffort,
-    /// Always, for the whole call: we offer `RTP/SAVP`; `RTP/AVP` is refused, in a re-offer too.
+    /// Always, for the whole call: we offer `RTP/SAVP`, or where keys may not be in SDP
+    /// `UDP/TLS/RTP/SAVP`; `RTP/AVP` is refused, in a re-offer too.
     Required,
 }
 
@@ -120,7 +121,7 @@ pub enum LineRefusal {
     /// Neither audio nor video.
     #[error("media type not supported")]
     Media,
-    /// Not RTP over UDP, or keys by DTLS.
+    /// Not RTP over UDP.
     #[error("transport not supported")]
     Transport,
     /// An earlier line has that role.
@@ -164,8 +165,10 @@ pub struct AgreedLine {
     pub rtcp_mux: bool,
     /// Feedback that both sides allow.
     pub feedback: Feedback,
-    /// SRTP. `None`: plain RTP.
+    /// SRTP with keys from SDP. `None`: plain RTP, or [`AgreedLine::dtls`].
     pub srtp: Option<SrtpKeys>,
+    /// SRTP whose keys a handshake finds.
+    pub dtls: Option<crate::dtls::Agreed>,
     /// The transport of the m-line. On `AVP` lines feedback was agreed all the same when
     /// [`AgreedLine::feedback`] says so: phones write it there.
     pub profile: Profile,
@@ -176,6 +179,11 @@ pub struct AgreedLine {
 }
 
 impl AgreedLine {
+    /// Whether media is encrypted.
+    pub const fn is_encrypted(&self) -> bool {
+        self.srtp.is_some() || self.dtls.is_some()
+    }
+
     /// The part that conferences speak of.
     pub fn stream(&self) -> Stream {
         Stream {

@@ -5,15 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use crosspoint_codecs::format::{MediaCapability, MediaFormat, MediaKind};
 
 use super::agree::{Side, effective_direction, lower_level, media_name};
-use super::agreed::{Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Preference};
+use super::agreed::{AgreedLine, Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Preference};
 use super::crypto::{Crypto, SrtpSecret};
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
+use super::dtls::{self, Setup};
 use super::error::NegotiationError;
 use super::fmtp::H264Parameters;
 use super::format::{
     COMMON_EVENT_CLOCK, FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of,
 };
 use super::negotiate::Slot;
+use crate::dtls::Fingerprint;
 use crate::rtp::srtp::SrtpSuite;
 
 /// The feedback that our RTP side gives and takes for pictures.
@@ -21,29 +23,43 @@ const FEEDBACK: [FeedbackKind; 4] =
     [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr];
 
 /// A line of our offer. The slot learns the numbers; those of other lines are in `elsewhere`.
-/// `stands`: the suite that the stream has.
 pub(super) fn offer_line(
     capability: &MediaCapability,
     local: &LocalMedia,
     slot: &mut Slot,
     elsewhere: &[u8],
-    (encryption, stands): (Encryption, Option<SrtpSuite>),
+    security: &Securing<'_>,
     address: IpAddr,
 ) -> Result<MediaLine, NegotiationError> {
-    let key = local.key.as_ref().filter(|_| encryption.may_exchange_keys());
-    let standing = slot.last.profile().filter(|profile| slot.role.is_some() && !profile.is_dtls());
-    let profile = match (encryption.policy, standing) {
-        (EncryptionPolicy::Required, _) if key.is_none() => return Err(NegotiationError::NoEncryption),
-        (EncryptionPolicy::Required, Some(Profile::Savpf)) => Profile::Savpf,
-        (EncryptionPolicy::Required, _) => Profile::Savp,
-        // A line keeps its transport, which the peer may have chosen.
-        (_, Some(standing)) if key.is_some() || !standing.is_secure() => standing,
+    let key = security.key(local);
+    let own = security.certificate();
+    let usable =
+        |profile: Profile| if profile.is_dtls() { own.is_some() } else { key.is_some() || own.is_some() };
+    // A line keeps its transport, which the peer may have chosen.
+    let standing = slot.last.profile().filter(|_| slot.role.is_some());
+    let profile = match (security.encryption.policy, standing) {
+        (EncryptionPolicy::Required, _) if key.is_none() && own.is_none() => {
+            return Err(NegotiationError::NoEncryption);
+        }
+        (_, Some(standing)) if standing.is_secure() && usable(standing) => standing,
+        (EncryptionPolicy::Required, _) if key.is_some() => Profile::Savp,
+        (EncryptionPolicy::Required, _) => Profile::DtlsSavp,
+        (_, Some(standing)) if !standing.is_secure() => standing,
         _ => Profile::Avp,
     };
     let mut line = own_line(capability.role, profile, local, address);
     line.direction = Some(capability.direction);
     line.rtcp_mux = local.rtcp_mux || local.rtcp.is_none();
-    line.crypto.extend(key.into_iter().flat_map(|key| offered_crypto(key, stands)));
+    // What stands is offered alone: an answer could otherwise change the way.
+    if let Some(key) = key
+        && !profile.is_dtls()
+        && !security.dtls_stands()
+    {
+        line.crypto.extend(offered_crypto(key, security.suite_stands()));
+    }
+    if own.is_some() && (profile.is_dtls() || security.suite_stands().is_none()) {
+        dtls::describe(&mut line, Setup::ActPass);
+    }
     let Slot { numbers, theirs, .. } = slot;
     let taken = |number: u8| theirs.contains(&number) || elsewhere.contains(&number);
     let mut seen: Vec<FormatKey> = Vec::new();
@@ -78,11 +94,37 @@ pub(super) fn offer_line(
     Ok(line)
 }
 
+/// What a line of ours can be encrypted with.
+pub(super) struct Securing<'a> {
+    pub(super) encryption: Encryption,
+    pub(super) certificate: Option<&'a Fingerprint>,
+    /// The stream as it stands.
+    pub(super) stands: Option<&'a AgreedLine>,
+}
+
+impl<'a> Securing<'a> {
+    fn key<'l>(&self, local: &'l LocalMedia) -> Option<&'l SrtpSecret> {
+        local.key.as_ref().filter(|_| self.encryption.may_exchange_keys())
+    }
+
+    fn certificate(&self) -> Option<&'a Fingerprint> {
+        self.certificate.filter(|_| self.encryption.policy != EncryptionPolicy::None)
+    }
+
+    fn suite_stands(&self) -> Option<SrtpSuite> {
+        Some(self.stands?.srtp.as_ref()?.local.suite())
+    }
+
+    fn dtls_stands(&self) -> bool {
+        self.stands.is_some_and(|line| line.dtls.is_some())
+    }
+}
+
 /// What an answer is made of.
 pub(super) struct Answering<'a> {
     pub(super) capability: &'a MediaCapability,
     pub(super) media: &'a LocalMedia,
-    pub(super) encryption: Encryption,
+    pub(super) security: Securing<'a>,
     pub(super) preference: Preference,
 }
 
@@ -105,7 +147,7 @@ pub(super) fn answer_line(
     if line.rtcp_mux {
         line.rtcp = None;
     }
-    line.crypto.extend(answer_crypto(with, offered, profile)?);
+    secure_answer(with, offer, profile, &mut line)?;
 
     let (ours, theirs, chosen) = choose(with, offer).ok_or(LineRefusal::Format)?;
     let Slot { numbers, theirs: used, .. } = slot;
@@ -152,19 +194,30 @@ fn offered_crypto(key: &SrtpSecret, stands: Option<SrtpSuite>) -> impl Iterator<
         .filter_map(|(tag, suite)| Some(Crypto::new(tag, key.key(suite)?)))
 }
 
-/// Our key under the offerer's tag: its first line that we can do.
-fn answer_crypto(
+/// Puts into our answer what the stream gets its keys by: our key under the offerer's tag, at its
+/// first line that we can do; else our certificate. What stands goes on by the same means.
+fn secure_answer(
     with: &Answering<'_>,
-    offered: &MediaLine,
+    offer: Side<'_>,
     profile: Profile,
-) -> Result<Option<Crypto>, LineRefusal> {
-    let key = with.media.key.as_ref().filter(|_| with.encryption.may_exchange_keys());
-    let theirs = offered.crypto.iter().find(|line| line.is_supported());
-    match (key, theirs) {
-        (Some(key), Some(theirs)) => Ok(key.key(theirs.suite()).map(|key| Crypto::new(theirs.tag, key))),
-        _ if profile.is_secure() => Err(LineRefusal::Encryption),
-        _ => Ok(None),
+    line: &mut MediaLine,
+) -> Result<(), LineRefusal> {
+    let security = &with.security;
+    let theirs = offer.line.crypto.iter().find(|line| line.is_supported());
+    let crypto = security.key(with.media).zip(theirs).and_then(|(key, theirs)| {
+        let key = key.key(theirs.suite())?;
+        Some(Crypto::new(theirs.tag, key))
+    });
+    let stands = security.stands.and_then(|line| Some(line.dtls.as_ref()?.role));
+    let setup = security.certificate().and_then(|_| dtls::answer(offer, stands));
+    match (crypto, setup) {
+        (Some(crypto), None) if !profile.is_dtls() => line.crypto.push(crypto),
+        (Some(crypto), Some(_)) if !profile.is_dtls() && stands.is_none() => line.crypto.push(crypto),
+        (_, Some(setup)) => dtls::describe(line, setup),
+        _ if profile.is_secure() => return Err(LineRefusal::Encryption),
+        _ => {}
     }
+    Ok(())
 }
 
 /// The pair of formats that wins: ours, theirs, and theirs as it was written.

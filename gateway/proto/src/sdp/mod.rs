@@ -12,7 +12,13 @@
 //! let ip = "192.0.2.1".parse().unwrap();
 //! let make = |session_id| {
 //!     let encryption = Encryption { secure_signalling: true, ..Encryption::default() };
-//!     Negotiation::new(SessionParameters { session_id, address: ip, encryption, peer: PeerPolicy::strict(ip) })
+//!     Negotiation::new(SessionParameters {
+//!         session_id,
+//!         address: ip,
+//!         encryption,
+//!         certificate: None,
+//!         peer: PeerPolicy::strict(ip),
+//!     })
 //! };
 //! // What we can receive, most wanted first, and where.
 //! let can = |codecs: &[Codec]| Capabilities {
@@ -58,6 +64,7 @@ mod agree;
 mod agreed;
 pub mod crypto;
 mod description;
+mod dtls;
 mod error;
 pub mod fmtp;
 mod format;

@@ -5,14 +5,18 @@ use std::net::IpAddr;
 
 use crosspoint_codecs::format::{Capabilities, MediaCapability, MediaKind};
 
-use super::agree::{Side, agree, effective_direction, encryptable, media_name, remote_media, takeable};
-use super::agreed::{AgreedLine, Encryption, LineRefusal, LocalMedia, Offer, OfferedLine, Preference};
+use super::agree::{Means, Side, agree, effective_direction, media_name, remote_media, takeable};
+use super::agreed::{
+    AgreedLine, Encryption, EncryptionPolicy, LineRefusal, LocalMedia, Offer, OfferedLine, Preference,
+};
 use super::description::{Bandwidth, MediaLine, Origin, Sdp};
+use super::dtls;
 use super::error::{NegotiationError, Refusals};
 use super::format::format_of;
-use super::local::{Answering, answer_line, offer_line};
+use super::local::{Answering, Securing, answer_line, offer_line};
 use super::numbers::Numbers;
 use crate::address::PeerPolicy;
+use crate::dtls::Fingerprint;
 
 /// What a negotiation is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct SessionParameters {
     pub address: IpAddr,
     /// Whether media is encrypted.
     pub encryption: Encryption,
+    /// The certificate that we show to peers of DTLS; `None`: no keys by DTLS.
+    pub certificate: Option<Fingerprint>,
     /// Where the peer may have media sent to.
     pub peer: PeerPolicy,
 }
@@ -150,11 +156,9 @@ impl Negotiation {
             }
             let elsewhere: Vec<u8> = numbers_elsewhere(&slots, index);
             let mut slot = slots.get(index).cloned().unwrap_or_else(|| Slot::new(capability.role));
-            let stands = self.agreed.iter().find(|line| line.role == capability.role);
-            let stands = stands.and_then(|line| Some(line.srtp.as_ref()?.local.suite()));
-            let encryption = (self.parameters.encryption, stands);
+            let security = self.securing(capability.role);
             let line =
-                offer_line(capability, media, &mut slot, &elsewhere, encryption, self.parameters.address)?;
+                offer_line(capability, media, &mut slot, &elsewhere, &security, self.parameters.address)?;
             slot.role = Some(capability.role);
             slot.last = line.clone();
             match (slots.get_mut(index), lines.get_mut(index)) {
@@ -350,17 +354,32 @@ impl Negotiation {
             attributes: Vec::new(),
             media,
         };
+        dtls::certify(&mut sdp, self.parameters.certificate.as_ref());
         if self.last_sent.as_ref().is_some_and(|last| *last != sdp) {
             sdp.origin.version = version.wrapping_add(1);
         }
         sdp
     }
 
+    /// How keys could be had.
+    fn means(&self) -> Means {
+        let SessionParameters { encryption, certificate, .. } = &self.parameters;
+        let dtls = certificate.is_some() && encryption.policy != EncryptionPolicy::None;
+        Means { sdes: encryption.may_exchange_keys(), dtls }
+    }
+
+    fn securing(&self, role: MediaKind) -> Securing<'_> {
+        Securing {
+            encryption: self.parameters.encryption,
+            certificate: self.parameters.certificate.as_ref(),
+            stands: self.agreed.iter().find(|line| line.role == role),
+        }
+    }
+
     fn offered_line(&self, index: usize, sdp: &Sdp, line: &MediaLine) -> OfferedLine {
         let Encryption { policy, .. } = self.parameters.encryption;
-        let keys = self.parameters.encryption.may_exchange_keys();
         let side = Side { sdp, line };
-        let takeable = takeable(side, keys, policy);
+        let takeable = takeable(side, self.means(), policy);
         let remote = takeable.and_then(|()| remote_media(side, &self.parameters.peer));
         OfferedLine {
             index,
@@ -368,7 +387,7 @@ impl Negotiation {
             direction: effective_direction(side),
             remote: remote.ok().flatten(),
             profile: line.profile(),
-            encryptable: keys && encryptable(line),
+            encryptable: self.means().fit(side),
             refusal: remote.err(),
         }
     }
@@ -377,25 +396,26 @@ impl Negotiation {
     /// of one role the one that carries it already keeps it, else the one that can be encrypted
     /// has it (some phones offer `RTP/AVP` and `RTP/SAVP` beside each other).
     fn by_standing(&self, offer: &Sdp) -> Vec<usize> {
-        let keys = self.parameters.encryption.may_exchange_keys();
+        let means = self.means();
         let mut places: Vec<(usize, &MediaLine)> = offer.media.iter().enumerate().collect();
         places.sort_by_key(|(index, line)| {
             let role = self.slots.get(*index).and_then(|slot| slot.role);
             let stands = role.is_some() && role == line.role();
-            (!stands, !(keys && encryptable(line)))
+            (!stands, !means.fit(Side { sdp: offer, line }))
         });
         places.into_iter().map(|(index, _)| index).collect()
     }
 
     fn answer(&self, offer: Side<'_>, slot: &mut Slot, wish: &Wish<'_>) -> Result<MediaLine, LineRefusal> {
         let encryption = self.parameters.encryption;
-        takeable(offer, encryption.may_exchange_keys(), encryption.policy)?;
+        takeable(offer, self.means(), encryption.policy)?;
         remote_media(offer, &self.parameters.peer)?;
         let role = offer.line.role().ok_or(LineRefusal::Media)?;
         let of_role = |entry: &&MediaCapability| entry.role == role;
         let capability = wish.capabilities.media.iter().find(of_role).ok_or(LineRefusal::NotWanted)?;
         let media = wish.local.iter().find(|media| media.role == role).ok_or(LineRefusal::NotWanted)?;
-        let answering = Answering { capability, media, encryption, preference: wish.preference };
+        let security = self.securing(role);
+        let answering = Answering { capability, media, security, preference: wish.preference };
         let answer = answer_line(&answering, offer, slot, self.parameters.address)?;
         // The agreement is computed again for all lines in the end; a line that none can be
         // computed for must not be accepted.

@@ -445,6 +445,7 @@ impl Actor {
                 let (call, body) = (self.call, info::fast_update());
                 self.machine(Command::Info { call, body }).await
             }
+            StreamEvent::EncryptionFailed => self.hang_up(Cause::local(Reason::NotAcceptable)).await,
             event => self.tell(LegEvent::Stream { role, event }).await,
         }
     }

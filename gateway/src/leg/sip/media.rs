@@ -135,7 +135,7 @@ impl Lines {
                 continue;
             }
             let also = agreed.receive.iter().skip(1).map(|it| it.format.clone()).collect();
-            let encrypted = agreed.srtp.is_some();
+            let encrypted = agreed.is_encrypted();
             streams.push(LegStream { agreed: agreed.stream(), also, encrypted, port: line.port.clone() });
         }
         streams
@@ -197,6 +197,7 @@ fn session(
             .srtp
             .as_ref()
             .map(|keys| SrtpKeys { send: keys.local.clone(), receive: keys.remote.clone() }),
+        dtls: agreed.dtls.clone(),
         source,
         proven: agreed.remote.and_then(|remote| proven(remote, site.proven)),
         max_send_bitrate: agreed.max_bitrate,

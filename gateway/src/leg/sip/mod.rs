@@ -241,8 +241,13 @@ impl SipLegs {
         let mut session = [0; 8];
         inner.random(&mut session);
         let session = u64::from_be_bytes(session);
-        let parameters =
-            SessionParameters { session_id: session, address: advertised, encryption, peer: policy };
+        let parameters = SessionParameters {
+            session_id: session,
+            address: advertised,
+            encryption,
+            certificate: Some(inner.net.fingerprint().clone()),
+            peer: policy,
+        };
         let negotiation = Negotiation::new(parameters);
         let source = if peer.latched(&inner.config) {
             SourcePolicy::Latch(peer.address.ip())

@@ -12,6 +12,8 @@
 //! A relay is a function call on one thread: the packet that was read is rewritten and sent before
 //! the next one is read. Both legs of a call live on the same thread ([`Place::thread`]).
 
+mod dtls;
+mod handshakes;
 mod hold;
 mod legs;
 mod port;
@@ -30,6 +32,7 @@ use std::thread::JoinHandle;
 use std::{fmt, io};
 
 use crosspoint_codecs::format::MediaKind;
+use crosspoint_proto::dtls::Fingerprint;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use tokio::sync::mpsc;
@@ -37,6 +40,7 @@ use tokio::sync::mpsc;
 use crate::media::port::{StreamEvent, StreamId};
 use crate::net::clock::Clock;
 
+use dtls::Identity;
 pub use port::{LocalAddress, MediaPort};
 use ports::Ports;
 pub use ports::PortsError;
@@ -82,6 +86,9 @@ pub enum MediaStartError {
     /// The system gave no randomness.
     #[error("the system gave no random seed: {0}")]
     Randomness(String),
+    /// No certificate could be made for peers of DTLS.
+    #[error("cannot make a certificate for encrypted media: {0}")]
+    Certificate(String),
 }
 
 /// Why a stream could not be opened.
@@ -129,6 +136,7 @@ pub struct MediaNet {
 /// What all ports of a `MediaNet` have in common.
 struct Shared {
     clock: Clock,
+    identity: Arc<Identity>,
     ports: Ports,
     threads: Vec<Handle>,
     rng: Mutex<ChaCha12Rng>,
@@ -141,6 +149,7 @@ impl MediaNet {
     /// Starts the threads.
     pub fn start(config: &MediaConfig, clock: Clock) -> Result<Self, MediaStartError> {
         let ports = Ports::new(&config.ports)?;
+        let identity = Arc::new(Identity::generate().map_err(MediaStartError::Certificate)?);
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| MediaStartError::Randomness(error.to_string()))?;
         let mut threads = Vec::new();
@@ -159,6 +168,7 @@ impl MediaNet {
         }
         let shared = Shared {
             clock,
+            identity,
             ports,
             threads,
             rng: Mutex::new(ChaCha12Rng::from_seed(seed)),
@@ -180,12 +190,20 @@ impl MediaNet {
         let pair = self.shared.ports.open(place.ip, start, stream::buffer(kind))?;
         let id = StreamId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
         let (events, receiver) = mpsc::channel(EVENTS);
-        let (stream, outside) = Stream::new(id, kind, pair, seed, self.shared.clock, place.beside, events)
-            .map_err(|source| PortsError::Socket { ip: place.ip, source })?;
+        let identity = self.shared.identity.clone();
+        let (stream, outside) =
+            Stream::new(id, kind, pair, seed, self.shared.clock, identity, place.beside, events)
+                .map_err(|source| PortsError::Socket { ip: place.ip, source })?;
         let port = MediaPort::new(self.shared.clone(), thread.number(), outside);
         thread.adopt(Box::new(stream))?;
         self.shared.places().insert(id, thread.number());
         Ok(Opened { port: Arc::new(port), events: receiver })
+    }
+
+    /// The digest of the certificate that its streams show to peers of DTLS. It is made anew at each
+    /// start: what SDP says of it is for one call.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.shared.identity.fingerprint()
     }
 
     /// The thread with the fewest streams: where the streams of a new call should live.

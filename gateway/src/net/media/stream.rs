@@ -16,6 +16,8 @@ use crosspoint_proto::rtp::timeline::LegClock;
 use mio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use super::dtls::{DtlsFault, Identity, Outcome};
+use super::handshakes::Handshakes;
 use super::hold::{Hold, Item};
 use super::port::LocalAddress;
 use super::ports::{Lease, Pair};
@@ -140,6 +142,9 @@ pub(super) struct Stream {
     pub(super) armed: Option<Instant>,
     rings: Option<Box<Inside>>,
     hold: Hold,
+    identity: Arc<Identity>,
+    clock: Clock,
+    handshakes: Option<Handshakes>,
     withheld_told: bool,
     events: mpsc::Sender<StreamEvent>,
     counts: Counts,
@@ -197,12 +202,14 @@ impl Wire for Sockets<'_> {
 }
 
 impl Stream {
+    #[expect(clippy::too_many_arguments, reason = "one caller, and each of them is another thing")]
     pub(super) fn new(
         id: StreamId,
         kind: MediaKind,
         pair: Pair,
         seed: [u8; 32],
         clock: Clock,
+        identity: Arc<Identity>,
         beside: Option<StreamId>,
         events: mpsc::Sender<StreamEvent>,
     ) -> io::Result<(Self, Outside)> {
@@ -223,6 +230,9 @@ impl Stream {
             armed: None,
             rings: None,
             hold: Hold::default(),
+            identity,
+            clock,
+            handshakes: None,
             withheld_told: false,
             events,
             counts: Counts::default(),
@@ -249,6 +259,42 @@ impl Stream {
         self.touch(now);
         let (session, mut wire) = self.split();
         session.receive(now, leg, channel, from, data, &mut wire)
+    }
+
+    /// Takes a datagram of a handshake.
+    pub(super) fn shake(&mut self, now: Instant, channel: Channel, from: SocketAddr, data: &[u8]) {
+        let outcome = self.handshakes.as_mut().and_then(|it| it.receive(now, channel, from, data));
+        if let Some(outcome) = outcome {
+            self.secure(now, channel, outcome);
+        }
+        self.flush_handshakes();
+    }
+
+    fn secure(&mut self, now: Instant, channel: Channel, outcome: Outcome) {
+        match outcome {
+            Ok(keys) => {
+                tracing::debug!(stream = self.id.0, ?channel, suite = %keys.send.suite(), "a handshake found keys");
+                self.session.secure(channel, &keys);
+                if self.kind.is_video() && channel == Channel::Rtp {
+                    // The pictures so far went nowhere.
+                    self.session.note_keyframe_asked(now);
+                }
+            }
+            Err(fault) => self.insecure(&fault),
+        }
+    }
+
+    /// There will be no keys, and nothing goes out without.
+    fn insecure(&mut self, fault: &DtlsFault) {
+        tracing::info!(stream = self.id.0, %fault, "media cannot be encrypted");
+        self.tell(StreamEvent::EncryptionFailed);
+    }
+
+    fn flush_handshakes(&mut self) {
+        let mut wire = Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts };
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.flush(|channel, to, datagram| wire.send(channel, to, datagram));
+        }
     }
 
     /// Relays a packet, after `wait`.
@@ -324,6 +370,10 @@ impl Stream {
 
     pub(super) fn timeout(&mut self, now: Instant) {
         self.release(now, now);
+        while let Some((channel, outcome)) = self.handshakes.as_mut().and_then(|it| it.timeout(now)) {
+            self.secure(now, channel, outcome);
+        }
+        self.flush_handshakes();
         let (session, mut wire) = self.split();
         session.handle_timeout(now, &mut wire);
         if self.publish_at.is_some_and(|at| at <= now) {
@@ -342,7 +392,14 @@ impl Stream {
     }
 
     pub(super) fn configure(&mut self, now: Instant, config: SessionConfig) {
+        let zero = self.clock.zero();
+        let handshakes = Handshakes::agreed(self.handshakes.take(), &config, &self.identity, now, zero);
         self.session.configure(now, config);
+        match handshakes {
+            Ok(handshakes) => self.handshakes = handshakes,
+            Err(fault) => self.insecure(&fault),
+        }
+        self.flush_handshakes();
         if let Some(rings) = &self.rings {
             rings.wishes.limit_bitrate(self.session.send_limit().unwrap_or(0));
         }
@@ -425,7 +482,8 @@ impl Stream {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.session.poll_timeout(), self.publish_at, self.hold.deadline()];
+        let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
+        let deadlines = [self.session.poll_timeout(), self.publish_at, self.hold.deadline(), handshakes];
         deadlines.into_iter().flatten().min()
     }
 

@@ -7,6 +7,7 @@ use crosspoint_codecs::format::{
     AudioFormat, Codec, H264Profile, MediaFormat, PacketizationMode, VideoFormat,
 };
 use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime, Pool};
+use crosspoint_proto::dtls::{Agreed, Role};
 use crosspoint_proto::rtp::packet::{RtpHeader, RtpPacket};
 use crosspoint_proto::rtp::rtcp::{RtcpEvent, read};
 use crosspoint_proto::rtp::session::{
@@ -548,4 +549,58 @@ fn relayed_pictures_wait_for_sound_that_the_engine_holds_and_for_nothing_else() 
     sound.port.disengage().unwrap();
     let after = (25..45).map(&mut cross).min().unwrap();
     assert!(direct < HELD / 2 && held >= HELD && after < HELD / 2, "{direct:?} {held:?} {after:?}");
+}
+
+/// A clear call, an encrypted one behind it, and a clear one behind that: what `a` says, `b` hears.
+/// `expected`: whose certificate the near end of the encrypted call takes.
+fn through_dtls(net: &MediaNet, a: &Peer, b: &Peer, expected: &Fingerprint) -> [Opened; 4] {
+    let first = net.open(MediaKind::Audio, place(None)).unwrap();
+    let thread = Some(first.port.thread());
+    let open = || net.open(MediaKind::Audio, place(thread)).unwrap();
+    let [second, third, fourth] = [open(), open(), open()];
+    first.port.configure(a.config(0)).unwrap();
+    fourth.port.configure(b.config(0)).unwrap();
+    let ends =
+        [(&second, &third, Role::Client, expected), (&third, &second, Role::Server, net.fingerprint())];
+    for (own, other, role, certificate) in ends {
+        let mut config = a.config(0);
+        // Without rtcp-mux: a handshake on each port.
+        config.rtcp_mux = false;
+        config.remote = Some(RemoteAddress::new(other.port.local().rtp, false));
+        config.dtls = Some(Agreed { role, fingerprints: vec![certificate.clone()] });
+        own.port.configure(config).unwrap();
+    }
+    second.port.feed(Feed::Relay(first.port.id())).unwrap();
+    fourth.port.feed(Feed::Relay(third.port.id())).unwrap();
+    [first, second, third, fourth]
+}
+
+#[test]
+fn media_flows_when_the_handshake_has_found_keys() {
+    let net = net(42_600..=42_619);
+    let (a, b) = (Peer::new(1), Peer::new(2));
+    let streams = through_dtls(&net, &a, &b, net.fingerprint());
+    wait("keys", || streams[1].port.stats().encrypted && streams[2].port.stats().encrypted);
+    for sequence in 0..5 {
+        a.send(&streams[0].port, 0, sequence, b"what is said");
+    }
+    assert_eq!(b.receive().1, b"what is said");
+}
+
+/// P-33: no keys, nothing in clear, and the leg is told.
+#[test]
+fn promise_33_a_foreign_certificate_ends_the_stream() {
+    let net = net(42_620..=42_639);
+    let (a, b) = (Peer::new(1), Peer::new(2));
+    let mut streams = through_dtls(&net, &a, &b, &Fingerprint::of(b"somebody else's"));
+    for number in 1..3 {
+        let mut told = false;
+        wait("the failure", || {
+            a.send(&streams[0].port, 0, 1, b"what is said");
+            told |= streams[number].events.try_recv() == Ok(StreamEvent::EncryptionFailed);
+            told
+        });
+    }
+    let stats = [&streams[1], &streams[2]].map(|stream| stream.port.stats());
+    assert!(stats.iter().all(|it| it.packets_sent == 0 && !it.encrypted), "{stats:?}");
 }

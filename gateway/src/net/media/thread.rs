@@ -13,6 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::RelayForm;
 use crosspoint_codecs::frame::EncodedFrame;
+use crosspoint_proto::dtls::is_dtls;
 use crosspoint_proto::rtp::session::{Channel, Event, MediaPacket, Received};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -272,6 +273,10 @@ impl Loop {
     fn datagram(&mut self, slot: usize, channel: Channel, from: SocketAddr, data: &mut [u8]) {
         let now = self.clock.now();
         let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        if is_dtls(data) {
+            stream.shake(now, channel, from, data);
+            return self.settle(slot, now);
+        }
         let (source, leg) = (stream.id, stream.leg);
         let Some(clocks) = self.legs.get_mut(leg) else { return };
         let received = stream.receive(now, &mut clocks.receive, channel, from, data);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crosspoint_codecs::format::{Direction, MediaFormat, MediaKind};
 
+use crate::dtls;
 use crate::rtp::srtp::MasterKey;
 
 /// How long nothing may come from a peer that should send before the stream counts as dead
@@ -36,8 +37,11 @@ pub struct SessionConfig {
     pub rtcp_mux: bool,
     /// Feedback that the peer takes from us (`a=rtcp-fb`).
     pub feedback: Feedback,
-    /// Keys of SDES (RFC 4568); `None` for plain RTP.
+    /// Keys of SDES (RFC 4568); `None` for plain RTP, or [`Self::dtls`].
     pub srtp: Option<SrtpKeys>,
+    /// Keys come by a handshake, through [`Session::secure`](super::Session::secure); nothing is
+    /// sent or taken before.
+    pub dtls: Option<dtls::Agreed>,
     /// From whom packets are taken.
     pub source: SourcePolicy,
     /// The address at which signalling has proven that the peer is: it answered a challenge there
@@ -67,6 +71,7 @@ impl SessionConfig {
             rtcp_mux: false,
             feedback: Feedback::NONE,
             srtp: None,
+            dtls: None,
             source: SourcePolicy::Strict,
             proven: None,
             max_send_bitrate: None,

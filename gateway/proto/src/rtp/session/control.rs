@@ -86,7 +86,9 @@ impl Session {
         wire: &mut dyn Wire,
     ) {
         let verdict = self.gate.rtcp_from(from);
-        let len = match (verdict, &mut self.srtp) {
+        let locked = self.is_locked(Channel::Rtcp);
+        let len = match (verdict, self.srtcp.as_mut().or(self.srtp.as_mut())) {
+            _ if locked => None,
             (Verdict::Refuse, _) => None,
             (_, Some(srtp)) => srtp.receive.unprotect_rtcp(data).ok(),
             (_, None) => Some(data.len()),
@@ -275,7 +277,9 @@ impl Session {
             self.stats.packets_withheld = self.stats.packets_withheld.saturating_add(1);
             return;
         }
-        let end = match &mut self.srtp {
+        let locked = self.is_locked(Channel::Rtcp);
+        let end = match self.srtcp.as_mut().or(self.srtp.as_mut()) {
+            _ if locked => None,
             Some(srtp) => srtp.send.protect_rtcp(&mut *self.scratch, len).ok(),
             None => Some(len),
         };

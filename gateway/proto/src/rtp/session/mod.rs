@@ -33,7 +33,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::Instant;
 use crate::rtp::dtmf::DtmfSender;
 use crate::rtp::packet::DatagramKind;
-use crate::rtp::srtp::{MAX_OVERHEAD, SrtpContext};
+use crate::rtp::srtp::{MAX_OVERHEAD, SrtpContext, SrtpError};
 use crate::rtp::timeline::LegClock;
 
 pub use config::{
@@ -210,6 +210,8 @@ pub struct Session {
     /// The peer wants one of us.
     asked: KeyframeWish,
     srtp: Option<Srtp>,
+    /// That of the RTCP port, where it had a handshake of its own.
+    srtcp: Option<Srtp>,
     events: VecDeque<Event>,
     stats: SessionStats,
     /// Packets are made here.
@@ -225,6 +227,13 @@ struct Srtp {
     keys: SrtpKeys,
     send: SrtpContext,
     receive: SrtpContext,
+}
+
+impl Srtp {
+    fn new(keys: &SrtpKeys) -> Result<Self, SrtpError> {
+        let (send, receive) = (SrtpContext::new(&keys.send)?, SrtpContext::new(&keys.receive)?);
+        Ok(Self { keys: keys.clone(), send, receive })
+    }
 }
 
 impl Session {
@@ -243,6 +252,7 @@ impl Session {
             wanted: KeyframeWish::default(),
             asked: KeyframeWish::default(),
             srtp: None,
+            srtcp: None,
             events: VecDeque::with_capacity(EVENTS),
             stats: SessionStats::default(),
             scratch: Box::new([0; SCRATCH]),
@@ -260,7 +270,14 @@ impl Session {
         config.cname.truncate(cut);
         self.gate.configure(config.source, config.remote, config.rtcp_mux);
         self.gate.set_proven_ip(config.proven);
-        self.rekey(config.srtp.as_ref());
+        match (&config.srtp, &config.dtls) {
+            // Those of the last handshake hold until there was another.
+            (None, Some(_)) if self.config.dtls.is_some() => {}
+            (keys, _) => {
+                self.rekey(keys.as_ref());
+                self.srtcp = None;
+            }
+        }
         self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);
         if config.feedback.nack != self.config.feedback.nack || config.kind != self.config.kind {
@@ -272,6 +289,29 @@ impl Session {
         }
         self.config = config;
         self.stats.encrypted = self.srtp.is_some();
+    }
+
+    /// The keys that a handshake on the port of `channel` found. Those of the port of RTP
+    /// hold for RTCP where that comes to it.
+    pub fn secure(&mut self, channel: Channel, keys: &SrtpKeys) {
+        if self.config.dtls.is_none() {
+            return;
+        }
+        match channel {
+            Channel::Rtp => self.rekey(Some(keys)),
+            Channel::Rtcp => match Srtp::new(keys) {
+                Ok(srtp) => self.srtcp = Some(srtp),
+                Err(_) => self.closed = true,
+            },
+        }
+        self.stats.encrypted = self.srtp.is_some();
+    }
+
+    /// Whether a packet may neither leave nor be taken: its keys are still to come.
+    fn is_locked(&self, channel: Channel) -> bool {
+        let own = channel == Channel::Rtcp && !self.config.rtcp_mux;
+        let keys = if own { &self.srtcp } else { &self.srtp };
+        self.config.dtls.is_some() && keys.is_none()
     }
 
     fn rekey(&mut self, keys: Option<&SrtpKeys>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crosspoint_codecs::format::Codec;
 
 use super::source::Verdict;
-use super::{Carries, Event, MediaPacket, Numbering, Payload, Received, Session, SessionConfig};
+use super::{Carries, Channel, Event, MediaPacket, Numbering, Payload, Received, Session, SessionConfig};
 use crate::Instant;
 use crate::rtp::dtmf::DtmfReceiver;
 use crate::rtp::packet::RtpPacket;
@@ -188,7 +188,9 @@ impl Session {
     ) -> Received<'d> {
         // First of all who sends it: a stranger's packet costs one comparison.
         let verdict = self.gate.rtp_from(from);
+        let locked = self.is_locked(Channel::Rtp);
         let len = match (verdict, &mut self.srtp) {
+            _ if locked => None,
             (Verdict::Refuse, _) => None,
             (_, Some(srtp)) => srtp.receive.unprotect_rtp(data).ok(),
             (_, None) => Some(data.len()),

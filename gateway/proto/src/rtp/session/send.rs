@@ -366,7 +366,9 @@ impl Session {
             self.stats.packets_withheld = self.stats.packets_withheld.saturating_add(1);
             return;
         }
+        let locked = self.is_locked(Channel::Rtp);
         let len = match &mut self.srtp {
+            _ if locked => None,
             Some(srtp) => srtp.send.protect_rtp(&mut *self.scratch, end).ok(),
             None => Some(end),
         };

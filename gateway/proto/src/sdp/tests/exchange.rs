@@ -118,7 +118,7 @@ fn unknown_lines_are_refused_in_place_with_their_own_words() {
             Some(LineRefusal::Media),
             None,
             Some(LineRefusal::Media),
-            Some(LineRefusal::Transport),
+            Some(LineRefusal::Encryption),
             Some(LineRefusal::Media)
         ]
     );

@@ -12,6 +12,7 @@ use super::*;
 use crate::address::PeerPolicy;
 
 mod descriptions;
+mod dtls;
 mod encryption;
 mod exchange;
 mod peers;
@@ -24,7 +25,13 @@ fn ip(text: &str) -> IpAddr {
 
 fn with(encryption: Encryption) -> Negotiation {
     let peer = PeerPolicy { accept_foreign: true, ..PeerPolicy::strict(ip("192.0.2.9")) };
-    Negotiation::new(SessionParameters { session_id: 7, address: ip("192.0.2.1"), encryption, peer })
+    Negotiation::new(SessionParameters {
+        session_id: 7,
+        address: ip("192.0.2.1"),
+        encryption,
+        certificate: None,
+        peer,
+    })
 }
 
 fn plain() -> Negotiation {

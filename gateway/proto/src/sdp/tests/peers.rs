@@ -11,7 +11,13 @@ const BARESIP_ANSWER_SRTP: &[u8] = include_bytes!("../../../../../fixtures/sdp/b
 
 fn at(address: &str, encryption: Encryption) -> Negotiation {
     let peer = PeerPolicy::strict(ip(address));
-    Negotiation::new(SessionParameters { session_id: 7, address: ip("192.0.2.1"), encryption, peer })
+    Negotiation::new(SessionParameters {
+        session_id: 7,
+        address: ip("192.0.2.1"),
+        encryption,
+        certificate: None,
+        peer,
+    })
 }
 
 fn everything() -> Capabilities {

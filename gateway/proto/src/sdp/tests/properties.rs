@@ -92,7 +92,13 @@ fn any_encryption() -> impl Strategy<Value = Encryption> {
 
 fn negotiation(encryption: Encryption) -> Negotiation {
     let peer = PeerPolicy::strict(ip("192.0.2.1"));
-    Negotiation::new(SessionParameters { session_id: 7, address: ip("192.0.2.1"), encryption, peer })
+    Negotiation::new(SessionParameters {
+        session_id: 7,
+        address: ip("192.0.2.1"),
+        encryption,
+        certificate: None,
+        peer,
+    })
 }
 
 fn any_local(port: u16) -> impl Strategy<Value = Vec<LocalMedia>> {
