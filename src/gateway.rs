@@ -16,7 +16,7 @@ use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::ledger::Ledger;
 use crosspoint_gateway::conference::prompts::{PromptError, Voice};
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
-use crosspoint_gateway::config::{Config, Digest, Latching, Listen, Redacted};
+use crosspoint_gateway::config::{Config, Digest, Latching, Listen, LiveConfig, Redacted};
 use crosspoint_gateway::events::Events;
 use crosspoint_gateway::guard::Porter;
 use crosspoint_gateway::leg::connect::ConnectLegs;
@@ -26,6 +26,7 @@ use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust, WebTls};
+use crosspoint_gateway::orders::Order;
 use crosspoint_gateway::records::{CallLog, RecordsError};
 use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
 use crosspoint_gateway::routing::Routing;
@@ -47,6 +48,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 mod clients;
 mod management;
+mod reload;
 
 use clients::{Clients, ClientsParts};
 use management::Management;
@@ -54,8 +56,9 @@ use management::Management;
 /// Machine events that wait for the door. Overflow: the network waits.
 const EVENTS: usize = 1024;
 
-/// How long calls have to say goodbye when the gateway stops.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// How long calls have to say goodbye when the gateway stops: a BYE and two repetitions of it (RFC 3261
+/// section 17.1.2.2, T1 = 500 ms). All of the end fits into two seconds with it.
+const GOODBYE: Duration = Duration::from_millis(1600);
 
 /// Streams that the engine has room for, for each call: audio and video of two legs.
 const STREAMS_A_CALL: usize = 4;
@@ -125,6 +128,7 @@ pub struct Gateway {
     watch: JoinSet<()>,
     /// Keeps the trunks.
     trunks: JoinSet<()>,
+    management: Management,
     first_token: Option<Redacted>,
     _local_token: Option<LocalFile>,
 }
@@ -143,7 +147,7 @@ impl Drop for HaltOnDrop {
 #[derive(Debug)]
 struct View {
     listening: Vec<Listen>,
-    config: Config,
+    config: LiveConfig,
     data: PathBuf,
     clock: Clock,
     started: SystemTime,
@@ -158,6 +162,10 @@ struct View {
     web_stats: Arc<driver::Stats>,
     records: Arc<CallLog>,
     trunks: Trunks,
+    certificates: Arc<Certificates>,
+    routing: Arc<Routing>,
+    /// What tables were made for when it was started.
+    most_calls: usize,
 }
 
 impl Gateway {
@@ -229,7 +237,7 @@ impl Gateway {
             directory: Arc::new(directory),
             protocols: vec![Arc::new(legs.clone()), Arc::new(connect.clone())],
             engines: engines.clone(),
-            rules: CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback },
+            rules: call_rules(&config),
             calls: config.limits.calls,
             recorder: recorder(records.clone(), metrics.clone()),
             fonts: config.conference.fonts.clone(),
@@ -266,7 +274,7 @@ impl Gateway {
             clients: connect.clone(),
             trunks: trunks.clone(),
             services,
-            routing,
+            routing: routing.clone(),
             machine: driver.commands(),
             verifier: Mutex::new(Verifier::new(
                 &config.sip.realm,
@@ -296,7 +304,10 @@ impl Gateway {
             connect,
             engines,
             media,
-            config,
+            certificates: certificates.clone(),
+            routing,
+            most_calls: config.limits.calls,
+            config: LiveConfig::new(config),
         });
         let admin = management.api(&view, clients.api())?;
         let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics, Some(&admin))?;
@@ -322,6 +333,7 @@ impl Gateway {
             door,
             watch,
             trunks,
+            management,
             first_token,
             _local_token: local_token,
         })
@@ -333,8 +345,8 @@ impl Gateway {
     }
 
     /// The configuration in effect.
-    pub fn config(&self) -> &Config {
-        &self.view.config
+    pub fn config(&self) -> Arc<Config> {
+        self.view.config.load()
     }
 
     /// What the gateway shows of itself: listeners, registrations, live calls with routes.
@@ -363,11 +375,32 @@ impl Gateway {
         self.first_token.as_ref()
     }
 
+    /// What its administrator asks of whoever runs it. Without a taker such requests are refused; who
+    /// takes them last has them.
+    pub fn orders(&self) -> mpsc::Receiver<Order> {
+        self.management.orders.take()
+    }
+
+    /// Takes no more calls and nobody more by the client API, says so, and waits until nobody is left or
+    /// `config.drain` is over. Registered devices may refresh. What comes next is [`Gateway::stop`].
+    pub async fn drain(&self) {
+        let view = &self.view;
+        let drain = view.config.load().drain;
+        view.exchange.drain(view.clock.now() + drain);
+        tracing::info!(calls = view.exchange.calls().len(), ?drain, "no more calls are taken");
+        if tokio::time::timeout(drain, view.exchange.idle()).await.is_err() {
+            tracing::info!(calls = view.exchange.calls().len(), "the time for calls to end is over");
+        }
+    }
+
     /// Ends every call with a goodbye, then everything else. Afterwards no thread, socket or task
     /// of it is left.
     pub async fn stop(mut self) {
         self.clients.end();
-        if tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown)).await.is_err() {
+        let goodbye = tokio::time::timeout(GOODBYE, self.view.exchange.stop(Reason::Shutdown));
+        // Clients have been told: all last words go out side by side.
+        let (goodbye, (), ()) = tokio::join!(goodbye, self.clients.stop(), self.api.stop());
+        if goodbye.is_err() {
             tracing::warn!("some calls were cut off without a goodbye");
         }
         self.view.trunks.leave();
@@ -380,10 +413,8 @@ impl Gateway {
         // The driver was the only one to send to the door.
         let _ = self.door.await;
         self.watch.shutdown().await;
-        self.clients.stop().await;
         // What has ended as it should is not taken up by the next process.
         let _ = Ledger::new(self.view.registrar.clone(), self.view.clock).close().await;
-        self.api.stop().await;
         let (engines, media) = (self.view.engines.clone(), self.view.media.clone());
         // Both join threads: not on a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || {
@@ -431,12 +462,18 @@ impl Source for View {
                 Signalling::new("sip", &self.signalling),
                 Signalling::new("web", &self.web_stats),
             ],
-            media_ports: Ports { used: self.media.pairs_in_use(), total: self.config.media.ports.pairs() },
+            media_ports: Ports {
+                used: self.media.pairs_in_use(),
+                total: self.config.load().media.ports.pairs(),
+            },
         }
     }
 
     fn health(&self) -> Health {
         let mut problems = Vec::new();
+        if self.exchange.ending().is_some() {
+            problems.push("it is to end: no more calls are taken".to_owned());
+        }
         if self.registrar.is_failing() {
             problems.push("registrations cannot be stored: see the log".to_owned());
         }
@@ -487,6 +524,10 @@ fn registrar_settings(config: &Config, events: &Events) -> registrar::Settings {
         devices: config.devices.clone(),
         events: events.clone(),
     }
+}
+
+const fn call_rules(config: &Config) -> CallRules {
+    CallRules { ring_timeout: config.sip.ring_timeout, ringback: config.sip.ringback }
 }
 
 fn certificates(config: &Config, data: &Path, clock: Clock) -> Result<Arc<Certificates>, TlsError> {

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod leg;
 pub mod media;
 pub mod net;
+pub mod orders;
 pub mod records;
 pub mod registrar;
 pub mod routing;

@@ -173,7 +173,7 @@ pub struct LiveSettings(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    file: Settings,
+    file: ArcSwap<Settings>,
     stored: ArcSwap<Stored>,
     live: watch::Sender<Settings>,
     seen: AtomicI64,
@@ -183,6 +183,7 @@ impl LiveSettings {
     /// As the configuration file has them.
     pub fn new(file: Settings) -> Self {
         let live = watch::channel(file.clone()).0;
+        let file = ArcSwap::from_pointee(file);
         Self(Arc::new(Inner { file, stored: ArcSwap::default(), live, seen: AtomicI64::new(0) }))
     }
 
@@ -192,8 +193,15 @@ impl LiveSettings {
     }
 
     /// What the configuration file says.
-    pub fn file(&self) -> &Settings {
-        &self.0.file
+    pub fn file(&self) -> Arc<Settings> {
+        self.0.file.load_full()
+    }
+
+    /// The configuration file says something else now.
+    pub fn set_file(&self, file: Settings) {
+        let file = Arc::new(file);
+        self.0.file.store(file.clone());
+        self.0.live.send_replace(self.0.stored.load().over(&file));
     }
 }
 
@@ -203,8 +211,9 @@ impl Watch for LiveSettings {
         let revision = store.revision("settings")?;
         if self.0.seen.load(Ordering::Relaxed) != revision {
             let stored = stored(store)?;
-            self.0.live.send_replace(stored.over(&self.0.file));
-            self.0.stored.store(Arc::new(stored));
+            let stored = Arc::new(stored);
+            self.0.stored.store(stored.clone());
+            self.0.live.send_replace(stored.over(&self.0.file.load()));
             self.0.seen.store(revision, Ordering::Relaxed);
         }
         Ok(())

@@ -20,12 +20,16 @@ mod conference;
 mod demo;
 mod device;
 mod explain;
+mod host;
 mod logging;
 mod mix;
+mod notify;
+mod reload;
 mod rule;
 mod run;
 mod settings;
 mod status;
+mod stop;
 mod token;
 
 /// Read without `--config`, the first that exists.
@@ -53,6 +57,13 @@ pub(crate) struct Arguments {
 enum Command {
     /// Run the gateway until SIGTERM or Ctrl-C.
     Run(run::Run),
+    /// End the running gateway: no more calls are taken, those that stand go on for a while.
+    Stop(stop::Stop),
+    /// Have the running gateway read its configuration again. Calls go on; a file with a fault changes
+    /// nothing.
+    Reload,
+    /// What the running gateway logs, until its next start.
+    Log(reload::Log),
     /// Check the configuration and print the one in effect, secrets hidden.
     CheckConfig,
     /// The devices that may register.
@@ -141,6 +152,9 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     let setting = Setting::read(arguments.config, arguments.data)?;
     match arguments.command {
         Command::Run(run) => run.execute(setting),
+        Command::Stop(stop) => stop.execute(&setting),
+        Command::Reload => reload::execute(&setting),
+        Command::Log(log) => log.execute(&setting),
         Command::CheckConfig => {
             let mut text = format!("# {}\n", setting.origin());
             text.push_str(&setting.config.to_toml());
@@ -166,10 +180,13 @@ struct Setting {
     /// `None`: there is no file.
     file: Option<PathBuf>,
     data: PathBuf,
+    /// What the command line says of both, to read them again.
+    asked: (Option<PathBuf>, Option<PathBuf>),
 }
 
 impl Setting {
     fn read(file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Self, Failure> {
+        let asked = (file.clone(), data.clone());
         let file = file.or_else(|| CONFIG_FILES.iter().map(PathBuf::from).find(|path| path.exists()));
         let mut config = match &file {
             None => Config::default(),
@@ -184,7 +201,7 @@ impl Setting {
             if service.is_dir() { service.into() } else { DATA_FOLDER.into() }
         });
         config.data = Some(data.clone());
-        Ok(Self { config, file, data })
+        Ok(Self { config, file, data, asked })
     }
 
     fn origin(&self) -> String {

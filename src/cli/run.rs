@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use crosspoint::Gateway;
@@ -11,7 +12,12 @@ use crosspoint_gateway::registrar::Store;
 use crosspoint_gateway::rules;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::host::Host;
+use super::logging::Levels;
 use super::{Failure, Setting, logging, print};
+
+/// What work that nobody waits for may still take at the exit.
+const LEFTOVERS: Duration = Duration::from_millis(100);
 
 /// How to run.
 #[derive(Debug, Args)]
@@ -23,30 +29,21 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self, setting: Setting) -> Result<ExitCode, Failure> {
-        logging::start(&setting.config.log, self.log.as_deref())?;
+        let levels = logging::start(&setting.config.log, self.log.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let code = runtime.block_on(serve(setting))?;
-        Ok(code)
+        let code = runtime.block_on(serve(setting, levels));
+        // A disk that hangs must not hold the exit up.
+        runtime.shutdown_timeout(LEFTOVERS);
+        code
     }
 }
 
-async fn serve(setting: Setting) -> Result<ExitCode, Failure> {
+async fn serve(setting: Setting, levels: Levels) -> Result<ExitCode, Failure> {
     // Before the start: a signal that comes while it starts must not be lost.
-    let mut signals = Signals::new()?;
+    let (signals, hangup) = (Signals::new()?, signal(SignalKind::hangup())?);
     let gateway = Gateway::start(setting.config.clone()).await?;
     print(&summary(&setting, &gateway))?;
-    let name = signals.next().await;
-    tracing::info!(signal = name, "stopping; a second signal stops at once");
-    tokio::select! {
-        () = gateway.stop() => {
-            tracing::info!("stopped");
-            Ok(ExitCode::SUCCESS)
-        }
-        name = signals.next() => {
-            tracing::warn!(signal = name, "stopped at once");
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    Ok(Host::new(setting, levels, gateway, signals, hangup).run().await)
 }
 
 /// The signals that end a command.

@@ -8,6 +8,7 @@ use crosspoint_gateway::api::{Admin, AdminParts};
 use crosspoint_gateway::config::{Config, Redacted};
 use crosspoint_gateway::events::Events;
 use crosspoint_gateway::net::clock::Clock;
+use crosspoint_gateway::orders::Orders;
 use crosspoint_gateway::registrar::Store;
 use crosspoint_gateway::settings::{LiveSettings, Settings};
 use crosspoint_gateway::tokens::{self, Tokens};
@@ -20,6 +21,7 @@ pub(super) struct Management {
     pub(super) tokens: Tokens,
     pub(super) settings: LiveSettings,
     pub(super) events: Events,
+    pub(super) orders: Orders,
 }
 
 impl Management {
@@ -28,11 +30,12 @@ impl Management {
             tokens: Tokens::default(),
             settings: LiveSettings::new(Settings::from(config)),
             events: Events::default(),
+            orders: Orders::default(),
         }
     }
 
     pub(super) fn api(&self, view: &View, participants: ClientApi) -> Result<Admin, StartError> {
-        let config = &view.config;
+        let config = view.config.load();
         Ok(Admin::new(AdminParts {
             data: view.data.clone(),
             tokens: self.tokens.clone(),
@@ -41,10 +44,10 @@ impl Management {
             exchange: view.exchange.clone(),
             participants,
             events: self.events.clone(),
+            orders: self.orders.clone(),
             settings: self.settings.clone(),
             engines: view.engines.clone(),
-            devices: config.devices.clone(),
-            rules: config.rules.clone(),
+            config: view.config.clone(),
             domains: Domains::new(config.sip.domains.iter().cloned()),
             realm: config.sip.realm.clone(),
             clock: view.clock,

@@ -18,6 +18,11 @@ pub struct StandingCall {
 impl StandingCall {
     /// From a stranger who speaks PCMA to the device `user`, which speaks PCMU and registers first.
     pub fn new(server: u16, user: &str, password: &str) -> Self {
+        Self::with(server, user, password, [&sdp(8), &sdp(0)]).0
+    }
+
+    /// The same with bodies of one's own, the caller's first; what each of both was told in return.
+    pub fn with(server: u16, user: &str, password: &str, sdp: [&str; 2]) -> (Self, [String; 2]) {
         let port = free_port();
         assert_eq!(Registering::on(server, port, 5).register(user, password), Some(200));
         let [caller, callee] = [0, port].map(|port| {
@@ -43,12 +48,13 @@ impl StandingCall {
             )
         };
         let to = format!("sip:{user}@127.0.0.1:{server}");
-        caller.send(request("INVITE", &to, "", &sdp(8)).as_bytes()).unwrap();
+        caller.send(request("INVITE", &to, "", sdp[0]).as_bytes()).unwrap();
         let invite = receive(&callee, |message| match message {
             Message::Request(request) if request.method == Method::Invite => Some(request),
             _ => None,
         });
-        let mut answer = Response::to(&invite, 200, Some("callee")).with_body("application/sdp", sdp(0));
+        let mut answer =
+            Response::to(&invite, 200, Some("callee")).with_body("application/sdp", sdp[1].to_owned());
         answer.headers.push(Name::Contact, format!("<sip:{user}@127.0.0.1:{port}>"));
         callee.send(&answer.to_bytes()).unwrap();
         let answered = receive(&caller, |message| match message {
@@ -57,12 +63,41 @@ impl StandingCall {
         });
         let to_tag = answered.headers.to().and_then(|to| to.tag().map(str::to_owned)).unwrap();
         caller.send(request("ACK", &to, &format!(";tag={to_tag}"), "").as_bytes()).unwrap();
-        Self { caller, callee }
+        let body = |body: Vec<u8>| String::from_utf8(body).unwrap();
+        let told = [body(answered.body), body(invite.body)];
+        (Self { caller, callee }, told)
+    }
+
+    /// Waits until both ends are told that the call is over, and says yes to it.
+    pub fn is_hung_up(&self) {
+        for socket in [&self.caller, &self.callee] {
+            let bye = receive(socket, |message| match message {
+                Message::Request(request) if request.method == Method::Bye => Some(request),
+                _ => None,
+            });
+            socket.send(&Response::to(&bye, 200, None).to_bytes()).unwrap();
+        }
     }
 }
 
+/// The final answer to a stranger who calls `user` without an offer; `n` makes it a call of its own.
+pub fn invite(server: u16, user: &str, n: u64) -> Response {
+    let text = format!(
+        "INVITE sip:{user}@127.0.0.1:{server} SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK-late-{n};rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:late@127.0.0.1>;tag=late{n}\r\nTo: <sip:{user}@127.0.0.1>\r\n\
+         Call-ID: late-{n}@test\r\nCSeq: 1 INVITE\r\nContact: <sip:late@127.0.0.1:9>\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    Registering::new(server, n).send(&text).expect("a final answer")
+}
+
 fn sdp(payload_type: u8) -> String {
-    let rtp = free_port();
+    sdp_at(free_port(), payload_type)
+}
+
+/// Sound at a port of ours, in one static format (RFC 3551).
+pub fn sdp_at(rtp: u16, payload_type: u8) -> String {
     format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
          m=audio {rtp} RTP/AVP {payload_type}\r\n"

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
@@ -130,6 +130,54 @@ impl Gateway {
         self.child.wait().unwrap();
         self.child = run(&self.scratch);
         self.wait();
+    }
+
+    /// Gives it an order by the management API, with the token that it leaves for its own user.
+    pub fn order(&self, path: &str, body: &str) -> (u16, Value) {
+        use std::io::{Read, Write};
+        let token = std::fs::read_to_string(self.scratch.path().join("data/admin-token")).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
+        write!(
+            stream,
+            "POST /api/admin/v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            token.trim(),
+            body.len()
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+    }
+
+    /// Sends it a signal by its name: "TERM".
+    pub fn signal(&self, name: &str) {
+        let sent =
+            super::program("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ends(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the gateway to end", || child.try_wait().unwrap())
+    }
+
+    /// Starts it again, after it has ended.
+    pub fn start_again(&mut self) {
+        self.child = run(&self.scratch);
+        self.wait();
+    }
+
+    /// Its configuration file, as it is now.
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("crosspoint.toml")).unwrap()
+    }
+
+    /// Puts another one in its place. It is not told.
+    pub fn set_config(&self, text: &str) {
+        std::fs::write(self.scratch.path().join("crosspoint.toml"), text).unwrap();
     }
 
     pub fn pid(&self) -> u32 {

@@ -10,6 +10,7 @@ mod register;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crosspoint_proto::Now;
 use crosspoint_proto::sip::auth::{Ha1, Secret, Verdict, Verifier};
@@ -27,6 +28,9 @@ use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
 use crate::routing::{Refused, Routing};
 use crate::services::Services;
+
+/// What a restart takes, once the calls of before are over.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// Counts answers to REGISTER by a word.
 pub struct CountRegister(pub Box<dyn Fn(&'static str) + Send + Sync>);
@@ -92,6 +96,11 @@ impl SipDoor {
         // Whatever we do with it is one more hop (RFC 3261 section 16.3, step 3).
         if incoming.request.headers.max_forwards() == Some(0) {
             return self.reject(incoming.call, 483, Vec::new()).await;
+        }
+        // Before any proof: elsewhere, or a little later, the call gets through (RFC 3261 section 21.5.4).
+        if let Some(until) = self.exchange.ending() {
+            let after = (until.saturating_since(self.clock.now()) + RESTART).as_secs().to_string();
+            return self.reject(incoming.call, 503, vec![("Retry-After".to_owned(), after)]).await;
         }
         let now = self.clock.both();
         let claimed = incoming.request.headers.from().map(|from| from.uri.alias()).unwrap_or_default();

@@ -9,9 +9,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use crosspoint_codecs::format::Capabilities;
 use tokio::sync::{mpsc, watch};
 
@@ -34,6 +35,9 @@ mod record;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether somebody is left, when the gateway is to end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Conferences that have begun and wait until those are called whom their services list. Overflow: a
 /// line in the log; nobody is called into that one.
@@ -126,8 +130,12 @@ struct Inner {
     next: AtomicU64,
     live: Mutex<BTreeMap<u64, Live>>,
     rooms: Rooms,
+    /// How calls behave that begin now, and how many there may be.
+    rules: ArcSwap<(CallRules, usize)>,
     stop: watch::Sender<Option<Reason>>,
     empty: watch::Sender<usize>,
+    /// Until when calls may go on, once the gateway is to end.
+    ending: OnceLock<crosspoint_proto::Instant>,
 }
 
 struct Live {
@@ -146,12 +154,14 @@ impl Exchange {
         let (begun, conferences) = mpsc::channel(BEGUN);
         rooms.tell_of_begun(begun);
         let this = Self(Arc::new(Inner {
+            rules: ArcSwap::from_pointee((parts.rules, parts.calls)),
             parts,
             rooms,
             next: AtomicU64::new(1),
             live: Mutex::default(),
             stop,
             empty: watch::channel(0).0,
+            ending: OnceLock::new(),
         }));
         tokio::spawn(dial::lists(Arc::downgrade(&this.0), conferences));
         this
@@ -179,8 +189,9 @@ impl Exchange {
     /// A call begins, unless there are as many as there may be.
     fn enlist(&self, number: u64, call: Live) -> bool {
         let mut live = self.live();
-        let fits = live.len() < self.0.parts.calls
+        let fits = live.len() < self.0.rules.load().1
             && self.0.stop.borrow().is_none()
+            && self.ending().is_none()
             && !self.0.parts.engines.iter().all(EngineHandle::is_full);
         if fits {
             live.insert(number, call);
@@ -209,6 +220,34 @@ impl Exchange {
                 view: live.view.borrow().clone(),
             })
             .collect()
+    }
+
+    /// From now on calls behave so, and there may be so many: those that stand stay as they are.
+    pub fn set_rules(&self, rules: CallRules, calls: usize) {
+        self.0.rules.store(Arc::new((rules, calls)));
+    }
+
+    /// Takes no more calls; those that stand may go on until `until`, which whoever stops it sees to.
+    pub fn drain(&self, until: crosspoint_proto::Instant) {
+        let _ = self.0.ending.set(until);
+    }
+
+    /// Until when calls may go on, if no more are taken.
+    pub fn ending(&self) -> Option<crosspoint_proto::Instant> {
+        self.0.ending.get().copied()
+    }
+
+    /// Waits until no call stands and nobody is in a conference.
+    pub async fn idle(&self) {
+        let mut look = tokio::time::interval(LOOK);
+        let somebody = || self.rooms().views().iter().any(|(_, view)| !view.parties.is_empty());
+        loop {
+            look.tick().await;
+            let calls = self.live().len();
+            if calls == 0 && !somebody() {
+                return;
+            }
+        }
     }
 
     /// Ends every call for that reason and takes no more; waits for nothing.
@@ -278,7 +317,7 @@ impl Exchange {
         };
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
-        let call = Call::new(self.0.parts.rules, leg, offered, callees, graph, view);
+        let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
         let (outcome, answered) = to_its_end(call.run(self.0.stop.subscribe()), answers).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
         record.answered_by =

@@ -15,11 +15,13 @@ use serde::Serialize;
 
 use crate::conference::prompts::BUILT_IN;
 
+mod live;
 mod parse;
 mod read;
 mod trunk;
 mod types;
 
+pub use live::LiveConfig;
 pub use parse::{ConfigError, Fault};
 pub use trunk::{Callers, Fingerprint, Registration, Trunk};
 pub use types::{
@@ -58,12 +60,15 @@ const UNSET: [(&str, &str, &str); 10] = [
 ];
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Where registrations, certificates and call records are kept. `None`: whoever starts the
     /// gateway decides ([`Config::data_folder`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    /// How long calls may go on when the gateway is told to end; then they are ended.
+    #[serde(serialize_with = "types::show_duration")]
+    pub drain: Duration,
     /// SIP signalling.
     pub sip: Sip,
     /// Media addresses, ports, threads, policy.
@@ -87,6 +92,26 @@ pub struct Config {
     /// Where calls to other than devices may go. None: nowhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: None,
+            // Longer than anybody waits who restarts it by hand; a service may give its calls an hour.
+            drain: Duration::from_secs(30),
+            sip: Sip::default(),
+            media: Media::default(),
+            web: Web::default(),
+            conference: Conference::default(),
+            http: Http::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            devices: Vec::new(),
+            trunks: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
 }
 
 impl Config {

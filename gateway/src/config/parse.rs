@@ -13,6 +13,9 @@ use super::{Conference, Config, Http, Limits, Log, Media, Sip, Web};
 use crate::alias::{Alias, Domains};
 use crate::conference::prompts::BUILT_IN;
 
+/// Who waits longer for the last call has forgotten that the gateway is told to end.
+const LONGEST_DRAIN: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 /// One fault of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -71,6 +74,7 @@ fn read(text: &str, name: &str, whole: bool) -> Result<Config, ConfigError> {
     let mut root = Section::new(&faults, String::new(), 0..0, document.into_inner());
     let mut config = Config {
         data: root.path("data"),
+        drain: root.duration("drain").unwrap_or(Config::default().drain),
         sip: sip(root.section("sip")),
         media: media(root.section("media")),
         web: web(root.section("web")),
@@ -92,6 +96,9 @@ fn read(text: &str, name: &str, whole: bool) -> Result<Config, ConfigError> {
         config.rules.extend(rule(section, &config.rules, trunks));
     }
     config.rules.sort_by_key(|rule| rule.priority);
+    if config.drain > LONGEST_DRAIN {
+        root.fault("drain", "is too long: \"24h\" at most, after which a stop seems to hang");
+    }
     drop(root);
     let faults = faults.into_list();
     if faults.is_empty() { Ok(config) } else { Err(ConfigError { file: name.into(), faults }) }
@@ -440,6 +447,7 @@ mod tests {
 
     const FULL: &str = r#"
         data = "/srv/crosspoint"
+        drain = "2m"
         [sip]
         listen = ["udp:192.0.2.1:5060", "tls:[2001:db8::1]:5061"]
         public_address = "203.0.113.7"
@@ -509,6 +517,7 @@ mod tests {
     #[test]
     fn a_full_file_is_read() {
         let config = config(FULL, "x.toml").unwrap();
+        assert_eq!(config.drain, Duration::from_secs(120));
         assert_eq!(config.sip.max_expires, Duration::from_secs(3600));
         assert_eq!(config.sip.strangers, Strangers::Refused);
         assert_eq!(config.media.encryption, Encryption::Required);
@@ -592,6 +601,7 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         for (text, expected) in [
+            ("drain = \"25h\"", "drain: is too long"),
             ("[sip]\nlisten = []", "sip.listen: is empty"),
             ("[sip]\nlisten = [\"tcp:0.0.0.0:5060\", \"tls:0.0.0.0:5060\"]", "shares its port"),
             ("[sip]\ncertificate = \"c.pem\"", "needs key beside it"),

@@ -164,6 +164,18 @@ impl Registrar {
         }
     }
 
+    /// Takes these for the devices of the configuration file; comes back when they may register and those
+    /// that are not among them may not. Registrations of the others stand.
+    pub async fn set_devices(&self, devices: Vec<DeviceEntry>) {
+        let Some(jobs) = self.stop.jobs.clone() else { return };
+        let (done, told) = oneshot::channel();
+        // A full queue is worked off within milliseconds, and this must not get lost.
+        let sent = tokio::task::spawn_blocking(move || jobs.send(Job::Devices(devices, done))).await;
+        if matches!(sent, Ok(Ok(()))) {
+            let _ = told.await;
+        }
+    }
+
     /// Has `work` done within the writer's next transaction, for who keeps tables of his own in the
     /// store. `Ok` means that what it wrote is on disk. Others' work is not touched by its errors.
     pub(crate) async fn transact<T: Send + 'static>(

@@ -16,11 +16,16 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// While the disk fails: one line a minute, for a full disk would be filled by its own log.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
+/// No revision of the store: those begin at 1.
+const NEVER: i64 = 0;
+
 pub(super) enum Job {
     Register(Box<Register>, oneshot::Sender<Result<Arc<[Binding]>, Refusal>>),
     /// Looks at what others have written, and tells when it has.
     Look(oneshot::Sender<()>),
     Work(Box<dyn Work>),
+    /// Takes these for the devices of the configuration file, and tells when they may register.
+    Devices(Vec<DeviceEntry>, oneshot::Sender<()>),
 }
 
 type Answer = (oneshot::Sender<Result<Arc<[Binding]>, Refusal>>, Result<Arc<[Binding]>, Refusal>);
@@ -54,6 +59,8 @@ pub(super) struct Writer {
     version: i64,
     /// The devices' revision when they were last read.
     devices: i64,
+    /// Devices of the configuration file, hashed.
+    configured: HashMap<Alias, Arc<Device>>,
     /// Bindings of all aliases.
     count: usize,
     /// No binding ends before; a refresh makes it too early, never too late.
@@ -78,7 +85,8 @@ impl Writer {
             clock,
             watch,
             version: 0,
-            devices: 0,
+            devices: NEVER,
+            configured: HashMap::new(),
             count: 0,
             next_end: Instant::ZERO,
             swept,
@@ -131,11 +139,16 @@ impl Writer {
         }
         let mut changes = Changes::default();
         let (mut answers, mut lookers, mut works) = (Vec::<Answer>::new(), Vec::new(), Vec::new());
+        let mut configured = None;
         for job in group {
             match job {
                 Job::Register(request, answer) => answers.push((answer, self.apply(&request, &mut changes))),
                 Job::Look(done) => lookers.push(done),
                 Job::Work(work) => works.push(work),
+                Job::Devices(devices, done) => {
+                    configured = Some(devices);
+                    lookers.push(done);
+                }
             }
         }
         let stored = self.commit_with(changes.bindings, &mut works);
@@ -146,6 +159,9 @@ impl Writer {
         for (answer, result) in answers {
             // What only asked for what stands is as good as before.
             let _ = answer.send(if stored || result.is_err() { result } else { Err(Refusal::Storage) });
+        }
+        if let Some(devices) = configured {
+            self.set_devices(devices);
         }
         if !lookers.is_empty() {
             self.notice_devices();
@@ -312,6 +328,26 @@ impl Writer {
         self.next_end = Instant::ZERO;
     }
 
+    fn set_devices(&mut self, devices: Vec<DeviceEntry>) {
+        let before = std::mem::replace(&mut self.settings.devices, devices);
+        let before: HashMap<_, _> = before.iter().map(|it| (&it.alias, it)).collect();
+        // Whose password is another one must be hashed anew; the hashes of all others are kept.
+        let kept: HashMap<_, _> = self
+            .settings
+            .devices
+            .iter()
+            .filter(|it| before.get(&it.alias) == Some(it))
+            .filter_map(|it| self.shared.devices.load().get(&it.alias).cloned())
+            .map(|it| (it.alias.clone(), it))
+            .collect();
+        self.configured = kept;
+        self.devices = NEVER;
+        if let Err(error) = self.load_devices() {
+            self.complain(&error);
+        }
+        self.next_end = Instant::ZERO;
+    }
+
     fn load_devices(&mut self) -> Result<(), StoreError> {
         let revision = self.store.revision("devices")?;
         if std::mem::replace(&mut self.devices, revision) == revision {
@@ -331,10 +367,11 @@ impl Writer {
         }
         for entry in &self.settings.devices {
             // Hashed once: this runs again whenever the store changes.
-            let earlier = self.shared.devices.load().get(&entry.alias).cloned();
-            let device = earlier
-                .filter(|it| it.origin == Origin::Config)
-                .unwrap_or_else(|| Arc::new(Device::from_config(entry, &self.settings.realm)));
+            let device = self
+                .configured
+                .entry(entry.alias.clone())
+                .or_insert_with(|| Arc::new(Device::from_config(entry, &self.settings.realm)))
+                .clone();
             if devices.insert(entry.alias.clone(), device).is_some() {
                 tracing::warn!(alias = %entry.alias, "device in the configuration file and in the store: the file counts");
             }

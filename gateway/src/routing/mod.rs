@@ -6,7 +6,7 @@
 //! so (deny by default), and who claims to be a device must prove it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use crosspoint_proto::sip::{Host, SipUri};
@@ -160,31 +160,30 @@ impl Directory for Fixed {
 #[derive(Debug)]
 pub struct Routing {
     domains: Domains,
-    strangers: Strangers,
     trunks: Vec<Trunk>,
-    /// Those of the configuration.
-    file: Vec<Rule>,
-    /// All of them, by priority. Calls that are routed already do not look again.
-    rules: ArcSwap<Vec<Rule>>,
+    /// What can be configured anew, and the rules of the store. Written by one at a time.
+    parts: Mutex<Parts>,
+    /// What holds. Calls that are routed already do not look again.
+    live: ArcSwap<Live>,
 }
 
-impl Routing {
-    /// The routing of a configuration.
-    pub fn new(config: &Config) -> Self {
-        let mut rules = config.rules.clone();
-        rules.sort_by_key(|rule| rule.priority);
-        Self {
-            domains: Domains::new(config.sip.domains.iter().cloned()),
-            strangers: config.sip.strangers,
-            trunks: config.trunks.clone(),
-            file: rules.clone(),
-            rules: ArcSwap::from_pointee(rules),
-        }
-    }
+#[derive(Debug)]
+struct Parts {
+    strangers: Strangers,
+    /// Those of the configuration.
+    file: Vec<Rule>,
+    stored: Vec<Rule>,
+}
 
-    /// Puts `stored` beside the rules of the configuration, in place of those that were there before.
-    /// One with the name or the priority of a rule of the configuration is left out.
-    pub fn set_stored(&self, stored: Vec<Rule>) {
+#[derive(Debug)]
+struct Live {
+    strangers: Strangers,
+    /// All of them, by priority.
+    rules: Arc<Vec<Rule>>,
+}
+
+impl Parts {
+    fn live(&self) -> Live {
         let clashes = |rule: &Rule| {
             let clash = self.file.iter().any(|it| it.name == rule.name || it.priority == rule.priority);
             if clash {
@@ -196,14 +195,48 @@ impl Routing {
             clash
         };
         let mut rules = self.file.clone();
-        rules.extend(stored.into_iter().filter(|rule| !clashes(rule)));
+        rules.extend(self.stored.iter().filter(|rule| !clashes(rule)).cloned());
         rules.sort_by_key(|rule| rule.priority);
-        self.rules.store(Arc::new(rules));
+        Live { strangers: self.strangers, rules: Arc::new(rules) }
+    }
+}
+
+impl Routing {
+    /// The routing of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let parts = Parts { strangers: config.sip.strangers, file: config.rules.clone(), stored: Vec::new() };
+        Self {
+            domains: Domains::new(config.sip.domains.iter().cloned()),
+            trunks: config.trunks.clone(),
+            live: ArcSwap::from_pointee(parts.live()),
+            parts: Mutex::new(parts),
+        }
+    }
+
+    /// Puts `stored` beside the rules of the configuration, in place of those that were there before.
+    /// One with the name or the priority of a rule of the configuration is left out.
+    pub fn set_stored(&self, stored: Vec<Rule>) {
+        self.change(|parts| parts.stored = stored);
+    }
+
+    /// Takes the rules of another configuration, and whom it lets strangers call. Its domains stay: what
+    /// is stored is spelled by them.
+    pub fn set_config(&self, config: &Config) {
+        self.change(|parts| {
+            parts.file.clone_from(&config.rules);
+            parts.strangers = config.sip.strangers;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut parts);
+        self.live.store(Arc::new(parts.live()));
     }
 
     /// The rules, by priority.
     pub fn rules(&self) -> Arc<Vec<Rule>> {
-        self.rules.load_full()
+        self.live.load().rules.clone()
     }
 
     /// The domains that are ours.
@@ -230,8 +263,9 @@ impl Routing {
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
         // Before anything is looked up: whoever may not call is not told by the answer who is here.
+        let live = self.live.load();
         let stranger = !request.conference && request.device.is_none() && request.trunk.is_none();
-        if stranger && self.strangers == Strangers::Refused {
+        if stranger && live.strangers == Strangers::Refused {
             why.push("the caller has not authenticated, and sip.strangers = \"refused\"".into());
             return Err(Refused::Unauthenticated);
         }
@@ -245,7 +279,7 @@ impl Routing {
             return known;
         }
         why.push(format!("no device has the alias {called}"));
-        let rules = self.rules.load();
+        let rules = &live.rules;
         let mut down = false;
         for rule in rules.iter() {
             match self.try_rule(rule, &called, request, directory, why) {

@@ -124,11 +124,11 @@ pub(super) async fn remove(
 
 /// Those of the file and of the store, by alias. The file wins.
 fn all(admin: &Admin, store: &Store) -> Result<Vec<Device>, Refused> {
-    let parts = &admin.0.parts;
-    let mut devices: Vec<Device> =
-        parts.devices.iter().map(|it| Device::from_config(it, &parts.realm)).collect();
+    let (realm, config) = (&admin.0.parts.realm, admin.0.parts.config.load());
+    let file = &config.devices;
+    let mut devices: Vec<Device> = file.iter().map(|it| Device::from_config(it, realm)).collect();
     let stored = store.devices()?;
-    devices.extend(stored.into_iter().filter(|it| parts.devices.iter().all(|file| file.alias != it.alias)));
+    devices.extend(stored.into_iter().filter(|it| file.iter().all(|file| file.alias != it.alias)));
     devices.sort_by(|one, other| one.alias.cmp(&other.alias));
     Ok(devices)
 }
@@ -153,7 +153,7 @@ fn editable(admin: &Admin, store: &Store, name: &str, headers: &HeaderMap) -> Re
 }
 
 fn not_of_the_file(admin: &Admin, alias: &Alias) -> Result<(), Refused> {
-    if admin.0.parts.devices.iter().any(|it| it.alias == *alias) {
+    if admin.0.parts.config.load().devices.iter().any(|it| it.alias == *alias) {
         let told = format!("{alias} is a device of the configuration file: change it there");
         return Err(Refused::new(StatusCode::CONFLICT, told));
     }

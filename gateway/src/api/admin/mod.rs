@@ -23,11 +23,12 @@ use tokio::sync::Semaphore;
 use crate::alias::Domains;
 use crate::api::client::ClientApi;
 use crate::conference::Exchange;
-use crate::config::{DeviceEntry, Rule};
+use crate::config::LiveConfig;
 use crate::events::{Events, What};
 use crate::leg::connect::ConnectLegs;
 use crate::media::EngineHandle;
 use crate::net::clock::Clock;
+use crate::orders::Orders;
 use crate::registrar::{Registrar, Store};
 use crate::settings::LiveSettings;
 use crate::tokens::Tokens;
@@ -39,6 +40,7 @@ mod devices;
 mod events;
 mod history;
 mod live;
+mod process;
 mod rules;
 mod services;
 mod settings;
@@ -70,14 +72,14 @@ pub struct AdminParts {
     pub participants: ClientApi,
     /// What has happened.
     pub events: Events,
+    /// What the program around the gateway is told.
+    pub orders: Orders,
     /// Global settings.
     pub settings: LiveSettings,
     /// What mixes and composes: it knows how large pictures are.
     pub engines: Vec<EngineHandle>,
-    /// Devices of the configuration file.
-    pub devices: Vec<DeviceEntry>,
-    /// Rules of the configuration file.
-    pub rules: Vec<Rule>,
+    /// What the configuration file says, as it is read again and again.
+    pub config: LiveConfig,
     /// The domains that are ours.
     pub domains: Domains,
     /// What passwords are bound to.
@@ -259,6 +261,9 @@ fn routes() -> Vec<Route> {
         Route::new(POST, "/conferences/{name}/participants/{uuid}/dtmf", commands::dtmf),
         Route::new(POST, "/conferences/{name}/participants/{uuid}/spotlight", commands::spotlight),
         Route::new(POST, "/conferences/{name}/participants/{uuid}/transfer", commands::transfer),
+        Route::new(POST, "/process/stop", process::stop),
+        Route::new(POST, "/process/reload", process::reload),
+        Route::new(POST, "/process/log", process::log),
         Route::new(GET, "/history/calls", history::calls),
         Route::new(GET, "/events", events::page),
         Route::new(GET, "/events/stream", events::stream),

@@ -19,7 +19,8 @@ pub(super) async fn list(
 ) -> Result<axum::Json<Value>, Refused> {
     asked.end()?;
     let stored = admin.store(|store| Ok(rules::all(store)?)).await?;
-    let file = &admin.0.parts.rules;
+    let config = admin.0.parts.config.load();
+    let file = &config.rules;
     let mut all: Vec<(&Rule, &str)> = file.iter().map(|it| (it, "file")).collect();
     let clashes = |rule: &Rule| file.iter().any(|it| it.name == rule.name || it.priority == rule.priority);
     all.extend(stored.iter().filter(|rule| !clashes(rule)).map(|it| (it, "store")));
@@ -30,7 +31,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(State(admin): State<Admin>, Named(name): Named<String>) -> Result<Tagged, Refused> {
     if let Some(rule) = of_the_file(&admin, &name) {
-        return Ok(tagged(&admin, StatusCode::OK, rule, "file"));
+        return Ok(tagged(&admin, StatusCode::OK, &rule, "file"));
     }
     let rule = admin.store(move |store| existing(store, &name)).await?;
     Ok(tagged(&admin, StatusCode::OK, &rule, "store"))
@@ -45,7 +46,7 @@ pub(super) async fn add(
     let (this, now) = (admin.clone(), admin.0.parts.clock.both().wall);
     admin
         .change(by, changed(&rule.name, "added"), move |store| {
-            rules::add(store, &this.0.parts.rules, &rule, now)?;
+            rules::add(store, &this.0.parts.config.load().rules, &rule, now)?;
             Ok(tagged(&this, StatusCode::CREATED, &rule, "store"))
         })
         .await
@@ -107,7 +108,7 @@ async fn edit(
         .change(by, changed(&name, "changed"), move |store| {
             let before = editable(&this, store, &name, &headers)?;
             let rule = read(after(&before))?;
-            rules::replace(store, &this.0.parts.rules, &before, &rule)?;
+            rules::replace(store, &this.0.parts.config.load().rules, &before, &rule)?;
             Ok(tagged(&this, StatusCode::OK, &rule, "store"))
         })
         .await
@@ -125,8 +126,8 @@ fn editable(admin: &Admin, store: &Store, name: &str, headers: &HeaderMap) -> Re
     Ok(before)
 }
 
-fn of_the_file<'a>(admin: &'a Admin, name: &str) -> Option<&'a Rule> {
-    admin.0.parts.rules.iter().find(|rule| rule.name == name)
+fn of_the_file(admin: &Admin, name: &str) -> Option<Rule> {
+    admin.0.parts.config.load().rules.iter().find(|rule| rule.name == name).cloned()
 }
 
 fn existing(store: &Store, name: &str) -> Result<Rule, Refused> {

@@ -211,7 +211,7 @@ fn alias(admin: &Admin, text: &str) -> Result<Alias, Refused> {
     let parts = &admin.0.parts;
     let alias = Alias::parse(text, &parts.domains)
         .map_err(|error| Refused::field("aliases", format!("\"{}\" is no alias: {error}", cut(text))))?;
-    if parts.devices.iter().any(|it| it.alias == alias) {
+    if parts.config.load().devices.iter().any(|it| it.alias == alias) {
         let by = format!("the device {alias} of the configuration file");
         return Err(ServiceError::AliasTaken { alias, by }.into());
     }

@@ -99,7 +99,7 @@ fn spelled(stored: &Stored) -> String {
 }
 
 fn tagged(admin: &Admin, stored: &Stored) -> Tagged {
-    let effective = stored.over(admin.0.parts.settings.file());
+    let effective = stored.over(&admin.0.parts.settings.file());
     let set: Vec<String> = written(stored).into_iter().map(|(name, _)| name).collect();
     let document = json!({
         "infinity_clients": effective.infinity_clients,

@@ -59,6 +59,9 @@ use transfer::Refer;
 /// Largest body with a description of media, which has some 10 kB mostly.
 const MEDIA: usize = 256 * 1024;
 
+/// What clients are told that come while the gateway waits for its last calls.
+const ENDING: &str = "The system is about to restart, please try again in a minute";
+
 /// Finds services by what clients put into the path.
 pub trait Services: Send + Sync {
     /// The service that `alias` reaches.
@@ -236,6 +239,9 @@ impl ClientApi {
 
     /// What everybody is told who would come now, if nobody may.
     fn turned_away(&self) -> Option<Response> {
+        if self.0.parts.exchange.ending().is_some() {
+            return Some(refused(StatusCode::SERVICE_UNAVAILABLE, ENDING));
+        }
         let settings = self.0.parts.settings.borrow();
         if !settings.infinity_clients {
             return Some(refused(StatusCode::FORBIDDEN, &settings.disabled_text));

@@ -133,7 +133,7 @@ impl Exchange {
             keys: dialling.keys,
             name,
             streams: dialling.streams,
-            rings: self.0.parts.rules.ring_timeout,
+            rings: self.0.rules.load().0.ring_timeout,
         };
         let ((done, over), (reply, told)) = (oneshot::channel(), oneshot::channel());
         if !self.0.rooms.open_and_tell(service, Command::Invite { leg, who, view, done, reply }) {

@@ -153,7 +153,7 @@ impl Exchange {
             keys: Keys::default(),
             name: leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()),
             streams: false,
-            rings: self.0.parts.rules.ring_timeout,
+            rings: self.0.rules.load().0.ring_timeout,
         };
         // It is shown and recorded with the caller's call: nobody watches it by itself.
         let (view, done, reply) =

@@ -1,0 +1,123 @@
+//! What the administrator asks of the program around the gateway: to end, to read its configuration
+//! again, to log more. The library does none of it by itself: it has no file, no logger and no exit, so
+//! whoever runs it takes the orders.
+//!
+//! ```text
+//!  management API ─> Orders::give ─> queue ─> the host, which answers
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+/// Orders that wait for the host. They come one by one from people; overflow is refused.
+const QUEUE: usize = 8;
+
+/// How long the host may take: it reads a file and a certificate.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An order, and where its answer goes. `Err` is one sentence with the remedy.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Order {
+    /// Take no more calls, and end when the last is over or the time for it is.
+    Stop {
+        /// Do not wait for calls.
+        now: bool,
+        /// Told that it begins.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Read the configuration file again.
+    Reload {
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Reloaded, String>>,
+    },
+    /// Log something else until the next start.
+    Log {
+        /// "debug" in place of what is logged, "target=debug" beside it, "default" as configured, and
+        /// nothing to be told alone.
+        filter: String,
+        /// Told what is logged now.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+}
+
+/// What came of another configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Fields that are in effect, "sip.ring_timeout", and "certificate" where its files have changed.
+    pub changed: Vec<String>,
+    /// Fields that are as they were before, until the next start.
+    pub restart: Vec<String>,
+}
+
+/// Gives orders. Clones give them to the same host.
+#[derive(Clone, Debug, Default)]
+pub struct Orders(Arc<ArcSwapOption<mpsc::Sender<Order>>>);
+
+impl Orders {
+    /// Whoever calls this takes them from now on.
+    pub fn take(&self) -> mpsc::Receiver<Order> {
+        let (sender, orders) = mpsc::channel(QUEUE);
+        self.0.store(Some(Arc::new(sender)));
+        orders
+    }
+
+    /// Has the host carry one out. An error when it refuses, or when there is nobody who takes orders.
+    pub async fn give<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Order,
+    ) -> Result<T, String> {
+        let (reply, answer) = oneshot::channel();
+        let nobody = || "the program around the gateway takes no such orders".to_owned();
+        let host = self.0.load_full().ok_or_else(nobody)?;
+        host.try_send(order(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => "it is busy with other orders: try again".to_owned(),
+            mpsc::error::TrySendError::Closed(_) => nobody(),
+        })?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(nobody()),
+            Err(_) => Err("it was told, and does not answer: see its log".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_orders_answers_them_and_nobody_is_waited_for() {
+        let orders = Orders::default();
+        let stop = |reply| Order::Stop { now: true, reply };
+        let told = orders.give(stop).await.unwrap_err();
+        assert!(told.contains("takes no such orders"), "{told}");
+        let mut taken = orders.take();
+        let answering = async {
+            let Some(Order::Stop { now, reply }) = taken.recv().await else { panic!("no order") };
+            reply.send(if now { Err("not now".into()) } else { Ok(()) }).unwrap();
+        };
+        assert_eq!(tokio::join!(orders.give(stop), answering).0, Err("not now".into()));
+        // Who takes them later takes their place.
+        let again = orders.take();
+        assert!(taken.recv().await.is_none());
+        drop(again);
+        assert!(orders.give(stop).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_hangs_is_waited_for_some_time_and_its_queue_is_bounded() {
+        let orders = Orders::default();
+        let _taken = orders.take();
+        let stop = |reply| Order::Stop { now: false, reply };
+        for _ in 0..QUEUE {
+            let told = orders.give(stop).await.unwrap_err();
+            assert!(told.contains("does not answer"), "{told}");
+        }
+        assert!(orders.give(stop).await.unwrap_err().contains("busy"));
+    }
+}
