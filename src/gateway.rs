@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use crosspoint_codecs::kernels::cpu::{CapError, Cpu};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
+use crosspoint_gateway::alarms::Alarm;
 use crosspoint_gateway::api::client::RegistrationParts;
 use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
@@ -16,8 +17,9 @@ use crosspoint_gateway::cause::Reason;
 use crosspoint_gateway::conference::ledger::Ledger;
 use crosspoint_gateway::conference::prompts::{PromptError, Voice};
 use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorder};
-use crosspoint_gateway::config::{Config, Digest, Latching, Listen, LiveConfig, Redacted};
+use crosspoint_gateway::config::{Config, Digest, Latching, Listen, LiveConfig, Outlets, Redacted};
 use crosspoint_gateway::events::Events;
+use crosspoint_gateway::events::outlet::Outlet;
 use crosspoint_gateway::guard::Porter;
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{self as sip_leg, SipLegConfig, SipLegs, Trunks};
@@ -46,6 +48,7 @@ use rand_core::SeedableRng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+mod alarm;
 mod clients;
 mod management;
 mod reload;
@@ -59,6 +62,9 @@ const EVENTS: usize = 1024;
 /// How long calls have to say goodbye when the gateway stops: a BYE and two repetitions of it (RFC 3261
 /// section 17.1.2.2, T1 = 500 ms). All of the end fits into two seconds with it.
 const GOODBYE: Duration = Duration::from_millis(1600);
+
+/// How long the last events may take to be written when the gateway stops.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
 
 /// Streams that the engine has room for, for each call: audio and video of two legs.
 const STREAMS_A_CALL: usize = 4;
@@ -94,6 +100,9 @@ pub enum StartError {
     /// Call records cannot be written.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// Events cannot be written.
+    #[error("events cannot be written: {0}; mend events.file, or make the data folder writable")]
+    Events(std::io::Error),
     /// The process works with other instructions already.
     #[error("media.instructions: {0}, or leave the line out")]
     Instructions(#[from] CapError),
@@ -129,6 +138,8 @@ pub struct Gateway {
     /// Keeps the trunks.
     trunks: JoinSet<()>,
     management: Management,
+    /// The last event that is outside, where they go outside.
+    events_written: Option<watch::Receiver<u64>>,
     first_token: Option<Redacted>,
     _local_token: Option<LocalFile>,
 }
@@ -166,6 +177,8 @@ struct View {
     routing: Arc<Routing>,
     /// What tables were made for when it was started.
     most_calls: usize,
+    /// Those that stood at the last look.
+    alarms: Mutex<Vec<Alarm>>,
 }
 
 impl Gateway {
@@ -194,6 +207,7 @@ impl Gateway {
         let records = Arc::new(CallLog::open(&data)?);
         let certificates = certificates(&config, &data, clock)?;
         let tls = Some(tls(&config, certificates.clone())?);
+        let outlet = outlet(&config, &data, tls.as_ref(), clock)?;
         let web_tls = WebTls::new(certificates.clone())?;
         // Whatever may be in use is bound before anything is started.
         let api = Api::bind(&config.http.listen)?;
@@ -307,11 +321,17 @@ impl Gateway {
             certificates: certificates.clone(),
             routing,
             most_calls: config.limits.calls,
+            alarms: Mutex::default(),
             config: LiveConfig::new(config),
         });
         let admin = management.api(&view, clients.api())?;
         let api = api.serve(&(view.clone() as Arc<dyn Source>), &metrics, Some(&admin))?;
         let mut watch = JoinSet::new();
+        let events_written = outlet.as_ref().map(Outlet::taken);
+        if let Some(outlet) = outlet {
+            watch.spawn(outlet.run(management.events.clone()));
+        }
+        watch.spawn(alarm::watch(view.clone(), management.events.clone()));
         watch.spawn(async move { certificates.watch().await });
         watch.spawn(porter.keep(view.registrar.clone(), clock));
         watch.spawn(ledger.clone().keep());
@@ -334,6 +354,7 @@ impl Gateway {
             watch,
             trunks,
             management,
+            events_written,
             first_token,
             _local_token: local_token,
         })
@@ -412,6 +433,10 @@ impl Gateway {
         self.driver.stop().await;
         // The driver was the only one to send to the door.
         let _ = self.door.await;
+        if let Some(mut written) = self.events_written {
+            let last = *self.management.events.watch().borrow();
+            let _ = tokio::time::timeout(LAST_EVENTS, written.wait_for(|it| *it >= last)).await;
+        }
         self.watch.shutdown().await;
         // What has ended as it should is not taken up by the next process.
         let _ = Ledger::new(self.view.registrar.clone(), self.view.clock).close().await;
@@ -454,6 +479,7 @@ impl Source for View {
             instructions: Cpu::detect().name().to_owned(),
             devices: self.registrar.device_count(),
             registrations: Registration::all(&self.registrar, &self.connect, now.mono),
+            alarms: self.alarms().iter().map(|it| it.word().to_owned()).collect(),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
             trunks: self.trunks.views().iter().map(|it| TrunkStatus::new(it, now.mono)).collect(),
             conferences: rooms.iter().map(|(name, view)| ConferenceStatus::new(name, view)).collect(),
@@ -554,6 +580,22 @@ fn tls(config: &Config, certificates: Arc<Certificates>) -> Result<Tls, TlsError
         }
     }
     Ok(tls)
+}
+
+/// Where events go, if anywhere.
+fn outlet(
+    config: &Config,
+    data: &Path,
+    tls: Option<&Tls>,
+    clock: Clock,
+) -> Result<Option<Outlet>, StartError> {
+    let Outlets { file, webhook } = config.events.clone();
+    let webhook = webhook.zip(tls.map(|tls| tls.client.clone()));
+    if file.is_none() && webhook.is_none() {
+        return Ok(None);
+    }
+    let life = rfc3339(clock.both().wall);
+    Outlet::open(life, file, webhook, data).map(Some).map_err(StartError::Events)
 }
 
 fn trust(config: &Config) -> Trust {

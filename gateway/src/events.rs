@@ -20,6 +20,10 @@ use tokio::sync::watch;
 use crate::records::clean;
 use crate::status::rfc3339;
 
+pub mod outlet;
+mod post;
+mod spool;
+
 /// Events that are kept: at 400 bytes each about 2 MiB. Overflow: the oldest is forgotten.
 pub const KEPT: usize = 4_096;
 
@@ -92,6 +96,29 @@ pub enum What {
         conference: String,
         /// How long it was.
         seconds: u64,
+    },
+    /// A call has come, or a conference calls somebody.
+    CallStarted {
+        /// Its number, as in logs and records.
+        call: u64,
+        /// Who calls.
+        caller: String,
+        /// What is called.
+        called: String,
+    },
+    /// It is answered.
+    CallAnswered {
+        /// Its number.
+        call: u64,
+    },
+    /// Something is wrong with the gateway, or is so no more. Each alarm is told of once a second at most.
+    Alarm {
+        /// Which: a word of [`crate::alarms::Alarm::word`].
+        alarm: &'static str,
+        /// It has begun; else it is over.
+        raised: bool,
+        /// What it is, and what to do.
+        text: &'static str,
     },
     /// A call is over; more of it is in the call records.
     CallEnded {
@@ -233,10 +260,12 @@ impl What {
             Self::RegistrationAdded { contact, .. }
             | Self::RegistrationExpired { contact, .. }
             | Self::RegistrationDeleted { contact, .. } => *contact = clean(contact),
-            Self::CallEnded { caller, called, .. } => {
+            Self::CallStarted { caller, called, .. } | Self::CallEnded { caller, called, .. } => {
                 (*caller, *called) = (clean(caller), clean(called));
             }
             Self::PinAttempt { .. }
+            | Self::CallAnswered { .. }
+            | Self::Alarm { .. }
             | Self::ConferenceStarted { .. }
             | Self::ConferenceEnded { .. }
             | Self::TrunkChanged { .. }

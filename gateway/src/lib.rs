@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod alarms;
 pub mod alias;
 pub mod api;
 pub mod cause;

@@ -40,6 +40,9 @@ pub struct Status {
     /// The trunks, as the configuration has them.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
+    /// What is wrong: words of [`crate::alarms::Alarm::word`].
+    #[serde(default)]
+    pub alarms: Vec<String>,
     /// Calls that are set up, stand or end.
     pub calls: Vec<CallStatus>,
     /// Conferences in progress.

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Source;
+use crate::alarms::Alarm;
 use crate::cause::{Cause, Side};
 use crate::status::{Lane, Status};
 
@@ -134,6 +135,9 @@ impl Collector for Now {
         gauge(out, "media_ports_used", "Media ports in use", count(status.media_ports.used))?;
         gauge(out, "media_ports", "Media ports there are", count(status.media_ports.total))?;
         gauge(out, "uptime_seconds", "Seconds since the start", status.uptime_seconds)?;
+        let stands = |alarm: Alarm| u64::from(status.alarms.iter().any(|it| it == alarm.word()));
+        let alarms = Alarm::ALL.map(|alarm| (alarm.word(), stands(alarm)));
+        labelled(out, "alarm", "1 for what is wrong with the gateway", "alarm", &alarms)?;
         lanes(out, &status)?;
         signalling(out, &status)
     }

@@ -24,6 +24,7 @@ use super::prompts::Voice;
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
+use crate::events::What;
 use crate::guard::Porter;
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Party, Protocol};
 use crate::media::EngineHandle;
@@ -194,8 +195,11 @@ impl Exchange {
             && self.ending().is_none()
             && !self.0.parts.engines.iter().all(EngineHandle::is_full);
         if fits {
+            let (caller, called) = (call.caller.address.clone(), call.caller.called.clone());
             live.insert(number, call);
             self.0.empty.send_replace(live.len());
+            let started = What::CallStarted { call: number, caller, called };
+            self.0.parts.porter.events().tell(SystemTime::now(), started);
         }
         fits
     }
@@ -318,7 +322,8 @@ impl Exchange {
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
         let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
-        let (outcome, answered) = to_its_end(call.run(self.0.stop.subscribe()), answers).await;
+        let (outcome, answered) =
+            to_its_end(call.run(self.0.stop.subscribe()), answers, self.answered(number)).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
         record.answered_by =
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
@@ -354,7 +359,14 @@ impl Exchange {
     ) -> (CallRecord, Cause, Duration) {
         let answers = view.subscribe();
         let over = self.0.rooms.enter(service, leg, view);
-        attend(over, answers, record, start).await
+        let told = self.answered(record.call);
+        attend(over, answers, record, start, told).await
+    }
+
+    /// What is done when a call is answered.
+    fn answered(&self, call: u64) -> impl FnOnce(SystemTime) + use<> {
+        let events = self.0.parts.porter.events().clone();
+        move |at| events.tell(at, What::CallAnswered { call })
     }
 
     /// The conferences that are in progress.

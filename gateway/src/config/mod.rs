@@ -27,7 +27,7 @@ pub use trunk::{Callers, Fingerprint, Registration, Trunk};
 pub use types::{
     Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Instructions, Latching,
     Listen, LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule,
-    Strangers, Template,
+    Strangers, Template, Webhook,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the
@@ -46,7 +46,7 @@ pub const HTTP_PORT: u16 = 9060;
 pub const WEB_PORT: u16 = 8443;
 
 /// Options without a value by default: their section, name, and an example with what holds without.
-const UNSET: [(&str, &str, &str); 10] = [
+const UNSET: [(&str, &str, &str); 12] = [
     ("[sip]", "public_address", "\"203.0.113.7\"  # else the local address that leads to each peer"),
     ("[sip]", "certificate", "\"cert.pem\"  # else a self-signed one in the data folder"),
     ("[sip]", "key", "\"key.pem\""),
@@ -57,6 +57,8 @@ const UNSET: [(&str, &str, &str); 10] = [
     ("[media]", "instructions", "\"avx2\"  # else the best that this machine has"),
     ("[conference]", "prompts", "\"prompts\"  # else those that are built in"),
     ("[conference]", "fonts", "\"fonts\"  # else those that are built in"),
+    ("[events]", "file", "\"events.jsonl\"  # else by the management API alone"),
+    ("[events]", "webhook", "\"https://example.com/events\"  # else by the management API alone"),
 ];
 
 /// Everything that can be configured.
@@ -83,6 +85,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: Log,
+    /// Where events go, beside the management API.
+    pub events: Outlets,
     /// Devices that may register, beside those of `crosspoint device add`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceEntry>,
@@ -107,6 +111,7 @@ impl Default for Config {
             http: Http::default(),
             limits: Limits::default(),
             log: Log::default(),
+            events: Outlets::default(),
             devices: Vec::new(),
             trunks: Vec::new(),
             rules: Vec::new(),
@@ -426,4 +431,15 @@ impl Default for Log {
     fn default() -> Self {
         Self { level: LogLevel::Info, format: LogFormat::Human }
     }
+}
+
+/// `[events]`: outside of the gateway, beside the management API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outlets {
+    /// A file that gets a line of JSON for each. `None`: none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Who is sent the same lines by POST, at least once. `None`: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }

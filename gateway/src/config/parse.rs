@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::read::{Faults, Section};
 use super::trunk::{self, Callers, Trunk};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
-use super::{Conference, Config, Http, Limits, Log, Media, Sip, Web};
+use super::{Conference, Config, Http, Limits, Log, Media, Outlets, Sip, Web};
 use crate::alias::{Alias, Domains};
 use crate::conference::prompts::BUILT_IN;
 
@@ -82,6 +82,7 @@ fn read(text: &str, name: &str, whole: bool) -> Result<Config, ConfigError> {
         http: http(root.section("http")),
         limits: limits(root.section("limits")),
         log: log(root.section("log")),
+        events: events(root.section("events")),
         ..Config::default()
     };
     let ours = Domains::new(config.sip.domains.iter().cloned());
@@ -291,6 +292,10 @@ fn log(mut from: Section<'_, '_>) -> Log {
     }
 }
 
+fn events(mut from: Section<'_, '_>) -> Outlets {
+    Outlets { file: from.path("file"), webhook: from.text("webhook") }
+}
+
 fn device(mut from: Section<'_, '_>, ours: &Domains, earlier: &[DeviceEntry]) -> Option<DeviceEntry> {
     let alias = from.label("alias");
     let username = from.label("username");
@@ -492,6 +497,9 @@ mod tests {
         [log]
         level = "debug"
         format = "json"
+        [events]
+        file = "/var/log/crosspoint/events.jsonl"
+        webhook = "https://example.com:8443/hook?to=us"
         [[devices]]
         alias = "Alice@example.com"
         password = "s3cret-one"
@@ -524,6 +532,9 @@ mod tests {
         assert_eq!(config.media.ports.pairs(), 50);
         assert_eq!(config.media.instructions, Some(Instructions::Sse42));
         assert_eq!(config.log.format, LogFormat::Json);
+        let webhook = config.events.webhook.unwrap();
+        assert_eq!((webhook.host.as_str(), webhook.port, webhook.tls), ("example.com", 8443, true));
+        assert_eq!(webhook.path, "/hook?to=us");
         assert!(config.conference.hide_unknown_aliases);
         assert_eq!(config.limits.calls, 10);
         assert_eq!(config.web.plain_listen.len(), 2);
@@ -620,6 +631,9 @@ mod tests {
             ("[web]\ndisabled_text = \"\"", "1 to 255 bytes"),
             ("[limits]\ncalls = 0", "out of range: 1 to 100000"),
             ("[limits]\ncalls = -1", "out of range"),
+            ("[events]\nwebhook = \"example.com\"", "is not a webhook"),
+            ("[events]\nwebhook = \"http://example.com/x\"", "write https://"),
+            ("[events]\nwebhook = \"https://me:secret@example.com/\"", "is not a webhook"),
             ("[[devices]]\nalias = \"a\"", "devices[1].password: is missing"),
             ("[devices]\nalias = \"a\"", "list of tables: write [[devices]]"),
             ("[[rules]]\nname = \"r\"\npriority = 201\nmatch = \"a\"", "out of range: 1 to 200"),

@@ -234,7 +234,7 @@ macro_rules! serialize_as_text {
         }
     )*};
 }
-serialize_as_text!(Listen, PortRange, Network, Pattern, Template, HostPort);
+serialize_as_text!(Listen, PortRange, Network, Pattern, Template, HostPort, Webhook);
 
 /// A listener: "udp:0.0.0.0:5060", "tls:[::]:5061".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -558,6 +558,71 @@ impl fmt::Display for HostPort {
             f.write_str(&self.host)?;
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Where events are sent: "https://example.com/events".
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Whether it is spoken to by TLS; else it is on this machine.
+    pub tls: bool,
+    /// A name or an address, the latter without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Webhook {
+    /// Host and port, as in a URL and in the header Host.
+    pub fn authority(&self) -> String {
+        HostPort { host: self.host.clone(), port: Some(self.port) }.to_string()
+    }
+}
+
+impl FromStr for Webhook {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is not a webhook: write \"https://example.com/events\"");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let tls = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(wrong()),
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        // What stands in a request's first line.
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(wrong());
+        }
+        // An address in brackets may stand alone.
+        let host: HostPort = authority.parse().map_err(|_| wrong())?;
+        let local = host.host == "localhost"
+            || host.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !tls && !local {
+            return Err(format!("\"{text}\" would be sent over the network in the clear: write https://"));
+        }
+        let port = host.port.unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self { tls, host: host.host, port, path: path.into() })
+    }
+}
+
+/// Many a path is a secret: whoever knows it may send.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Webhook({}, {})", self.authority(), Redacted::SHOWN)
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 

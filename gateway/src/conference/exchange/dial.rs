@@ -78,7 +78,7 @@ impl Exchange {
                 let record = CallRecord { rule, answered_by: Some(address), ..record };
                 let this = self.clone();
                 tokio::spawn(async move {
-                    let record = attend(over, answers, record, start).await;
+                    let record = attend(over, answers, record, start, this.answered(number)).await;
                     this.finish(number, record);
                 });
                 Ok(uuid)

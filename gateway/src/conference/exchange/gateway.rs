@@ -73,7 +73,8 @@ impl Exchange {
         let answers = view.subscribe();
         let over = self.0.rooms.enter(&service, leg, view);
         self.invite(&service, called);
-        attend(over, answers, record, start).await
+        let told = self.answered(record.call);
+        attend(over, answers, record, start, told).await
     }
 
     /// A call that a client of the client API makes: `caller` is its user, `caller.called` what he

@@ -15,14 +15,20 @@ use crate::status::rfc3339;
 /// When a call was answered, by both clocks.
 pub(super) type Answered = Option<(Instant, SystemTime)>;
 
-/// Waits for the end of a call, and looks when it is answered.
+/// Waits for the end of a call, and looks when it is answered, which is `told`.
 pub(super) async fn to_its_end<T>(
     over: impl Future<Output = T>,
     mut answers: watch::Receiver<CallView>,
+    told: impl FnOnce(SystemTime),
 ) -> (T, Answered) {
     let moment = async {
-        let _ = answers.wait_for(|view| view.answered).await;
-        (Instant::now(), SystemTime::now())
+        // A call that ends without an answer is told of by its end.
+        let answered = answers.wait_for(|view| view.answered).await.is_ok();
+        let at = (Instant::now(), SystemTime::now());
+        if answered {
+            told(at.1);
+        }
+        at
     };
     tokio::pin!(over, moment);
     let mut answered = None;
@@ -42,8 +48,9 @@ pub(super) async fn attend(
     answers: watch::Receiver<CallView>,
     record: CallRecord,
     start: Instant,
+    told: impl FnOnce(SystemTime),
 ) -> (CallRecord, Cause, Duration) {
-    match to_its_end(over, answers).await {
+    match to_its_end(over, answers, told).await {
         (Ok(outcome), answered) => recorded(record, &outcome, answered, start),
         (Err(_), _) => ended(record, Cause::local(Reason::Congestion), start.elapsed()),
     }

@@ -1,0 +1,171 @@
+//! Events that have not been delivered yet, in a file: what is in it outlives the process.
+//!
+//! Lines are appended; what was delivered is remembered as an offset in a file beside it. When all of it
+//! was, both begin anew, so that the file is as large as what waits.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The file of events that wait, in the data folder, and how much of it was delivered.
+pub const FILE: &str = "events.waiting.jsonl";
+const OFFSET: &str = "events.delivered";
+
+/// Longest line that is read back: texts of events have 256 bytes, and there are few in each.
+const LINE: u64 = 16 * 1024;
+
+/// What waits.
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    offset_path: PathBuf,
+    /// Most bytes of the file. Overflow: lines are refused, whoever appends them counts.
+    most: u64,
+    offset: u64,
+    length: u64,
+}
+
+impl Spool {
+    /// What a process before this one has left in `folder`.
+    pub(super) fn open(folder: &Path, most: u64) -> io::Result<Self> {
+        let (path, offset_path) = (folder.join(FILE), folder.join(OFFSET));
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut length = file.metadata()?.len();
+        // A process that was killed within a line has told nobody that it was there.
+        let whole = whole_lines(&path)?;
+        if whole < length {
+            file.set_len(whole)?;
+            length = whole;
+        }
+        let offset = match fs::read_to_string(&offset_path) {
+            Ok(text) => text.trim().parse().unwrap_or(0),
+            Err(_) => 0,
+        };
+        // Of another file: rather twice than not at all.
+        let offset = if offset <= length { offset } else { 0 };
+        Ok(Self { path, offset_path, most, offset, length })
+    }
+
+    /// Appends one line without its end. False: there is no room.
+    pub(super) fn append(&mut self, line: &str) -> io::Result<bool> {
+        let bytes = format!("{line}\n").into_bytes();
+        if self.length + bytes.len() as u64 > self.most {
+            return Ok(false);
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        if let Err(error) = file.write_all(&bytes) {
+            // A disk that filled within the line: take the half back.
+            let _ = file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        Ok(true)
+    }
+
+    /// The oldest lines that wait, at most so many, and what to tell [`Self::delivered`] of them.
+    pub(super) fn waiting(&self, most: usize) -> io::Result<(Vec<String>, u64)> {
+        if self.offset >= self.length {
+            return Ok((Vec::new(), self.offset));
+        }
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut reader = BufReader::new(file.take(LINE * most as u64));
+        let (mut lines, mut end) = (Vec::new(), self.offset);
+        while lines.len() < most {
+            let mut line = String::new();
+            let read = reader.read_line(&mut line)?;
+            if read == 0 || !line.ends_with('\n') {
+                break;
+            }
+            end += read as u64;
+            lines.push(line.trim_end().to_owned());
+        }
+        Ok((lines, end))
+    }
+
+    /// Everything up to there was taken by the other side.
+    pub(super) fn delivered(&mut self, end: u64) -> io::Result<()> {
+        if end >= self.length {
+            // The offset first: a process that is killed between the two delivers some twice.
+            self.remember(0)?;
+            OpenOptions::new().write(true).open(&self.path)?.set_len(0)?;
+            (self.offset, self.length) = (0, 0);
+            return Ok(());
+        }
+        self.remember(end)?;
+        self.offset = end;
+        Ok(())
+    }
+
+    /// Written beside and renamed: never half a number.
+    fn remember(&self, offset: u64) -> io::Result<()> {
+        let beside = self.offset_path.with_extension("new");
+        fs::write(&beside, offset.to_string())?;
+        fs::rename(beside, &self.offset_path)
+    }
+}
+
+/// Bytes up to the last end of a line.
+fn whole_lines(path: &Path) -> io::Result<u64> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let (mut at, mut whole) = (0, 0);
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(whole);
+        }
+        if let Some(last) = buffer.iter().rposition(|it| *it == b'\n') {
+            whole = at + last as u64 + 1;
+        }
+        let read = buffer.len();
+        at += read as u64;
+        reader.consume(read);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("crosspoint-spool-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_was_not_delivered_is_there_after_a_restart_and_what_was_is_not() {
+        let folder = scratch("restart");
+        let mut spool = Spool::open(&folder, 1000).unwrap();
+        assert_eq!(spool.waiting(10).unwrap().0, Vec::<String>::new());
+        for line in ["one", "two", "three"] {
+            assert!(spool.append(line).unwrap());
+        }
+        let (lines, end) = spool.waiting(2).unwrap();
+        assert_eq!(lines, ["one", "two"]);
+        spool.delivered(end).unwrap();
+        drop(spool);
+        // Killed within a line.
+        OpenOptions::new().append(true).open(folder.join(FILE)).unwrap().write_all(b"fo").unwrap();
+        let mut spool = Spool::open(&folder, 1000).unwrap();
+        assert!(spool.append("five").unwrap());
+        let (lines, end) = spool.waiting(10).unwrap();
+        assert_eq!(lines, ["three", "five"]);
+        spool.delivered(end).unwrap();
+        assert_eq!(fs::metadata(folder.join(FILE)).unwrap().len(), 0, "nothing waits");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn it_has_a_bound_and_an_offset_that_cannot_be_is_none() {
+        let folder = scratch("bound");
+        let mut spool = Spool::open(&folder, 10).unwrap();
+        assert!(spool.append("123456789").unwrap());
+        assert!(!spool.append("1").unwrap());
+        fs::write(folder.join(OFFSET), "99").unwrap();
+        let spool = Spool::open(&folder, 10).unwrap();
+        assert_eq!(spool.waiting(1).unwrap().0, ["123456789"], "rather twice than not at all");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
