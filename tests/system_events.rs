@@ -27,7 +27,6 @@ fn receiver(port: u16, answers: &'static [&'static str]) -> Receiver<Value> {
                 if let Some(value) = lower.strip_prefix("content-length:") {
                     length = value.trim().parse().unwrap();
                 }
-                assert!(n > 0 || !lower.starts_with("get"), "{line}");
                 line.clear();
             }
             let mut body = vec![0; length];

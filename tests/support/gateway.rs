@@ -166,7 +166,12 @@ impl Gateway {
 
     /// Starts it again, after it has ended.
     pub fn start_again(&mut self) {
-        self.child = run(&self.scratch);
+        self.start_in(&[]);
+    }
+
+    /// The same, with these in its environment.
+    pub fn start_in(&mut self, environment: &[(&str, &str)]) {
+        self.child = run_in(&self.scratch, environment);
         self.wait();
     }
 
@@ -235,11 +240,16 @@ fn subcommand(scratch: &Scratch, arguments: &[&str]) -> Output {
 }
 
 fn run(scratch: &Scratch) -> Child {
+    run_in(scratch, &[])
+}
+
+fn run_in(scratch: &Scratch, environment: &[(&str, &str)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(scratch.path().join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_crosspoint"))
         .arg("--config")
         .arg(scratch.path().join("crosspoint.toml"))
         .arg("run")
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

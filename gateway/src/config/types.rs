@@ -603,7 +603,7 @@ impl FromStr for Webhook {
         // An address in brackets may stand alone.
         let host: HostPort = authority.parse().map_err(|_| wrong())?;
         let local = host.host == "localhost"
-            || host.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+            || host.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if !tls && !local {
             return Err(format!("\"{text}\" would be sent over the network in the clear: write https://"));
         }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Wri
 use std::path::{Path, PathBuf};
 
 /// The file of events that wait, in the data folder, and how much of it was delivered.
-pub const FILE: &str = "events.waiting.jsonl";
+pub(super) const FILE: &str = "events.waiting.jsonl";
 const OFFSET: &str = "events.delivered";
 
 /// Longest line that is read back: texts of events have 256 bytes, and there are few in each.

@@ -90,7 +90,7 @@ pub(in crate::api) async fn server(name: &str) -> Server {
         exchange: clients.exchange(),
         participants: clients.api.clone(),
         events,
-        orders: crate::orders::Orders::default(),
+        orders: Orders::default(),
         settings,
         engines: vec![clients.engine.clone()],
         config: LiveConfig::new(config),
