@@ -1,15 +1,14 @@
 //! The facade: one gateway, started from a configuration, stopped when its owner says so.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crosspoint_codecs::kernels::cpu::{CapError, Cpu};
 use crosspoint_codecs::registry::Registry;
 use crosspoint_gateway::admission::{CountRegister, SipDoor, SwitchDirectory};
-use crosspoint_gateway::alarms::Alarm;
 use crosspoint_gateway::api::client::RegistrationParts;
 use crosspoint_gateway::api::web::{self, Web};
 use crosspoint_gateway::api::{Api, ApiError, Health, Metrics, Source};
@@ -35,9 +34,7 @@ use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::rules::RuleWatch;
 use crosspoint_gateway::services::Services;
 use crosspoint_gateway::settings::Settings;
-use crosspoint_gateway::status::{
-    CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, TrunkStatus, rfc3339,
-};
+use crosspoint_gateway::status::{Status, rfc3339};
 use crosspoint_gateway::tokens::{self, LocalFile, TokenError};
 use crosspoint_proto::Transport;
 use crosspoint_proto::address::OwnPorts;
@@ -52,9 +49,11 @@ mod alarm;
 mod clients;
 mod management;
 mod reload;
+mod view;
 
 use clients::{Clients, ClientsParts};
 use management::Management;
+use view::View;
 
 /// Machine events that wait for the door. Overflow: the network waits.
 const EVENTS: usize = 1024;
@@ -152,33 +151,6 @@ impl Drop for HaltOnDrop {
     fn drop(&mut self) {
         self.0.halt(Reason::Shutdown);
     }
-}
-
-/// What the management listener and the owner can see.
-#[derive(Debug)]
-struct View {
-    listening: Vec<Listen>,
-    config: LiveConfig,
-    data: PathBuf,
-    clock: Clock,
-    started: SystemTime,
-    exchange: Exchange,
-    registrar: Registrar,
-    connect: ConnectLegs,
-    engines: Vec<EngineHandle>,
-    media: Arc<MediaNet>,
-    signalling: Arc<driver::Stats>,
-    http: Vec<SocketAddr>,
-    web: Vec<web::Listening>,
-    web_stats: Arc<driver::Stats>,
-    records: Arc<CallLog>,
-    trunks: Trunks,
-    certificates: Arc<Certificates>,
-    routing: Arc<Routing>,
-    /// What tables were made for when it was started.
-    most_calls: usize,
-    /// Those that stood at the last look.
-    alarms: Mutex<Vec<Alarm>>,
 }
 
 impl Gateway {
@@ -447,67 +419,6 @@ impl Gateway {
             media.stop();
         })
         .await;
-    }
-}
-
-impl Source for View {
-    fn status(&self) -> Status {
-        let now = self.clock.both();
-        let sip = self.listening.iter().map(|listen| Listener {
-            service: "sip".to_owned(),
-            transport: listen.transport_word().to_owned(),
-            address: listen.address.to_string(),
-        });
-        let http = self.http.iter().map(|address| Listener {
-            service: "http".to_owned(),
-            transport: "tcp".to_owned(),
-            address: address.to_string(),
-        });
-        let web = self.web.iter().map(|it| Listener {
-            service: "web".to_owned(),
-            transport: if it.kind == web::Kind::Tls { "tls" } else { "tcp" }.to_owned(),
-            address: it.address.to_string(),
-        });
-        let since = |at: SystemTime| now.wall.duration_since(at).unwrap_or_default();
-        let (calls, rooms) = (self.exchange.calls(), self.exchange.rooms().views());
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: rfc3339(self.started),
-            uptime_seconds: since(self.started).as_secs(),
-            listening: sip.chain(web).chain(http).collect(),
-            data: self.data.display().to_string(),
-            instructions: Cpu::detect().name().to_owned(),
-            devices: self.registrar.device_count(),
-            registrations: Registration::all(&self.registrar, &self.connect, now.mono),
-            alarms: self.alarms().iter().map(|it| it.word().to_owned()).collect(),
-            calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
-            trunks: self.trunks.views().iter().map(|it| TrunkStatus::new(it, now.mono)).collect(),
-            conferences: rooms.iter().map(|(name, view)| ConferenceStatus::new(name, view)).collect(),
-            engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
-            signalling: vec![
-                Signalling::new("sip", &self.signalling),
-                Signalling::new("web", &self.web_stats),
-            ],
-            media_ports: Ports {
-                used: self.media.pairs_in_use(),
-                total: self.config.load().media.ports.pairs(),
-            },
-        }
-    }
-
-    fn health(&self) -> Health {
-        let mut problems = Vec::new();
-        if self.exchange.ending().is_some() {
-            problems.push("it is to end: no more calls are taken".to_owned());
-        }
-        if self.registrar.is_failing() {
-            problems.push("registrations cannot be stored: see the log".to_owned());
-        }
-        if self.records.is_failing() {
-            let lost = self.records.lost();
-            problems.push(format!("call records cannot be written, {lost} lost: see the log"));
-        }
-        Health { problems }
     }
 }
 

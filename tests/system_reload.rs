@@ -47,7 +47,7 @@ impl Talking {
             socket.set_nonblocking(true).unwrap();
             socket
         });
-        let [one, other] = [0, 1].map(|at| sdp_at(sockets[at].local_addr().unwrap().port(), 8));
+        let [one, other] = [0_usize, 1].map(|at| sdp_at(sockets[at].local_addr().unwrap().port(), 8));
         let (call, told) = StandingCall::with(gateway.sip, user, &format!("{user}-secret"), [&one, &other]);
         for (socket, sdp) in sockets.iter().zip(told) {
             let audio = sdp.lines().find_map(|line| line.strip_prefix("m=audio ")).unwrap();

@@ -1,6 +1,5 @@
 //! The life of a gateway that runs as a program: what signals and the administrator's orders do to it.
 
-use std::future::Future;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;

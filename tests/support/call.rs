@@ -63,8 +63,8 @@ impl StandingCall {
         });
         let to_tag = answered.headers.to().and_then(|to| to.tag().map(str::to_owned)).unwrap();
         caller.send(request("ACK", &to, &format!(";tag={to_tag}"), "").as_bytes()).unwrap();
-        let body = |body: Vec<u8>| String::from_utf8(body).unwrap();
-        let told = [body(answered.body), body(invite.body)];
+        let body = |body: &[u8]| String::from_utf8(body.to_vec()).unwrap();
+        let told = [body(&answered.body), body(&invite.body)];
         (Self { caller, callee }, told)
     }
 

@@ -74,7 +74,7 @@ fn read(text: &str, name: &str, whole: bool) -> Result<Config, ConfigError> {
     let mut root = Section::new(&faults, String::new(), 0..0, document.into_inner());
     let mut config = Config {
         data: root.path("data"),
-        drain: root.duration("drain").unwrap_or(Config::default().drain),
+        drain: root.duration("drain").unwrap_or_else(|| Config::default().drain),
         sip: sip(root.section("sip")),
         media: media(root.section("media")),
         web: web(root.section("web")),
