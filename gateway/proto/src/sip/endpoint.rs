@@ -208,8 +208,8 @@ impl Endpoint {
     }
 
     fn cancel(&mut self, now: Instant, id: ServerId, invite: Option<ServerId>, request: &Request) {
-        let tag = self.stack.token();
-        let Some(invite) = invite else { return self.stack.answer(now, id, 481, &tag) };
+        let tag = self.stack.tag(id);
+        let Some(invite) = invite else { return self.stack.answer_once(now, id, 481, &tag) };
         let call = self.stack.transactions.owner(invite);
         let tag = call.and_then(|c| self.calls.get(&c)).map_or(tag, |c| c.key().1);
         self.stack.answer(now, id, 200, &tag);
@@ -220,7 +220,7 @@ impl Endpoint {
 
     /// A request that no transaction knows; in the order of RFC 3261 section 8.2.
     fn new_request(&mut self, now: Instant, id: ServerId, merged: bool, request: Request, source: Source) {
-        let tag = self.stack.token();
+        let tag = self.stack.tag(id);
         let known = matches!(
             request.method,
             Method::Invite
@@ -236,11 +236,11 @@ impl Endpoint {
         }
         let ours = matches!(&request.uri, Uri::Sip(_)) || request.uri.scheme().eq_ignore_ascii_case("tel");
         if !ours {
-            return self.stack.answer(now, id, 416, &tag);
+            return self.stack.answer_once(now, id, 416, &tag);
         }
         // Merged (RFC 3261 section 8.2.2.2), or a loop (RFC 5393).
         if merged || request.method == Method::Invite && self.stack.loops.knows(&request) {
-            return self.stack.answer(now, id, 482, &tag);
+            return self.stack.answer_once(now, id, 482, &tag);
         }
         let unknown = unsupported(&request.headers);
         if !unknown.is_empty() {
@@ -249,6 +249,7 @@ impl Endpoint {
                     response.headers.push(Name::Unsupported, option);
                 }
             });
+            self.stack.transactions.forget(id);
             return;
         }
         let in_dialog = request.headers.to().is_some_and(|to| to.tag().is_some());
@@ -257,7 +258,7 @@ impl Endpoint {
             (Method::Options, false) => self.options(now, id, &tag),
             (Method::Invite, false) => self.invite_arrived(now, id, request, source),
             _ => match self.find(&request) {
-                None => self.stack.answer(now, id, 481, &tag),
+                None => self.stack.answer_once(now, id, 481, &tag),
                 Some(_) if request.method == Method::Options => self.options(now, id, &tag),
                 Some(call) => {
                     self.with_call(call, |call, stack| call.request(now, stack, id, &request, &source));
@@ -278,6 +279,7 @@ impl Endpoint {
                 response.headers.push(Name::Allow, ALLOW);
             }
         });
+        self.stack.transactions.forget(id);
     }
 
     fn options(&mut self, now: Instant, id: ServerId, tag: &str) {
@@ -287,6 +289,7 @@ impl Endpoint {
             response.headers.push(Name::Accept, "application/sdp");
             response.headers.push(Name::AcceptEncoding, "identity");
         });
+        self.stack.transactions.forget(id);
     }
 
     fn register_arrived(&mut self, now: Instant, id: ServerId, request: Request, source: Source) {
@@ -301,16 +304,17 @@ impl Endpoint {
         if self.draining || self.calls.len() >= self.stack.config.limits.calls {
             return self.unavailable(now, id);
         }
-        let tag = self.stack.token();
+        let tag = self.stack.tag(id);
         let body = match session_body(&request.headers, &request.body) {
             Ok(body) => body,
             Err(unsupported) => {
                 self.stack.answer_with(now, id, 415, "", &tag, |response| unsupported.fill(response));
+                self.stack.transactions.forget(id);
                 return;
             }
         };
         if !takes_sdp(&request.headers) {
-            return self.stack.answer(now, id, 406, &tag);
+            return self.stack.answer_once(now, id, 406, &tag);
         }
         if Session::new(self.stack.config.session).terms(&request.headers).is_err() {
             return refuse_brief(now, &mut self.stack, id, &tag);
@@ -318,7 +322,7 @@ impl Endpoint {
         let number = CallId(self.next_call);
         let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source, body.is_some())
         else {
-            return self.stack.answer(now, id, 400, &tag);
+            return self.stack.answer_once(now, id, 400, &tag);
         };
         self.next_call = self.next_call.saturating_add(1);
         self.stack.transactions.set_owner(id, number);
@@ -328,11 +332,12 @@ impl Endpoint {
     }
 
     fn unavailable(&mut self, now: Instant, id: ServerId) {
-        let tag = self.stack.token();
+        let tag = self.stack.tag(id);
         let pause = self.stack.pause(RETRY_AFTER.0, RETRY_AFTER.1).as_secs();
         self.stack.answer_with(now, id, 503, "", &tag, |response| {
             response.headers.push(Name::RetryAfter, pause);
         });
+        self.stack.transactions.forget(id);
     }
 
     /// Does what the transactions ask for, until they ask for nothing.
@@ -586,7 +591,8 @@ impl Endpoint {
             }
             Command::Info { call, body } => self.with_call(call, |c, stack| c.info(now, stack, body)),
             Command::Respond { request, status, phrase, headers, body } => {
-                let (id, tag) = (ServerId(request.0), self.stack.token());
+                let id = ServerId(request.0);
+                let tag = self.stack.tag(id);
                 self.stack.answer_with(now, id, status.clamp(200, 699), &phrase, &tag, |response| {
                     for (name, value) in &headers {
                         push_extra(&mut response.headers, name, value);
@@ -596,6 +602,9 @@ impl Endpoint {
                         response.body = body.data;
                     }
                 });
+                if status >= 300 {
+                    self.stack.transactions.forget(id);
+                }
             }
             Command::Register(registration) => {
                 let id = registration.registration;

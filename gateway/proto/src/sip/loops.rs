@@ -13,6 +13,9 @@ use super::{Request, Uri};
 /// Octets of the mark: nobody gains from guessing one.
 const MARK: usize = 8;
 
+/// Octets of a tag: 80 bits, as those that are drawn.
+const TAG: usize = 10;
+
 /// What only we can sign.
 pub(super) struct Loops(Hmac<Sha256>);
 
@@ -39,13 +42,23 @@ impl Loops {
         })
     }
 
+    /// Our tag for the request of a transaction: the same for one that comes again after it was
+    /// forgotten (RFC 3261 section 8.2.7), and nobody else's guess.
+    pub(super) fn tag(&self, transaction: &str) -> String {
+        self.sum(["tag", transaction], TAG)
+    }
+
     fn mark(&self, token: &str, target: &Uri) -> String {
+        self.sum([token, &target.to_string()], MARK)
+    }
+
+    fn sum(&self, [first, second]: [&str; 2], octets: usize) -> String {
         let mut mac = self.0.clone();
-        mac.update(token.as_bytes());
+        mac.update(first.as_bytes());
         mac.update(b" ");
-        mac.update(target.to_string().as_bytes());
+        mac.update(second.as_bytes());
         let sum = mac.finalize().into_bytes();
-        sum.iter().take(MARK).map(|octet| format!("{octet:02x}")).collect()
+        sum.iter().take(octets).map(|octet| format!("{octet:02x}")).collect()
     }
 }
 

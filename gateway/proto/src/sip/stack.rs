@@ -125,6 +125,12 @@ impl Stack {
         format!("{high:016x}{low:04x}")
     }
 
+    /// Our tag in the answers to that request.
+    pub(super) fn tag(&mut self, id: ServerId) -> String {
+        let known = self.transactions.key(id).map(|key| self.loops.tag(key));
+        known.unwrap_or_else(|| self.token())
+    }
+
     /// Even between the two, in steps of 10 ms.
     pub(super) fn pause(&mut self, from: Duration, to: Duration) -> Duration {
         let step = Duration::from_millis(10);
@@ -217,6 +223,12 @@ impl Stack {
     /// Answers a request whose To has a tag, or needs none.
     pub(super) fn answer(&mut self, now: Instant, id: ServerId, status: u16, tag: &str) {
         self.answer_with(now, id, status, "", tag, |_| {});
+    }
+
+    /// The same, and keeps nothing of it.
+    pub(super) fn answer_once(&mut self, now: Instant, id: ServerId, status: u16, tag: &str) {
+        self.answer(now, id, status, tag);
+        self.transactions.forget(id);
     }
 
     /// Answers a request with more than a status; the response is given back to be sent again.

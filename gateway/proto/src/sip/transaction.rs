@@ -234,6 +234,11 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         Arrived::New { id, merged, cancels }
     }
 
+    /// What tells it from all others.
+    pub(super) fn key(&self, id: ServerId) -> Option<&str> {
+        self.servers.get(&id).map(|server| server.key.as_str())
+    }
+
     /// Says whose the INVITE is.
     pub(super) fn set_owner(&mut self, id: ServerId, owner: S) {
         if let Some(server) = self.servers.get_mut(&id) {
@@ -260,6 +265,17 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
             self.actions.push_back(Action::Send { reply: server.reply, data });
         }
         self.settle_server(id);
+    }
+
+    /// Forgets a request that has its refusal, so that whoever sends many leaves nothing behind and a
+    /// forged address hears each answer once (RFC 3261 section 8.2.7): its repetition is a new request,
+    /// and the ACK of the refusal belongs to nothing. Not after a provisional response, for who has
+    /// heard one repeats his INVITE no more, and not where credentials came with it, which are good
+    /// once; a challenge is for whoever asks.
+    pub(super) fn forget(&mut self, id: ServerId) {
+        if self.servers.get(&id).is_some_and(Server::is_forgettable) {
+            self.remove_server(id);
+        }
     }
 
     /// A connection is gone: requests on it that nobody answered yet may never have arrived. What
@@ -342,17 +358,18 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
 
     fn settle_server(&mut self, id: ServerId) {
         match self.servers.get(&id) {
-            Some(server) if server.is_over() => {
-                self.schedule.set(Key::Server(id), None);
-                if let Some(server) = self.servers.remove(&id) {
-                    self.server_keys.remove(&server.key);
-                    if let Some(key) = &server.merge_key {
-                        self.merge_keys.remove(key);
-                    }
-                }
-            }
+            Some(server) if server.is_over() => self.remove_server(id),
             Some(server) => self.schedule.set(Key::Server(id), server.deadline()),
             None => {}
+        }
+    }
+
+    fn remove_server(&mut self, id: ServerId) {
+        self.schedule.set(Key::Server(id), None);
+        let Some(server) = self.servers.remove(&id) else { return };
+        self.server_keys.remove(&server.key);
+        if let Some(key) = &server.merge_key {
+            self.merge_keys.remove(key);
         }
     }
 

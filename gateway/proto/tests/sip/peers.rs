@@ -420,18 +420,87 @@ fn tables_are_bounded_and_say_so() {
     for n in 0..2 {
         assert!(solo.hear(nth(n).text()).is_empty());
     }
-    let third = solo.hear(nth(2).text());
-    assert_eq!(third[0].status(), 503, "the table of calls is full");
-    for n in 3..50 {
+    for n in 2..5 {
+        assert_eq!(solo.hear(nth(n).text())[0].status(), 503, "the table of calls is full");
+    }
+    assert_eq!(solo.machine.load().server_transactions, 2, "of what is refused nothing is kept");
+    assert!(solo.hear(Ask { body: String::new(), ..Ask::new("REGISTER") }.text()).is_empty());
+    for n in 5..50 {
         let sent = solo.hear(nth(n).text());
         assert_eq!((sent.len(), sent[0].status()), (1, 503), "and that of transactions");
         let pause: u32 = sent[0].header("Retry-After").unwrap().parse().unwrap();
         assert!((5..=30).contains(&pause));
     }
-    assert_eq!((solo.machine.load().server_transactions, solo.machine.counters().overload), (3, 47));
+    assert_eq!((solo.machine.load().server_transactions, solo.machine.counters().overload), (3, 45));
     solo.tell(Command::Invite(Box::new(invite(1))));
     let ended = solo.events.iter().filter(|e| matches!(e, Event::Ended { .. })).count();
     assert_eq!(ended, 1, "calls out count as well");
+}
+
+#[test]
+fn promise_29_35_what_is_refused_is_answered_once_and_leaves_nothing() {
+    let mut solo = Solo::new();
+    let challenge = vec![("WWW-Authenticate".to_owned(), "Digest realm=\"x\", nonce=\"y\"".to_owned())];
+    for n in 0..5_000_u32 {
+        let from = format!("10.0.{}.{}:5060", n / 250, n % 250).parse().unwrap();
+        let ask = Ask { branch: format!("z9hG4bKf{n}"), call_id: format!("f-{n}"), ..Ask::invite() };
+        assert!(solo.hear_from(from, ask.text()).is_empty());
+        let call = incoming(&mut solo);
+        let status = if n % 2 == 0 { 401 } else { 404 };
+        let headers = if n % 2 == 0 { challenge.clone() } else { Vec::new() };
+        let reject = Command::Reject { call, status, phrase: String::new(), reason: None, headers };
+        let sent = solo.tell(reject);
+        assert_eq!((sent.len(), sent[0].status(), sent[0].to), (1, status, Some(from)));
+        assert!(matches!(solo.event(), Event::Ended { .. }));
+        for method in ["OPTIONS", "MESSAGE", "BYE", "SUBSCRIBE", "CANCEL"] {
+            let ask = Ask { body: String::new(), call_id: format!("f-{n}"), ..Ask::new(method) };
+            assert_eq!(solo.hear_from(from, ask.text()).len(), 1, "{method}");
+        }
+        assert_eq!((solo.machine.load(), solo.events.len()), (Load::default(), 0));
+    }
+    assert!(solo.wait(Duration::from_secs(64)).is_empty(), "a forged address hears nothing more");
+}
+
+#[test]
+fn a_refusal_that_was_forgotten_comes_again_alike_and_one_after_ringing_is_repeated() {
+    let mut solo = Solo::new();
+    let refuse = |call, status| Command::Reject {
+        call,
+        status,
+        phrase: String::new(),
+        reason: None,
+        headers: Vec::new(),
+    };
+    let ask = Ask::invite();
+    let mut refused = || {
+        assert!(solo.hear(ask.text()).is_empty());
+        let call = incoming(&mut solo);
+        let sent = solo.tell(refuse(call, 404));
+        solo.event();
+        sent
+    };
+    let first = refused();
+    assert_eq!(refused(), first, "its tag too (RFC 3261 section 8.2.7)");
+    // The ACK of what is forgotten belongs to nothing.
+    let ack = Ask { body: String::new(), ..ask.within("ACK", &first[0], ask.cseq) };
+    assert!(solo.hear(ack.text()).is_empty());
+
+    // Who has heard that it rings repeats his INVITE no more: the refusal must come through.
+    let ask = Ask { branch: "z9hG4bKsecond".into(), call_id: "second".into(), ..Ask::invite() };
+    solo.hear(ask.text());
+    let call = incoming(&mut solo);
+    assert_eq!(solo.tell(Command::Ring { call })[0].status(), 180);
+    assert_eq!(solo.tell(refuse(call, 486))[0].status(), 486);
+    let again = solo.wait(Duration::from_secs(2));
+    assert!(!again.is_empty() && again.iter().all(|sent| sent.status() == 486), "{again:?}");
+
+    // So must one whose credentials are good once.
+    let mut solo = Solo::new();
+    let ask = Ask::invite().with("Authorization: Digest username=\"a\"\r\n");
+    solo.hear(ask.text());
+    let call = incoming(&mut solo);
+    assert_eq!(solo.tell(refuse(call, 404)).len(), 1);
+    assert!(!solo.wait(Duration::from_secs(2)).is_empty());
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Call {
     ) -> Option<Self> {
         let session = Session::new(stack.config.session);
         let terms = session.terms(&request.headers).ok()?;
-        let tag = stack.token();
+        let tag = stack.tag(tx);
         let dialog = Dialog::of_request(request, &tag, source.flow, source.translated)?;
         let number = dialog.remote_seq?;
         let reliable = Reliable::new(stack, request);
@@ -189,15 +189,17 @@ impl Call {
         reason: Option<Reason>,
         headers: &[(String, String)],
     ) {
-        if self.stage != Stage::Early || self.server.is_none() {
+        let Some(tx) = self.server.as_ref().map(|server| server.tx).filter(|_| self.stage == Stage::Early)
+        else {
             return;
-        }
+        };
         let status = if (300..700).contains(&status) { status } else { 500 };
         let mut headers = headers.to_vec();
         if let Some(reason) = reason {
             headers.push((Name::Reason.as_str().to_owned(), reason.to_string()));
         }
         self.respond(now, stack, status, phrase, None, &headers);
+        stack.transactions.forget(tx);
         self.server = None;
         self.end(now, stack, Ending::of(By::Us, How::Refused).with_status(status, phrase));
     }

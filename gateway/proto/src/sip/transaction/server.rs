@@ -48,6 +48,10 @@ pub(super) struct Server<S> {
     /// What every response repeats of the request.
     head: Headers,
     last: Option<Bytes>,
+    /// It has been answered with nothing but one final response.
+    brief: bool,
+    /// Credentials came with it.
+    credentials: bool,
     /// An INVITE's 100; none once something was sent.
     trying: Option<Instant>,
     /// Timer G.
@@ -83,6 +87,10 @@ impl<S> Server<S> {
             state: State::Proceeding,
             head,
             last: None,
+            brief: false,
+            credentials: [Name::Authorization, Name::ProxyAuthorization]
+                .iter()
+                .any(|name| request.headers.get(name).is_some()),
             trying: invite.then(|| now + timing.trying),
             repeat: None,
             pause: timing.t1,
@@ -97,6 +105,11 @@ impl<S> Server<S> {
 
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// Whether nothing is lost when it is forgotten: see [`super::Transactions::forget`].
+    pub(super) const fn is_forgettable(&self) -> bool {
+        matches!(self.state, State::Completed) && self.brief
     }
 
     pub(super) const fn is_accepted(&self) -> bool {
@@ -127,6 +140,8 @@ impl<S> Server<S> {
             self.last = Some(data.clone());
             return Some(data);
         }
+        let challenge = matches!(response.status, 401 | 407);
+        self.brief = self.last.is_none() && (challenge || !self.credentials);
         if self.invite && good {
             self.state = State::Accepted;
             // Nothing is repeated from here: the INVITE's repetitions are absorbed.
