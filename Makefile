@@ -11,7 +11,7 @@ setup: ## system packages that the build needs
 	@./tests/setup build
 
 setup-test: ## and the real programs that the tests talk to
-	@./tests/setup build peers infinity fuzz api
+	@./tests/setup build peers infinity fuzz api scanners
 
 build: setup ## the program, as target/debug/crosspoint
 	cargo build --locked

@@ -19,7 +19,7 @@ use crosspoint_gateway::conference::{CallRules, Exchange, ExchangeParts, Recorde
 use crosspoint_gateway::config::{Config, Digest, Latching, Listen, LiveConfig, Outlets, Redacted};
 use crosspoint_gateway::events::Events;
 use crosspoint_gateway::events::outlet::Outlet;
-use crosspoint_gateway::guard::Porter;
+use crosspoint_gateway::guard::{Gate, Porter};
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{self as sip_leg, SipLegConfig, SipLegs, Trunks};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
@@ -184,11 +184,14 @@ impl Gateway {
         // Whatever may be in use is bound before anything is started.
         let api = Api::bind(&config.http.listen)?;
         let web = Web::bind(&config.web, &config.limits)?;
+        let (most, trusted) = (config.limits.sip_messages_per_source, config.sip.trusted_sources.clone());
+        let gate = Gate::new(most, trusted, clock, management.events.clone());
         let of_driver = driver::Settings {
             option: "sip.listen",
             connections: config.limits.connections,
             connections_per_source: config.limits.connections_per_source,
             tls,
+            gate: Some(gate.clone()),
         };
         let sockets = Sockets::bind(&config.sip.listen, of_driver)?;
         let listening = sockets.listening().to_vec();
@@ -273,8 +276,11 @@ impl Gateway {
             }),
             clock,
             porter: porter.clone(),
+            gate: gate.clone(),
+            callers: Mutex::default(),
         };
         let view = Arc::new(View {
+            gate,
             signalling: driver.stats(),
             started: clock.both().wall,
             http: api.listening().to_vec(),

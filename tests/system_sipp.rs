@@ -11,7 +11,6 @@ mod support;
 use std::fmt::Write as _;
 
 use support::gateway::Gateway;
-use support::register::Registering;
 use support::{Scratch, fixture, free_port, sipp};
 
 /// Registrations in a CI run, at [`RATE`] a second.
@@ -58,45 +57,5 @@ fn two_thousand_digest_registrations_at_300_a_second_all_succeed() {
 #[test]
 fn fifty_calls_a_second_for_twenty_seconds_none_failed() {
     let gateway = Gateway::start(&["uas"], "");
-    let port = free_port();
-    let scratch = Scratch::new("sipp-calls");
-    // The callee registers from the port that it will listen on: calls come back the same way.
-    let mut client = Registering::on(gateway.sip, port, 1);
-    assert_eq!(client.register("uas", "uas-secret"), Some(200));
-    drop(client);
-    let mut uas = support::program("sipp")
-        .current_dir(scratch.path())
-        .args(["-sn", "uas", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let output = sipp::run(
-        scratch.path(),
-        &[
-            &format!("127.0.0.1:{}", gateway.sip),
-            "-sn",
-            "uac",
-            "-s",
-            "uas",
-            "-i",
-            "127.0.0.1",
-            "-mi",
-            "127.0.0.1",
-            "-p",
-            &free_port().to_string(),
-            "-r",
-            "50",
-            "-m",
-            "1000",
-            "-d",
-            "500",
-            "-timeout",
-            "120s",
-            "-trace_err",
-        ],
-    );
-    let _ = uas.kill();
-    let _ = uas.wait();
-    sipp::succeeded(&output, scratch.path());
+    sipp::calls(&gateway, 50, 1_000, || {});
 }

@@ -85,6 +85,13 @@ pub enum What {
         /// "unregistered" or "device removed".
         reason: &'static str,
     },
+    /// Nothing of a source is read for a while, for it goes on although it is refused.
+    SourceBanned {
+        /// Its address; of IPv6 any in its /64.
+        source: String,
+        /// For so long.
+        seconds: u64,
+    },
     /// The first party has come to a conference.
     ConferenceStarted {
         /// Of which service.
@@ -266,6 +273,7 @@ impl What {
             Self::PinAttempt { .. }
             | Self::CallAnswered { .. }
             | Self::Alarm { .. }
+            | Self::SourceBanned { .. }
             | Self::ConferenceStarted { .. }
             | Self::ConferenceEnded { .. }
             | Self::TrunkChanged { .. }

@@ -48,6 +48,9 @@ pub struct Status {
     /// Conferences in progress.
     #[serde(default)]
     pub conferences: Vec<ConferenceStatus>,
+    /// Sources of SIP of which nothing is read for a while.
+    #[serde(default)]
+    pub bans: Vec<BanStatus>,
     /// How well the media engine keeps its time, one for each worker.
     pub engine: Vec<Worker>,
     /// Signalling sockets, for each protocol.
@@ -65,6 +68,15 @@ pub struct Listener {
     pub transport: String,
     /// Address and port.
     pub address: String,
+}
+
+/// A banned source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// Its address; of IPv6 the first of its /64.
+    pub source: String,
+    /// Until it is read again.
+    pub seconds: u64,
 }
 
 /// A registered device.

@@ -35,8 +35,13 @@ async fn two_hundred_starts_and_stops_leave_no_descriptor_and_no_port() {
     let mut listen = vec!["udp:127.0.0.1:0".parse().unwrap(), "tcp:127.0.0.1:0".parse().unwrap()];
     let mut before = 0;
     for round in 0..200 {
-        let settings =
-            Settings { option: "sip.listen", connections: 10, connections_per_source: 10, tls: None };
+        let settings = Settings {
+            option: "sip.listen",
+            connections: 10,
+            connections_per_source: 10,
+            tls: None,
+            gate: None,
+        };
         // The same ports each time: each must be free again when `stop` returns.
         let sockets = Sockets::bind(&listen, settings).unwrap();
         listen = sockets.listening().to_vec();

@@ -41,8 +41,13 @@ impl SansIo for Doorman {
 
 #[tokio::test]
 async fn an_accept_without_descriptors_waits_and_recovers() {
-    let settings =
-        Settings { option: "sip.listen", connections: 100, connections_per_source: 100, tls: None };
+    let settings = Settings {
+        option: "sip.listen",
+        connections: 100,
+        connections_per_source: 100,
+        tls: None,
+        gate: None,
+    };
     let sockets = Sockets::bind(&["tcp:127.0.0.1:0".parse().unwrap()], settings).unwrap();
     let address = sockets.listening()[0].address;
     let (sender, mut events) = mpsc::channel(10);

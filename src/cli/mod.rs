@@ -31,6 +31,7 @@ mod settings;
 mod status;
 mod stop;
 mod token;
+mod unban;
 
 /// Read without `--config`, the first that exists.
 const CONFIG_FILES: [&str; 2] = ["crosspoint.toml", "/etc/crosspoint/crosspoint.toml"];
@@ -83,6 +84,8 @@ enum Command {
     Token(token::Token),
     /// What the running gateway is doing: registrations, calls, routes and their reasons, loss.
     Status(status::Show),
+    /// Read a source of SIP again that was banned because it went on although it was refused.
+    Unban(unban::Unban),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
     Explain(explain::Explain),
     /// Compose the picture of a conference from files.
@@ -166,6 +169,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Settings(settings) => settings.execute(&setting),
         Command::Token(token) => token.execute(&setting),
         Command::Status(show) => show.execute(&setting),
+        Command::Unban(unban) => unban.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
         Command::Bench(bench) => bench.execute(),
         Command::Demo(demo) => demo.execute(),

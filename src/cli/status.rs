@@ -99,6 +99,13 @@ fn table(status: &Status) -> String {
     for trunk in &status.trunks {
         show_trunk(&mut out, trunk);
     }
+    if !status.bans.is_empty() {
+        let _ = writeln!(out, "banned    {}", status.bans.len());
+    }
+    for ban in &status.bans {
+        let (source, left) = (clean(&ban.source), ban.seconds);
+        let _ = writeln!(out, "  {source}  {left} s left; crosspoint unban {source} lifts it");
+    }
     let _ = writeln!(out, "rooms     {}", status.conferences.len());
     for room in &status.conferences {
         let waiting = if room.waiting > 0 { format!(", {} wait", room.waiting) } else { String::new() };

@@ -45,6 +45,7 @@ impl Management {
             participants,
             events: self.events.clone(),
             orders: self.orders.clone(),
+            gate: view.gate.clone(),
             settings: self.settings.clone(),
             engines: view.engines.clone(),
             config: view.config.clone(),

@@ -11,6 +11,7 @@ use crosspoint_gateway::api::web;
 use crosspoint_gateway::api::{Health, Source};
 use crosspoint_gateway::conference::Exchange;
 use crosspoint_gateway::config::{Listen, LiveConfig};
+use crosspoint_gateway::guard::Gate;
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::Trunks;
 use crosspoint_gateway::media::EngineHandle;
@@ -22,7 +23,8 @@ use crosspoint_gateway::records::CallLog;
 use crosspoint_gateway::registrar::Registrar;
 use crosspoint_gateway::routing::Routing;
 use crosspoint_gateway::status::{
-    CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, TrunkStatus, rfc3339,
+    BanStatus, CallStatus, ConferenceStatus, Listener, Ports, Registration, Signalling, Status, TrunkStatus,
+    rfc3339,
 };
 
 /// One gateway, seen from outside.
@@ -38,6 +40,7 @@ pub(super) struct View {
     pub(super) connect: ConnectLegs,
     pub(super) engines: Vec<EngineHandle>,
     pub(super) media: Arc<MediaNet>,
+    pub(super) gate: Gate,
     pub(super) signalling: Arc<driver::Stats>,
     pub(super) http: Vec<SocketAddr>,
     pub(super) web: Vec<web::Listening>,
@@ -50,6 +53,13 @@ pub(super) struct View {
     pub(super) most_calls: usize,
     /// Those that stood at the last look.
     pub(super) alarms: Mutex<Vec<Alarm>>,
+}
+
+impl View {
+    fn bans(&self) -> Vec<BanStatus> {
+        let bans = self.gate.bans().into_iter();
+        bans.map(|(source, left)| BanStatus { source: source.to_string(), seconds: left.as_secs() }).collect()
+    }
 }
 
 impl Source for View {
@@ -84,6 +94,7 @@ impl Source for View {
             alarms: self.alarms().iter().map(|it| it.word().to_owned()).collect(),
             calls: calls.iter().map(|it| CallStatus::new(it.call, since(it.began), &it.view)).collect(),
             trunks: self.trunks.views().iter().map(|it| TrunkStatus::new(it, now.mono)).collect(),
+            bans: self.bans(),
             conferences: rooms.iter().map(|(name, view)| ConferenceStatus::new(name, view)).collect(),
             engine: self.engines.iter().map(|engine| engine.worker_stats().into()).collect(),
             signalling: vec![

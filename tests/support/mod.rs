@@ -19,6 +19,7 @@ pub mod registered;
 pub mod road;
 pub mod room;
 pub mod sipp;
+pub mod stranger;
 pub mod web;
 
 use std::net::{TcpListener, UdpSocket};

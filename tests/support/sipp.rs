@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Output;
 
-use super::program;
+use super::gateway::Gateway;
+use super::register::Registering;
+use super::{Scratch, free_port, program};
 
 /// Runs sipp in `folder` with these arguments until it ends by itself.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -24,4 +26,56 @@ pub fn succeeded(output: &Output, folder: &Path) {
     }
     let tail: String = told.chars().skip(told.chars().count().saturating_sub(6_000)).collect();
     panic!("sipp ended with {:?}:\n{tail}", output.status.code());
+}
+
+/// So many calls at that rate, of half a second each, to the device "uas", while `meanwhile` is done.
+/// None fails.
+pub fn calls(gateway: &Gateway, rate: u32, number: u32, meanwhile: impl FnOnce()) {
+    let port = free_port();
+    let scratch = Scratch::new("sipp-calls");
+    // The callee registers from the port that it will listen on: calls come back the same way.
+    let mut client = Registering::on(gateway.sip, port, 1);
+    assert_eq!(client.register("uas", "uas-secret"), Some(200));
+    drop(client);
+    let mut uas = program("sipp")
+        .current_dir(scratch.path())
+        .args(["-sn", "uas", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = std::thread::scope(|scope| {
+        let callers = scope.spawn(|| {
+            run(
+                scratch.path(),
+                &[
+                    &format!("127.0.0.1:{}", gateway.sip),
+                    "-sn",
+                    "uac",
+                    "-s",
+                    "uas",
+                    "-i",
+                    "127.0.0.1",
+                    "-mi",
+                    "127.0.0.1",
+                    "-p",
+                    &free_port().to_string(),
+                    "-r",
+                    &rate.to_string(),
+                    "-m",
+                    &number.to_string(),
+                    "-d",
+                    "500",
+                    "-timeout",
+                    "120s",
+                    "-trace_err",
+                ],
+            )
+        });
+        meanwhile();
+        callers.join().unwrap()
+    });
+    let _ = uas.kill();
+    let _ = uas.wait();
+    succeeded(&output, scratch.path());
 }

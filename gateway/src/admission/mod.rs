@@ -7,6 +7,7 @@
 mod directory;
 mod register;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use crosspoint_proto::Now;
 use crosspoint_proto::sip::auth::{Ha1, Secret, Verdict, Verifier};
-use crosspoint_proto::sip::{CallId, Command, Event, Incoming, Name, Request, RequestId, Source};
+use crosspoint_proto::sip::{By, CallId, Command, Event, Incoming, Name, Request, RequestId, Source};
 use tokio::sync::mpsc;
 
 use self::directory::Known;
 pub use self::directory::SwitchDirectory;
 use crate::conference::Exchange;
 use crate::config::Protocol;
-use crate::guard::Porter;
+use crate::guard::{Gate, Porter};
 use crate::leg::connect::ConnectLegs;
 use crate::leg::sip::{Proven, SipLegs, Trunks};
 use crate::net::clock::Clock;
@@ -68,6 +69,10 @@ pub struct SipDoor {
     pub clock: Clock,
     /// Counts who tries passwords.
     pub porter: Porter,
+    /// Told of who is refused and of who has proved himself.
+    pub gate: Gate,
+    /// Where the calls that came in came from. As many as the machine has calls.
+    pub callers: Mutex<HashMap<CallId, Source>>,
 }
 
 impl SipDoor {
@@ -75,7 +80,10 @@ impl SipDoor {
     pub async fn serve(self: Arc<Self>, mut events: mpsc::Receiver<Event>) {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Incoming(incoming) => self.call(*incoming).await,
+                Event::Incoming(incoming) => {
+                    self.callers().insert(incoming.call, incoming.source.clone());
+                    self.call(*incoming).await;
+                }
                 Event::Request { request, message, source } => {
                     // The store answers when it has written: others need not wait for that.
                     tokio::spawn(self.clone().request(request, message, source));
@@ -85,11 +93,38 @@ impl SipDoor {
                 | Event::Registered { .. }
                 | Event::RegistrationFailed { .. }
                 | Event::Unregistered { .. }) => self.trunks.deliver(event),
-                event => self.legs.deliver(event),
+                event => {
+                    self.count(&event);
+                    self.legs.deliver(event);
+                }
             }
         }
         // A leg that was told to hang up waits for the machine's answer, which never comes now.
         self.legs.abandon();
+    }
+
+    /// Tells the gate what became of a caller.
+    fn count(&self, event: &Event) {
+        match event {
+            // Our tag is in it: he has heard our answer where he says he is.
+            Event::Acked { call, .. } => {
+                if let Some(source) = self.callers().get(call) {
+                    self.gate.answers(source.transport.is_stream(), source.remote);
+                }
+            }
+            Event::Ended { call, ending } => {
+                let source = self.callers().remove(call);
+                let refused = ending.by == By::Us && ending.status.is_some_and(is_refusal);
+                if let Some(source) = source.filter(|_| refused) {
+                    self.gate.refused(source.transport.is_stream(), source.remote);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn callers(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, Source>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call(&self, incoming: Incoming) {
@@ -118,7 +153,10 @@ impl SipDoor {
         };
         if must_prove {
             if verdict == Verdict::Refused {
-                tracing::warn!(source = %incoming.source.remote, "a call with wrong credentials was refused");
+                let source = incoming.source.remote;
+                if let Some(others) = self.porter.logs(Some(source.ip())) {
+                    tracing::warn!(%source, others, "a call with wrong credentials was refused");
+                }
             }
             let headers = self.challenges(now, incoming.source.remote.ip(), verdict == Verdict::Stale);
             return self.reject(incoming.call, 401, headers).await;
@@ -134,6 +172,9 @@ impl SipDoor {
 
     async fn request(self: Arc<Self>, request: RequestId, message: Box<Request>, source: Source) {
         let answer = self.register(&message, &source).await;
+        if is_refusal(answer.status) {
+            self.gate.refused(source.transport.is_stream(), source.remote);
+        }
         (self.count_register.0)(match answer.status {
             200 => "accepted",
             401 => "challenged",
@@ -173,6 +214,9 @@ impl SipDoor {
             _ => verdict,
         };
         let device = device.filter(|_| matches!(verdict, Verdict::Accepted { .. }));
+        if device.is_some() {
+            self.gate.proved(source.transport.is_stream(), source.remote);
+        }
         (verdict, device)
     }
 
@@ -212,6 +256,11 @@ impl SipDoor {
     fn verifier(&self) -> std::sync::MutexGuard<'_, Verifier> {
         self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is said to who asks for what is not his or is not there; not to who calls somebody that is busy.
+const fn is_refusal(status: u16) -> bool {
+    matches!(status, 401 | 403 | 404 | 407 | 484)
 }
 
 /// What proves a device: its stored hashes.

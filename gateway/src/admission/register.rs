@@ -35,7 +35,10 @@ impl SipDoor {
             (Verdict::Accepted { .. }, Some(device)) => device,
             (Verdict::Stale, _) => return challenge(true),
             (Verdict::Refused, _) => {
-                tracing::warn!(source = %source.remote, "a registration was refused: unknown user or wrong password");
+                if let Some(others) = self.porter.logs(Some(source.remote.ip())) {
+                    let source = source.remote;
+                    tracing::warn!(%source, others, "a registration was refused: unknown user or wrong password");
+                }
                 return challenge(false);
             }
             _ => return challenge(false),

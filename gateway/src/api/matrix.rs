@@ -116,7 +116,7 @@ const CLIENT: [(&str, &str, Answers); 62] = [
 ];
 
 /// The same below [`admin::PREFIX`].
-const MANAGEMENT: [(&str, &str, Answers); 46] = [
+const MANAGEMENT: [(&str, &str, Answers); 48] = [
     ("GET /openapi.json", "", READ),
     ("GET /services", "", READ),
     ("POST /services", r#"{"name":"Two","aliases":["two"]}"#, MADE),
@@ -144,6 +144,8 @@ const MANAGEMENT: [(&str, &str, Answers); 46] = [
     ("GET /status/conferences/{name}/participants", "", READ),
     ("GET /status/calls", "", READ),
     ("GET /status/registrations", "", READ),
+    ("GET /status/bans", "", READ),
+    ("DELETE /status/bans/{address}", "", READ),
     ("POST /conferences/{name}/lock", "", DONE),
     ("POST /conferences/{name}/unlock", "", DONE),
     ("POST /conferences/{name}/start", "", DONE),
@@ -198,7 +200,11 @@ async fn s38_each_route_of_clients_answers_each_kind_of_credentials_as_the_table
 async fn threat_18_each_route_of_management_answers_each_kind_of_credentials_as_the_table_says() {
     let path = |path: &str, world: &World| {
         let name = if path.starts_with("/rules") { "out" } else { "Alice's%20room" };
-        let path = path.replace("{name}", name).replace("{alias}", "tess").replace("{uuid}", &world.other);
+        let path = path
+            .replace("{name}", name)
+            .replace("{alias}", "tess")
+            .replace("{address}", "192.0.2.1")
+            .replace("{uuid}", &world.other);
         (world.management.listening()[0], format!("{}{path}", admin::PREFIX))
     };
     table("management", &MANAGEMENT, path).await;

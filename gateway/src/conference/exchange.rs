@@ -300,13 +300,17 @@ impl Exchange {
             }
             Resolution::Refuse { reason, why } => {
                 let word = reason.word();
-                tracing::warn!(
-                    caller = caller.address,
-                    called = caller.called,
-                    reason = word,
-                    why,
-                    "call refused"
-                );
+                let source = caller.signalling.map(|it| it.ip());
+                if let Some(others) = self.0.parts.porter.logs(source) {
+                    tracing::warn!(
+                        caller = caller.address,
+                        called = caller.called,
+                        reason = word,
+                        why,
+                        others,
+                        "call refused"
+                    );
+                }
                 return ended(record, refuse(leg, Cause::local(reason)).await, start.elapsed());
             }
         };

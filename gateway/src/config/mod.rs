@@ -209,6 +209,9 @@ pub struct Sip {
     pub ringback: Ringback,
     /// Whom callers that did not authenticate as a device may call.
     pub strangers: Strangers,
+    /// Proxies and trunks, which bring many others' calls: never held to `limits.sip_messages_per_source`
+    /// and never banned.
+    pub trusted_sources: Vec<Network>,
 }
 
 impl Default for Sip {
@@ -242,6 +245,7 @@ impl Default for Sip {
             min_session_expires: Duration::from_secs(90),
             ringback: Ringback::Gateway,
             strangers: Strangers::Devices,
+            trusted_sources: Vec::new(),
         }
     }
 }
@@ -390,6 +394,9 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// Registered contacts of all devices together; further ones get 503.
     pub registrations: usize,
+    /// SIP messages of one source address a second (IPv6: /64), five seconds' worth at once; further ones
+    /// are not read. Once somebody has proved where he is this is for his address and port alone.
+    pub sip_messages_per_source: usize,
     /// Connections of clients over HTTPS and of their proxies; further ones are closed when accepted.
     pub web_connections: usize,
     /// Of one client address (IPv6: /64), those through a proxy that only `X-Forwarded-For` tells
@@ -409,6 +416,8 @@ impl Default for Limits {
             connections: 8192,
             connections_per_source: 512,
             registrations: 100_000,
+            // 160 calls a second, set up and ended.
+            sip_messages_per_source: 500,
             // Each participant holds one for its events, and another for a moment now and then.
             web_connections: 4096,
             web_connections_per_source: 256,

@@ -125,6 +125,7 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         min_session_expires: from.duration("min_session_expires").unwrap_or(defaults.min_session_expires),
         ringback: from.choice("ringback").unwrap_or(defaults.ringback),
         strangers: from.choice("strangers").unwrap_or(defaults.strangers),
+        trusted_sources: from.texts("trusted_sources").unwrap_or(defaults.trusted_sources),
     };
     if sip.listen.is_empty() {
         from.fault("listen", "is empty: name at least one listener, as \"udp:0.0.0.0:5060\"");
@@ -269,6 +270,11 @@ fn limits(mut from: Section<'_, '_>) -> Limits {
         connections: limit("connections", defaults.connections, 1_000_000),
         connections_per_source: limit("connections_per_source", defaults.connections_per_source, 1_000_000),
         registrations: limit("registrations", defaults.registrations, 10_000_000),
+        sip_messages_per_source: limit(
+            "sip_messages_per_source",
+            defaults.sip_messages_per_source,
+            1_000_000,
+        ),
         web_connections: limit("web_connections", defaults.web_connections, 1_000_000),
         web_connections_per_source: limit(
             "web_connections_per_source",
@@ -467,6 +473,7 @@ mod tests {
         session_expires = "10m"
         min_session_expires = "2m"
         strangers = "refused"
+        trusted_sources = ["192.0.2.32/28"]
         [media]
         address = "192.0.2.1"
         ports = "20000-20099"
@@ -528,6 +535,7 @@ mod tests {
         assert_eq!(config.drain, Duration::from_secs(120));
         assert_eq!(config.sip.max_expires, Duration::from_secs(3600));
         assert_eq!(config.sip.strangers, Strangers::Refused);
+        assert!(config.sip.trusted_sources[0].contains("192.0.2.40".parse().unwrap()));
         assert_eq!(config.media.encryption, Encryption::Required);
         assert_eq!(config.media.ports.pairs(), 50);
         assert_eq!(config.media.instructions, Some(Instructions::Sse42));

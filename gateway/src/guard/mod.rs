@@ -25,7 +25,10 @@ use crosspoint_codecs::clock::Instant;
 use crate::alias::Alias;
 
 mod budget;
+mod gate;
 mod porter;
+mod rates;
+mod seldom;
 mod sources;
 mod store;
 #[cfg(test)]
@@ -33,7 +36,9 @@ mod tests;
 mod who;
 
 use budget::Budget;
+pub use gate::Gate;
 pub use porter::Porter;
+pub use rates::{BAN, BANS, FREE, FREE_OF_OURS};
 pub use sources::SOURCES;
 use sources::{BEYOND, Record, Sources};
 pub use who::{Source, Visitor, Who};

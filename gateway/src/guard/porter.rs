@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crosspoint_codecs::clock::Instant;
 use tokio::sync::Notify;
 
+use super::seldom::Seldom;
 use super::{Attempt, Guard, Source, Verdict, Visitor, Who, store};
 use crate::alias::Alias;
 use crate::events::{Attempt as Told, Events, What};
@@ -33,6 +34,8 @@ struct Inner {
     events: Events,
     /// When a refusal was told last, and how many were not since.
     refused: Mutex<(Instant, u64)>,
+    /// Whose refused calls and registrations are in the log.
+    seldom: Mutex<Seldom>,
     /// A room has spent something: the store should know.
     spent: Notify,
 }
@@ -47,9 +50,9 @@ impl Porter {
         events: Events,
     ) -> Self {
         let guard = Mutex::new(Guard::new(secret));
-        let refused = Mutex::default();
+        let (refused, seldom) = (Mutex::default(), Mutex::default());
         let (clock, hides) = (Box::new(clock), Box::new(hides));
-        Self(Arc::new(Inner { guard, clock, hides, events, refused, spent: Notify::new() }))
+        Self(Arc::new(Inner { guard, clock, hides, events, refused, seldom, spent: Notify::new() }))
     }
 
     /// One for tests, on tokio's clock.
@@ -63,6 +66,12 @@ impl Porter {
     /// Whether aliases that nobody has are answered as rooms are that want a PIN.
     pub fn hides(&self) -> bool {
         (self.0.hides)()
+    }
+
+    /// Whether a refusal of that source goes into the log now; if so, how many did not since the last.
+    pub fn logs(&self, source: Option<IpAddr>) -> Option<u64> {
+        let mut seldom = self.0.seldom.lock().unwrap_or_else(PoisonError::into_inner);
+        seldom.tells((self.0.clock)(), Source::of_peer(source))
     }
 
     /// Where attempts are told.

@@ -28,6 +28,7 @@ use super::tcp::{self, Accepted, Admission, Outbound, Stream, Waiting};
 use super::tls::Tls;
 use super::udp::{self, Batch, Udp};
 use crate::config::Listen;
+use crate::guard::Gate;
 
 /// Batches and pieces from the network that wait for the driver. Overflow: readers wait, and with
 /// them the system's buffers and the peers.
@@ -53,6 +54,8 @@ pub struct Settings {
     pub connections_per_source: usize,
     /// Needed for TLS listeners and TLS connects.
     pub tls: Option<Tls>,
+    /// Whose datagrams and connections are read. `None`: everybody's.
+    pub gate: Option<Gate>,
 }
 
 /// Why a listener cannot be had. Says which, and what to do.
@@ -149,24 +152,27 @@ impl Sockets {
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let (stop, stopped) = oneshot::channel();
         let admission = Admission::new(self.settings.connections, self.settings.connections_per_source);
+        let gate = self.settings.gate;
         let (mut readers, mut senders) = (JoinSet::new(), JoinSet::new());
         let mut udp = HashMap::new();
         for socket in self.udp {
             let local = socket.local_addr()?;
-            let socket = Udp::start(socket, ingress_sender.clone(), &stats, &mut readers, &mut senders)?;
+            let socket =
+                Udp::start(socket, ingress_sender.clone(), gate.clone(), &stats, &mut readers, &mut senders)?;
             udp.insert(local, socket);
         }
         for (transport, listener) in self.streams {
             let listener = TcpListener::from_std(listener)?;
             let tls = self.settings.tls.clone().filter(|_| transport == Transport::Tls);
             let (admission, ingress) = (Arc::clone(&admission), ingress_sender.clone());
-            readers.spawn(tcp::accept(listener, tls, admission, ingress, Arc::clone(&stats)));
+            readers.spawn(tcp::accept(listener, tls, gate.clone(), admission, ingress, Arc::clone(&stats)));
         }
         let running = Running {
             machine,
             clock,
             udp,
             tls: self.settings.tls,
+            gate,
             admission,
             connections: HashMap::new(),
             next_accepted: 0,
@@ -235,6 +241,8 @@ impl Counter {
 pub struct Stats {
     /// Datagrams received.
     pub datagrams_received: Counter,
+    /// Datagrams that the gate did not let in; they are among those received no more.
+    pub datagrams_unread: Counter,
     /// Datagrams sent.
     pub datagrams_sent: Counter,
     /// Datagrams that found the send queue full.
@@ -289,6 +297,7 @@ struct Running<M: SansIo> {
     clock: Clock,
     udp: HashMap<SocketAddr, Udp>,
     tls: Option<Tls>,
+    gate: Option<Gate>,
     admission: Arc<Admission>,
     connections: HashMap<ConnId, Connection>,
     next_accepted: u64,
@@ -435,8 +444,9 @@ impl<M: SansIo> Running<M> {
         let (outbound, waiting) = tcp::write_queue();
         self.connections.insert(conn, Connection { outbound, opening: None });
         let (ingress, stats) = (self.ingress_sender.clone(), Arc::clone(&self.stats));
+        let gate = self.gate.clone().map(|gate| (gate, peer));
         self.serving.spawn(async move {
-            serve(stream, conn, waiting, ingress, &stats).await;
+            serve(stream, conn, waiting, ingress, gate, &stats).await;
             drop(room);
         });
         self.input(Input::Connected { conn, local, peer, transport });
@@ -460,7 +470,8 @@ impl<M: SansIo> Running<M> {
                 Ok((stream, local)) => {
                     let connected = Ingress::Connected { conn, local, peer: to, transport };
                     if ingress.send(connected).await.is_ok() {
-                        serve(stream, conn, waiting, ingress, &stats).await;
+                        // Whom we have called is nobody's flood.
+                        serve(stream, conn, waiting, ingress, None, &stats).await;
                     }
                 }
                 Err(error) => {
@@ -540,9 +551,10 @@ async fn serve(
     conn: ConnId,
     waiting: Waiting,
     ingress: mpsc::Sender<Ingress>,
+    gate: Option<(Gate, SocketAddr)>,
     stats: &Stats,
 ) {
     stats.connections_opened.add(1);
-    tcp::serve(stream, conn, waiting, ingress).await;
+    tcp::serve(stream, conn, waiting, ingress, gate).await;
     stats.connections_closed.add(1);
 }

@@ -19,6 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::driver::{Ingress, Stats};
 use super::tls::{Tls, server_name};
+use crate::guard::Gate;
 
 /// A TLS handshake must be complete by then, ours and theirs.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -42,6 +43,9 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections that the system holds for us.
 const BACKLOG: i32 = 1024;
+
+/// Who is read slower is looked at again after so long, within these.
+const SLOWEST_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Bytes read at once.
 const READ: usize = 16 * 1024;
@@ -176,6 +180,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Tls>,
+    gate: Option<Gate>,
     admission: Arc<Admission>,
     ingress: mpsc::Sender<Ingress>,
     stats: Arc<Stats>,
@@ -191,6 +196,10 @@ pub(super) async fn accept(
                 continue;
             }
         };
+        if gate.as_ref().is_some_and(|gate| !gate.accepts(peer)) {
+            stats.connections_refused.add(1);
+            continue;
+        }
         let room = match admission.admit(Some(peer.ip())) {
             Ok(room) => room,
             Err(full) => {
@@ -322,10 +331,16 @@ impl Outbound {
 }
 
 /// Moves bytes both ways until one side ends it. Tells the driver, unless the driver ended it.
-pub(super) async fn serve(stream: Stream, conn: ConnId, waiting: Waiting, ingress: mpsc::Sender<Ingress>) {
+pub(super) async fn serve(
+    stream: Stream,
+    conn: ConnId,
+    waiting: Waiting,
+    ingress: mpsc::Sender<Ingress>,
+    gate: Option<(Gate, SocketAddr)>,
+) {
     match stream {
-        Stream::Tcp(stream) => exchange(stream, conn, waiting, ingress).await,
-        Stream::Tls(stream) => exchange(*stream, conn, waiting, ingress).await,
+        Stream::Tcp(stream) => exchange(stream, conn, waiting, ingress, gate).await,
+        Stream::Tls(stream) => exchange(*stream, conn, waiting, ingress, gate).await,
     }
 }
 
@@ -334,11 +349,12 @@ async fn exchange(
     conn: ConnId,
     waiting: Waiting,
     ingress: mpsc::Sender<Ingress>,
+    gate: Option<(Gate, SocketAddr)>,
 ) {
     let (mut reader, writer) = tokio::io::split(stream);
     let mut writing = pin!(write(writer, waiting));
     let wrote = {
-        let mut reading = pin!(read(&mut reader, conn, &ingress));
+        let mut reading = pin!(read(&mut reader, conn, &ingress, gate));
         tokio::select! {
             wrote = &mut writing => wrote,
             () = &mut reading => {
@@ -361,9 +377,21 @@ async fn exchange(
     }
 }
 
-async fn read(mut stream: impl AsyncRead + Unpin, conn: ConnId, ingress: &mpsc::Sender<Ingress>) {
+async fn read(
+    mut stream: impl AsyncRead + Unpin,
+    conn: ConnId,
+    ingress: &mpsc::Sender<Ingress>,
+    gate: Option<(Gate, SocketAddr)>,
+) {
     let mut buffer = BytesMut::with_capacity(READ);
     while let Ok(1..) = stream.read_buf(&mut buffer).await {
+        // A stream loses nothing by waiting: its sender is slowed down.
+        while let Some(wait) = gate.as_ref().and_then(|(gate, peer)| gate.slows(*peer, &buffer)) {
+            if gate.as_ref().is_some_and(|(gate, peer)| !gate.accepts(*peer)) {
+                return;
+            }
+            tokio::time::sleep(wait.clamp(SLOWEST_LOOK.0, SLOWEST_LOOK.1)).await;
+        }
         let data = buffer.split().freeze();
         if ingress.send(Ingress::Stream { conn, data }).await.is_err() {
             return;

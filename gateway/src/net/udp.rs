@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::driver::{Ingress, Stats};
+use crate::guard::Gate;
 
 /// Socket buffers that we ask for: 300 registrations a second survive a pause of seconds. The
 /// system may give less.
@@ -68,6 +69,7 @@ impl Udp {
     pub(super) fn start(
         socket: std::net::UdpSocket,
         ingress: mpsc::Sender<Ingress>,
+        gate: Option<Gate>,
         stats: &Arc<Stats>,
         readers: &mut JoinSet<()>,
         senders: &mut JoinSet<()>,
@@ -75,7 +77,7 @@ impl Udp {
         let local = socket.local_addr()?;
         let socket = Arc::new(UdpSocket::from_std(socket)?);
         let (overflow, waiting) = mpsc::channel(SEND_QUEUE);
-        readers.spawn(read(Arc::clone(&socket), local, ingress, Arc::clone(stats)));
+        readers.spawn(read(Arc::clone(&socket), local, ingress, gate, Arc::clone(stats)));
         senders.spawn(send_late(Arc::clone(&socket), waiting, Arc::clone(stats)));
         Ok(Self { socket, overflow, stats: Arc::clone(stats) })
     }
@@ -97,10 +99,16 @@ impl Udp {
     }
 }
 
-async fn read(socket: Arc<UdpSocket>, local: SocketAddr, ingress: mpsc::Sender<Ingress>, stats: Arc<Stats>) {
+async fn read(
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+    ingress: mpsc::Sender<Ingress>,
+    gate: Option<Gate>,
+    stats: Arc<Stats>,
+) {
     let mut buffer = BytesMut::new();
     loop {
-        if let Err(error) = fill(&socket, local, &mut buffer, &ingress, &stats).await {
+        if let Err(error) = fill(&socket, local, &mut buffer, &ingress, gate.as_ref(), &stats).await {
             tracing::warn!(%local, %error, "datagrams cannot be read");
             tokio::time::sleep(READ_PAUSE).await;
         } else if ingress.is_closed() {
@@ -116,17 +124,25 @@ async fn fill(
     local: SocketAddr,
     buffer: &mut BytesMut,
     ingress: &mpsc::Sender<Ingress>,
+    gate: Option<&Gate>,
     stats: &Stats,
 ) -> io::Result<()> {
     socket.readable().await?;
     let mut datagrams = Vec::new();
     let mut fault = None;
-    while datagrams.len() < BATCH {
+    for _ in 0..BATCH {
         if buffer.capacity() - buffer.len() < DATAGRAM {
             buffer.reserve(CHUNK);
         }
         match socket.try_recv_buf_from(buffer) {
-            Ok((_, from)) => datagrams.push((from, buffer.split().freeze())),
+            Ok((_, from)) if gate.is_none_or(|gate| gate.reads(from, buffer)) => {
+                datagrams.push((from, buffer.split().freeze()));
+            }
+            // Its place is the next one's.
+            Ok(_) => {
+                stats.datagrams_unread.add(1);
+                buffer.clear();
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => {
                 fault = Some(error);

@@ -25,6 +25,7 @@ use crate::api::client::ClientApi;
 use crate::conference::Exchange;
 use crate::config::LiveConfig;
 use crate::events::{Events, What};
+use crate::guard::Gate;
 use crate::leg::connect::ConnectLegs;
 use crate::media::EngineHandle;
 use crate::net::clock::Clock;
@@ -34,6 +35,7 @@ use crate::settings::LiveSettings;
 use crate::tokens::Tokens;
 
 mod answer;
+mod bans;
 mod body;
 mod commands;
 mod devices;
@@ -74,6 +76,8 @@ pub struct AdminParts {
     pub events: Events,
     /// What the program around the gateway is told.
     pub orders: Orders,
+    /// Whose SIP is read.
+    pub gate: Gate,
     /// Global settings.
     pub settings: LiveSettings,
     /// What mixes and composes: it knows how large pictures are.
@@ -245,6 +249,8 @@ fn routes() -> Vec<Route> {
         Route::new(GET, "/status/conferences/{name}/participants", live::participants),
         Route::new(GET, "/status/calls", live::calls),
         Route::new(GET, "/status/registrations", live::registrations),
+        Route::new(GET, "/status/bans", bans::list),
+        Route::new(DELETE, "/status/bans/{address}", bans::lift),
         Route::new(POST, "/conferences/{name}/lock", commands::lock),
         Route::new(POST, "/conferences/{name}/unlock", commands::unlock),
         Route::new(POST, "/conferences/{name}/start", commands::start),

@@ -89,6 +89,7 @@ pub(in crate::api) async fn server(name: &str) -> Server {
         clients: ConnectLegs::new(10, Arc::default()),
         exchange: clients.exchange(),
         participants: clients.api.clone(),
+        gate: Gate::new(500, Vec::new(), clock, events.clone()),
         events,
         orders: Orders::default(),
         settings,

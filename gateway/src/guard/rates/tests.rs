@@ -1,0 +1,145 @@
+use super::*;
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(100_000_000 + millis)
+}
+
+fn from(n: u32, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4((0x0a00_0000 + n).into()), port)
+}
+
+/// A flood of requests that are all refused, from one address: how many are read, when it is banned.
+fn flood(rates: &mut Rates, stream: bool, each_second: u64, seconds: u64) -> (Vec<usize>, Option<u64>) {
+    let (mut read, mut banned) = (Vec::new(), None);
+    for second in 0..seconds {
+        let mut count = 0;
+        for n in 0..each_second {
+            let millis = second * 1000 + n * 1000 / each_second;
+            match rates.message(at(millis), stream, from(1, 5060), true) {
+                Entry::Read => {
+                    count += 1;
+                    rates.refused(at(millis), stream, from(1, 5060));
+                }
+                Entry::Over(_) => {}
+                Entry::Banned => {
+                    assert_eq!(banned.replace(millis), None, "one ban is told once");
+                }
+            }
+        }
+        read.push(count);
+    }
+    (read, banned)
+}
+
+#[test]
+fn promise_28_a_flood_gets_few_answers_and_a_ban_and_others_notice_nothing() {
+    let mut rates = Rates::new(500, Vec::new());
+    let (read, banned) = flood(&mut rates, false, 5_000, 30);
+    assert!(read.iter().all(|count| *count <= 20), "{read:?}");
+    assert_eq!(read.iter().skip(3).sum::<usize>(), 0);
+    assert!(matches!(banned, Some(2_000..2_100)), "{banned:?}");
+    assert_eq!(rates.bans(at(30_000)).len(), 1);
+    assert_eq!(rates.message(at(30_000), false, from(2, 5060), true), Entry::Read);
+    assert!(rates.connects(at(30_000), from(1, 9)), "what datagrams claim keeps nobody from connecting");
+    // It ends by itself, and by hand.
+    assert_eq!(rates.message(at(700_000), false, from(1, 5060), true), Entry::Read);
+    flood(&mut rates, false, 5_000, 3);
+    assert!(rates.lift(at(3_000), from(1, 0).ip()));
+    assert!(!rates.lift(at(3_000), from(1, 0).ip()));
+    assert_eq!(rates.message(at(3_000), false, from(1, 5060), true), Entry::Read);
+}
+
+#[test]
+fn who_floods_by_a_stream_is_banned_altogether() {
+    let mut rates = Rates::new(500, Vec::new());
+    let (_, banned) = flood(&mut rates, true, 1_000, 10);
+    assert!(banned.is_some());
+    assert!(!rates.connects(at(10_000), from(1, 9)));
+    assert!(matches!(rates.message(at(10_000), false, from(1, 5060), true), Entry::Over(_)));
+    assert_eq!(rates.bans(at(10_000)).len(), 1);
+    assert!(rates.lift(at(10_000), from(1, 0).ip()));
+    assert!(rates.connects(at(10_000), from(1, 9)));
+    assert_eq!(rates.message(at(10_000), false, from(1, 5060), true), Entry::Read);
+}
+
+#[test]
+fn promise_30_a_scanner_is_not_read_after_twenty_tries_however_slow_it_is() {
+    for each_second in [3, 10, 50] {
+        let mut rates = Rates::new(500, Vec::new());
+        let tries = (1_u64..).find(|n| {
+            let now = at(n * 1000 / each_second);
+            rates.refused(now, false, from(1, 5060));
+            rates.message(now, false, from(1, 5060), true) != Entry::Read
+        });
+        assert!(tries.is_some_and(|tries| tries <= 50), "{tries:?} at {each_second}/s");
+        assert!(each_second < 10 || tries.is_some_and(|tries| tries <= 20), "{tries:?} at {each_second}/s");
+    }
+}
+
+#[test]
+fn who_has_proved_where_he_is_notices_nothing_of_forged_datagrams_from_his_address() {
+    let mut rates = Rates::new(500, Vec::new());
+    rates.proved(at(0), false, from(1, 40_000));
+    rates.answers(at(0), true, from(1, 40_001));
+    let (_, banned) = flood(&mut rates, false, 5_000, 60);
+    assert!(banned.is_some());
+    for (stream, port) in [(false, 40_000), (true, 40_001)] {
+        assert_eq!(rates.message(at(60_000), stream, from(1, port), true), Entry::Read);
+    }
+    assert!(matches!(rates.message(at(60_000), false, from(1, 40_002), true), Entry::Over(_)));
+    // What answers requests of ours is read all the same.
+    assert_eq!(rates.message(at(60_000), false, from(1, 5060), false), Entry::Read);
+}
+
+#[test]
+fn an_office_that_comes_back_at_once_is_not_banned() {
+    let mut rates = Rates::new(500, Vec::new());
+    // One telephone has registered before. All 400 ask, are challenged, and prove who they are.
+    rates.proved(at(0), false, from(1, 999));
+    let ports = 1000..1400_u16;
+    for port in ports.clone() {
+        assert_eq!(rates.message(at(0), false, from(1, port), true), Entry::Read);
+        rates.refused(at(0), false, from(1, port));
+    }
+    for port in ports {
+        assert_eq!(rates.message(at(50), false, from(1, port), true), Entry::Read, "{port}");
+        rates.proved(at(50), false, from(1, port));
+    }
+}
+
+#[test]
+fn those_who_are_trusted_are_never_counted() {
+    let mut rates = Rates::new(10, vec!["10.0.0.0/24".parse().unwrap()]);
+    let (read, banned) = flood(&mut rates, false, 1_000, 5);
+    assert_eq!((read, banned), (vec![1_000; 5], None));
+}
+
+#[test]
+fn promise_29_tables_have_ends_and_nobody_is_pushed_out() {
+    let mut rates = Rates::new(500, Vec::new());
+    flood(&mut rates, false, 5_000, 1);
+    let spent = |rates: &mut Rates| rates.message(at(999), false, from(1, 5060), true);
+    assert!(matches!(spent(&mut rates), Entry::Over(_)));
+    let mut read = 0;
+    for n in 2..200_000 {
+        if rates.message(at(999), false, from(n, 5060), true) == Entry::Read {
+            rates.refused(at(999), false, from(n, 5060));
+            read += 1;
+        }
+    }
+    assert!(read <= OF_STRANGERS + 1, "{read} were answered within a moment");
+    assert_eq!(rates.sources.len(), SOURCES);
+    assert!(matches!(spent(&mut rates), Entry::Over(_)), "who has used up everything is not forgotten");
+    for n in 0..200_000 {
+        rates.answers(at(999), false, from(n, 5060));
+    }
+    assert_eq!(rates.flows.len(), FLOWS);
+}
+
+#[test]
+fn an_ipv6_network_is_one_source_and_an_address_counts_in_any_spelling() {
+    let ip = |text: &str| key(text.parse().unwrap());
+    assert_eq!(ip("2001:db8:0:1::5"), ip("2001:db8:0:1:ffff::1"));
+    assert_ne!(ip("2001:db8:0:1::5"), ip("2001:db8:0:2::5"));
+    assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+}
