@@ -31,7 +31,7 @@ fn receiver(port: u16, answers: &'static [&'static str]) -> Receiver<Value> {
             }
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
-            let answer = answers.get(n).or(answers.last()).unwrap();
+            let answer = answers.get(n).or_else(|| answers.last()).unwrap();
             write!(stream.get_mut(), "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
             if answer.starts_with("200") {
                 for line in std::str::from_utf8(&body).unwrap().lines() {
