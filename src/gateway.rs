@@ -374,9 +374,9 @@ impl Gateway {
         self.first_token.as_ref()
     }
 
-    /// What its administrator asks of whoever runs it. Without a taker such requests are refused; who
-    /// takes them last has them.
-    pub fn orders(&self) -> mpsc::Receiver<Order> {
+    /// What its administrator asks of whoever runs it. Nobody answers such a request until they are taken,
+    /// which is done once.
+    pub fn orders(&self) -> Option<mpsc::Receiver<Order>> {
         self.management.orders.take()
     }
 

@@ -8,7 +8,7 @@ use clap::Parser as _;
 mod cli;
 
 fn main() -> ExitCode {
-    match cli::execute(cli::Arguments::parse()) {
+    match cli::execute(cli::Arguments::parse(), std::env::var_os(cli::NOTIFY_SOCKET)) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("crosspoint: {failure}");

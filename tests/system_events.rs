@@ -92,7 +92,7 @@ fn promise_50_a_webhook_that_was_down_gets_every_event_once_it_is_up_and_so_does
     let mut seen = until(&events, |it| it["event"] == "call_answered");
     let call = StandingCall::new(gateway.sip, "bob", "bob-secret");
     drop(call);
-    gateway.signal("TERM");
+    assert_eq!(gateway.order("/process/stop", r#"{"now":true}"#).0, 202);
     gateway.ends();
     gateway.start_again();
     seen.extend(until(&events, |it| it["event"] == "call_ended"));

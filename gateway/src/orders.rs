@@ -6,10 +6,9 @@
 //!  management API ─> Orders::give ─> queue ─> the host, which answers
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,15 +54,27 @@ pub struct Reloaded {
 }
 
 /// Gives orders. Clones give them to the same host.
-#[derive(Clone, Debug, Default)]
-pub struct Orders(Arc<ArcSwapOption<mpsc::Sender<Order>>>);
+#[derive(Clone, Debug)]
+pub struct Orders(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: mpsc::Sender<Order>,
+    /// Until somebody takes them.
+    orders: Mutex<Option<mpsc::Receiver<Order>>>,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        Self(Arc::new(Inner { queue, orders: Mutex::new(Some(orders)) }))
+    }
+}
 
 impl Orders {
-    /// Whoever calls this takes them from now on.
-    pub fn take(&self) -> mpsc::Receiver<Order> {
-        let (sender, orders) = mpsc::channel(QUEUE);
-        self.0.store(Some(Arc::new(sender)));
-        orders
+    /// The orders, those that were given before too. `None`: somebody has them.
+    pub fn take(&self) -> Option<mpsc::Receiver<Order>> {
+        self.0.orders.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Has the host carry one out. An error when it refuses, or when there is nobody who takes orders.
@@ -73,15 +84,14 @@ impl Orders {
     ) -> Result<T, String> {
         let (reply, answer) = oneshot::channel();
         let nobody = || "the program around the gateway takes no such orders".to_owned();
-        let host = self.0.load_full().ok_or_else(nobody)?;
-        host.try_send(order(reply)).map_err(|error| match error {
+        self.0.queue.try_send(order(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => "it is busy with other orders: try again".to_owned(),
             mpsc::error::TrySendError::Closed(_) => nobody(),
         })?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(nobody()),
-            Err(_) => Err("it was told, and does not answer: see its log".into()),
+            Err(_) => Err("the program around the gateway does not answer: see its log".into()),
         }
     }
 }
@@ -91,22 +101,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_takes_orders_answers_them_and_nobody_is_waited_for() {
+    async fn who_takes_orders_answers_them_those_from_before_too() {
         let orders = Orders::default();
         let stop = |reply| Order::Stop { now: true, reply };
-        let told = orders.give(stop).await.unwrap_err();
-        assert!(told.contains("takes no such orders"), "{told}");
-        let mut taken = orders.take();
         let answering = async {
+            // It was given while the program was still starting.
+            tokio::task::yield_now().await;
+            let mut taken = orders.take().unwrap();
             let Some(Order::Stop { now, reply }) = taken.recv().await else { panic!("no order") };
             reply.send(if now { Err("not now".into()) } else { Ok(()) }).unwrap();
         };
         assert_eq!(tokio::join!(orders.give(stop), answering).0, Err("not now".into()));
-        // Who takes them later takes their place.
-        let again = orders.take();
-        assert!(taken.recv().await.is_none());
-        drop(again);
-        assert!(orders.give(stop).await.is_err());
+        assert!(orders.take().is_none());
+        let told = orders.give(stop).await.unwrap_err();
+        assert!(told.contains("takes no such orders"), "{told}");
     }
 
     #[tokio::test(start_paused = true)]

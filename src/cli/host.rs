@@ -1,5 +1,6 @@
 //! The life of a gateway that runs as a program: what signals and the administrator's orders do to it.
 
+use std::ffi::OsStr;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::logging::Levels;
 use super::run::Signals;
-use super::{Setting, notify, reload};
+use super::{Failure, Setting, notify, reload};
 
 /// What the end may take when somebody has asked twice.
 const AT_ONCE: Duration = Duration::from_millis(800);
@@ -38,17 +39,19 @@ impl Host {
         gateway: Gateway,
         signals: Signals,
         hangup: Signal,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let orders = gateway.orders();
-        Self { gateway, owner: Owner { setting, levels, signals, hangup, orders } }
+        let orders =
+            orders.ok_or_else(|| Failure::Told("somebody else takes the gateway's orders".into()))?;
+        Ok(Self { gateway, owner: Owner { setting, levels, signals, hangup, orders } })
     }
 
     /// Until somebody has it end, and to its end.
-    pub(super) async fn run(self) -> ExitCode {
+    pub(super) async fn run(self, manager: Option<&OsStr>) -> ExitCode {
         let Self { gateway, mut owner } = self;
-        notify::tell(notify::READY);
+        notify::tell(manager, notify::READY);
         let now = owner.until_told(&gateway).await;
-        notify::tell(notify::STOPPING);
+        notify::tell(manager, notify::STOPPING);
         if !now {
             tracing::info!("a second signal stops at once");
             let hurried = tokio::select! {

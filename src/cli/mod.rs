@@ -1,5 +1,6 @@
 //! The commands. Each takes its arguments and gives an exit code; none reads the environment.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ mod status;
 mod stop;
 mod token;
 mod unban;
+
+pub(crate) use notify::SOCKET as NOTIFY_SOCKET;
 
 /// Read without `--config`, the first that exists.
 const CONFIG_FILES: [&str; 2] = ["crosspoint.toml", "/etc/crosspoint/crosspoint.toml"];
@@ -142,8 +145,8 @@ impl Failure {
     }
 }
 
-/// Executes one command.
-pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
+/// Executes one command. `notify`: where a service manager wants to be told how it goes.
+pub(crate) fn execute(arguments: Arguments, notify: Option<OsString>) -> Result<ExitCode, Failure> {
     // The demo has a configuration and a data folder of its own; others need none.
     match arguments.command {
         Command::Bench(bench) => return bench.execute(),
@@ -154,7 +157,7 @@ pub(crate) fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
     let setting = Setting::read(arguments.config, arguments.data)?;
     match arguments.command {
-        Command::Run(run) => run.execute(setting),
+        Command::Run(run) => run.execute(setting, notify),
         Command::Stop(stop) => stop.execute(&setting),
         Command::Reload => reload::execute(&setting),
         Command::Log(log) => log.execute(&setting),

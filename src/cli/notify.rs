@@ -13,13 +13,13 @@ pub(super) const READY: &str = "READY=1";
 /// It ends, which may take until the calls are over.
 pub(super) const STOPPING: &str = "STOPPING=1";
 
-/// Where the service manager listens.
-const SOCKET: &str = "NOTIFY_SOCKET";
+/// The variable that names where the service manager listens.
+pub(crate) const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Tells it. It is no matter of the gateway's whether that arrives.
-pub(super) fn tell(state: &str) {
-    let Some(socket) = std::env::var_os(SOCKET) else { return };
-    if let Err(error) = send(&socket, state) {
+/// Tells it, if there is one. It is no matter of the gateway's whether that arrives.
+pub(super) fn tell(socket: Option<&OsStr>, state: &str) {
+    let Some(socket) = socket else { return };
+    if let Err(error) = send(socket, state) {
         tracing::warn!(%error, state, "the service manager cannot be told");
     }
 }

@@ -1,6 +1,7 @@
 //! `crosspoint run`: starts a gateway, says what listens where, and waits for a signal. Signals are
 //! handled here and nowhere in the library.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,22 +29,22 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn execute(self, setting: Setting) -> Result<ExitCode, Failure> {
+    pub(super) fn execute(self, setting: Setting, notify: Option<OsString>) -> Result<ExitCode, Failure> {
         let levels = logging::start(&setting.config.log, self.log.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let code = runtime.block_on(serve(setting, levels));
+        let code = runtime.block_on(serve(setting, levels, notify));
         // A disk that hangs must not hold the exit up.
         runtime.shutdown_timeout(LEFTOVERS);
         code
     }
 }
 
-async fn serve(setting: Setting, levels: Levels) -> Result<ExitCode, Failure> {
+async fn serve(setting: Setting, levels: Levels, notify: Option<OsString>) -> Result<ExitCode, Failure> {
     // Before the start: a signal that comes while it starts must not be lost.
     let (signals, hangup) = (Signals::new()?, signal(SignalKind::hangup())?);
     let gateway = Gateway::start(setting.config.clone()).await?;
     print(&summary(&setting, &gateway))?;
-    Ok(Host::new(setting, levels, gateway, signals, hangup).run().await)
+    Ok(Host::new(setting, levels, gateway, signals, hangup)?.run(notify.as_deref()).await)
 }
 
 /// The signals that end a command.

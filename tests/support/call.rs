@@ -24,7 +24,7 @@ impl StandingCall {
     /// The same with bodies of one's own, the caller's first; what each of both was told in return.
     pub fn with(server: u16, user: &str, password: &str, sdp: [&str; 2]) -> (Self, [String; 2]) {
         let port = free_port();
-        assert_eq!(Registering::on(server, port, 5).register(user, password), Some(200));
+        assert_eq!(Registering::on(server, port, port.into()).register(user, password), Some(200));
         let [caller, callee] = [0, port].map(|port| {
             let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
             socket.connect(("127.0.0.1", server)).unwrap();
