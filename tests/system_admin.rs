@@ -161,9 +161,12 @@ fn streams_are_shown_as_they_are_and_a_call_goes_to_another_conference() {
     assert_eq!(picture["resolution_received"], "640x360");
     assert_eq!((&sound["resolution_received"], &sound["resolution_sent"]), (&Value::Null, &Value::Null));
     let calls = || ask(&gateway, &token, "GET", "/status/calls", None).1["calls"].clone();
-    let before = calls();
-    let sizes: Vec<_> = before.as_array().unwrap().iter().map(|it| &it["legs"][0]["streams"][1]).collect();
-    assert!(sizes.len() == 2 && sizes.iter().all(|it| it["resolution_received"] == "640x360"), "{before:#}");
+    let before = wait_for("pictures of both calls", || {
+        let calls = calls();
+        let sizes =
+            calls.as_array()?.iter().map(|it| it["legs"][0]["streams"][1]["resolution_received"].clone());
+        (sizes.collect::<Vec<_>>() == ["640x360", "640x360"]).then_some(calls)
+    });
     // His call goes on elsewhere, behind a PIN that he need not know.
     let uuid = vera["uuid"].as_str().unwrap();
     let told =

@@ -39,7 +39,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn execute(self, setting: &Setting) -> Result<ExitCode, Failure> {
-        let asked = json!({ "filter": self.filter.unwrap_or_default() });
+        let asked = self.filter.map_or_else(|| json!({}), |filter| json!({ "filter": filter }));
         let answer = Management::of(setting)?.ask("POST", "/process/log", Some(&asked))?;
         print(&format!("{}\n", answer["filter"].as_str().unwrap_or_default()))
     }

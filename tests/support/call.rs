@@ -26,7 +26,8 @@ impl StandingCall {
         let port = free_port();
         assert_eq!(Registering::on(server, port, port.into()).register(user, password), Some(200));
         let [caller, callee] = [0, port].map(|port| {
-            let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+            // A program that another test starts holds the port of before for a moment.
+            let socket = super::wait_for("the port", || UdpSocket::bind(("127.0.0.1", port)).ok());
             socket.connect(("127.0.0.1", server)).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             socket

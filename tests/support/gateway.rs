@@ -225,8 +225,12 @@ impl Gateway {
         std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
     }
 
+    /// Until all listens, and the token of this machine's users is there.
     fn wait(&self) {
-        wait_for("the gateway's SIP port", || TcpStream::connect(("127.0.0.1", self.sip)).ok());
+        for (what, port) in [("the gateway's SIP port", self.sip), ("its management", self.http)] {
+            wait_for(what, || TcpStream::connect(("127.0.0.1", port)).ok());
+        }
+        wait_for("its token", || self.scratch.path().join("data/admin-token").exists().then_some(()));
     }
 }
 

@@ -116,7 +116,7 @@ const CLIENT: [(&str, &str, Answers); 62] = [
 ];
 
 /// The same below [`admin::PREFIX`].
-const MANAGEMENT: [(&str, &str, Answers); 48] = [
+const MANAGEMENT: [(&str, &str, Answers); 51] = [
     ("GET /openapi.json", "", READ),
     ("GET /services", "", READ),
     ("POST /services", r#"{"name":"Two","aliases":["two"]}"#, MADE),
@@ -146,6 +146,10 @@ const MANAGEMENT: [(&str, &str, Answers); 48] = [
     ("GET /status/registrations", "", READ),
     ("GET /status/bans", "", READ),
     ("DELETE /status/bans/{address}", "", READ),
+    // Whoever may give an order is told that nobody is there to take it.
+    ("POST /process/stop", "{}", admins(503)),
+    ("POST /process/reload", "", admins(409)),
+    ("POST /process/log", "{}", admins(400)),
     ("POST /conferences/{name}/lock", "", DONE),
     ("POST /conferences/{name}/unlock", "", DONE),
     ("POST /conferences/{name}/start", "", DONE),

@@ -39,18 +39,21 @@ pub(super) async fn reload(
     told.map(axum::Json).map_err(|told| Refused::new(StatusCode::CONFLICT, told))
 }
 
-/// `{"filter": "debug"}`: what is logged until the next start.
+/// `{"filter": "debug"}`: what is logged until the next start; without a filter it is told alone.
 pub(super) async fn log(
     State(admin): State<Admin>,
     Extension(by): Extension<By>,
     Document(document): Document,
 ) -> Result<axum::Json<Value>, Refused> {
     let mut from = Members::new(document);
-    let filter = from.text("filter", LONGEST_FILTER)?.unwrap_or_default();
+    let asked = from.text("filter", LONGEST_FILTER)?;
     from.end()?;
+    let (sets, filter) = (asked.is_some(), asked.unwrap_or_default());
     let told = admin.0.parts.orders.give(|reply| Order::Log { filter, reply }).await;
     let filter = told.map_err(|told| Refused::told(StatusCode::BAD_REQUEST, &told))?;
-    tracing::info!(filter, by = by.0, "what is logged was set by the management API");
+    if sets {
+        tracing::info!(filter, by = by.0, "what is logged was set by the management API");
+    }
     Ok(axum::Json(json!({ "filter": filter })))
 }
 

@@ -82,6 +82,9 @@ pub(in crate::api) async fn server(name: &str) -> Server {
     registrar.look().await;
     let porter = Porter::of_a_test(false, &events);
     let clients = clients::guarded(clients::pins("1234", None), None, porter).await;
+    // Orders find nobody who would take them.
+    let orders = Orders::default();
+    drop(orders.take());
     let admin = Admin::new(AdminParts {
         data: folder.clone(),
         tokens,
@@ -91,7 +94,7 @@ pub(in crate::api) async fn server(name: &str) -> Server {
         participants: clients.api.clone(),
         gate: Gate::new(500, Vec::new(), clock, events.clone()),
         events,
-        orders: Orders::default(),
+        orders,
         settings,
         engines: vec![clients.engine.clone()],
         config: LiveConfig::new(config),

@@ -94,7 +94,9 @@ async fn a_cancelled_call_is_recorded_as_cancelled_when_the_answer_crosses() {
     assert_eq!((record.answered, record.answered_by), (None, None));
     assert!(exchange.calls().is_empty());
     let told = events.after(0, 10).events;
-    assert!(matches!(&told[0].what, What::CallEnded { reason, .. } if reason == "cancelled"), "{told:?}");
+    let [begun, ended] = told.as_slice() else { panic!("{told:?}") };
+    assert!(matches!(&begun.what, What::CallStarted { call: 1, .. }), "{begun:?}");
+    assert!(matches!(&ended.what, What::CallEnded { reason, .. } if reason == "cancelled"), "{ended:?}");
 }
 
 /// Bob can be called by conferences, nobody else.
