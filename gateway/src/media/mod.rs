@@ -16,6 +16,7 @@
 
 mod activity;
 mod agc;
+mod arrival;
 mod audio;
 mod bus;
 mod clip;

@@ -7,12 +7,12 @@ use crosspoint_codecs::codec::{AudioEncoder, AudioTuning};
 use crosspoint_codecs::format::{AudioFormat, Codec, MediaKind};
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
 
+use super::arrival::nanos;
 use super::audio::{LONGEST_TICK, TICK};
 use super::crew::is_heavy;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::port::RING;
-use super::timeline::nanos;
 
 /// Shortest and longest packet that is made, whatever the receiver asks for: shorter ones are
 /// mostly header, longer ones delay, and a lost one is heard.

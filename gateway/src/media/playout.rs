@@ -17,8 +17,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime};
 use crosspoint_codecs::kernels::level::SILENCE;
 
-use super::port::{Arrival, RING};
-use super::timeline::nanos;
+use super::arrival::{Arrival, RING, nanos};
 
 const MS: i64 = 1_000_000;
 

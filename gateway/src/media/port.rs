@@ -10,6 +10,8 @@ use std::time::Duration;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::EncodedFrame;
 
+pub use super::arrival::{Arrival, RING};
+
 /// One stream of one leg, both ways. Never used twice in one gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
@@ -167,10 +169,6 @@ impl Wishes {
     }
 }
 
-/// Frames in each ring between a stream's thread and the engine. 64 audio packets are 1.28 s:
-/// longer than any playout delay. Overflow: the newest frame is dropped and counted by who pushes.
-pub const RING: usize = 64;
-
 /// What a stream receives, for the engine to decode.
 #[derive(Debug)]
 pub struct Inlet {
@@ -178,15 +176,6 @@ pub struct Inlet {
     pub frames: rtrb::Consumer<Arrival>,
     /// Wishes both ways.
     pub wishes: Arc<Wishes>,
-}
-
-/// A frame and when it came, on the gateway's clock: playout measures jitter with it.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    /// Arrival of its last packet, [`crosspoint_codecs::clock::Instant`] of the gateway's clock.
-    pub at: crosspoint_codecs::clock::Instant,
-    /// The frame.
-    pub frame: EncodedFrame,
 }
 
 /// What the engine sends to a stream's peer.

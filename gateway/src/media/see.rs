@@ -10,13 +10,14 @@ use crosspoint_codecs::codec::{CodecError, Decoded, VideoDecoder};
 use crosspoint_codecs::format::VideoFormat;
 use crosspoint_codecs::frame::{EncodedFrame, Pool, VideoFrame};
 
+use super::arrival::nanos;
 use super::crew::Ticket;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::MAX_DELAY;
 use super::port::{Arrival, Inlet, StreamId};
 use super::stats::{SourceCounters, count};
-use super::timeline::{Timeline, nanos};
+use super::timeline::Timeline;
 
 /// Pictures that a decoder writes into: the last one, the last good one, which views hold as well, the
 /// one that is made, and one for each end that may hold one a moment longer: three of them.

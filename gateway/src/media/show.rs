@@ -9,13 +9,13 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime};
 
+use super::arrival::nanos;
 use super::coder::{Encoding, Order};
 use super::crew::Ticket;
 use super::form::{Climb, Form, Limits};
 use super::port::{Outlet, RING, StreamId};
 use super::route::Route;
 use super::stats::{SinkCounters, count};
-use super::timeline::nanos;
 
 /// Keyframes on request are this far apart for one receiver, who asks with every frame when it has
 /// loss; and for many, of whom only one has it.

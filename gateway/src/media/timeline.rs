@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::frame::MediaTime;
 
 /// When what a leg sent is played: its sound sets it, its pictures follow it. Make one for each
@@ -42,11 +41,6 @@ impl Default for Timeline {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A moment as signed nanoseconds, for differences with media time.
-pub(super) fn nanos(at: Instant) -> i64 {
-    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, VideoFrame};
 
+use super::arrival::nanos;
 use super::coder::{Coded, Encoding, Order};
 use super::crew::{Hands, Piece, Ticket};
 use super::form::Form;
@@ -29,7 +30,6 @@ use super::route::{Route, ViewId};
 use super::see::{Decoding, VideoSource};
 use super::show::{Missing, Seen, VideoSink};
 use super::stats::LaneCounters;
-use super::timeline::nanos;
 use super::view::{Kit, Staging, View};
 
 /// How long a step waits for what is decoded, composed and encoded, from its beginning. Who is not

@@ -6,6 +6,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::compose::{Composer, Feed, MAX_TILES, Scene};
 use crosspoint_codecs::frame::{Pool, VideoFrame};
 
+use super::arrival::nanos;
 use super::crew::Ticket;
 use super::form::PICTURE_EVERY;
 use super::handle::EngineError;
@@ -13,7 +14,6 @@ use super::lane::Slots;
 use super::port::StreamId;
 use super::route::ViewId;
 use super::see::VideoSource;
-use super::timeline::nanos;
 
 /// Composed pictures: the last one, which the composer copies from, the one that is made, and one
 /// for each end that may hold one a moment longer.

@@ -6,7 +6,9 @@ mod dtls;
 mod endpoint;
 mod media;
 mod negotiation;
+mod playout;
 mod sip;
+mod srtp;
 
 /// Every target by its name: of its file in `targets/` and of its folders in `seeds/` and
 /// `regressions/`.
@@ -16,11 +18,14 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sip_stream", sip::stream),
     ("sip_uri", sip::uri),
     ("sip_auth", sip::auth),
+    ("sip_multipart", sip::multipart),
     ("sip_endpoint", endpoint::history),
     ("sdp", media::sdp),
     ("negotiation", negotiation::negotiation),
     ("rtp", media::rtp),
     ("rtp_order", media::rtp_order),
+    ("playout", playout::history),
+    ("srtp", srtp::history),
     ("rtcp", media::rtcp),
     ("h264_depack", media::h264_depack),
     ("dtls_flights", dtls::flights),

@@ -2,7 +2,7 @@
 
 use crosspoint_proto::sip::auth::{Challenge, Credentials};
 use crosspoint_proto::sip::{
-    Frame, Headers, Message, Name, NameAddr, ParseError, Response, StreamFramer, Uri, Via, limits,
+    Frame, Headers, Message, Name, NameAddr, ParseError, Response, StreamFramer, Uri, Via, limits, sdp_of,
 };
 
 /// A datagram: what parses prints to the same message, and its typed readers answer; what does not
@@ -44,6 +44,41 @@ pub fn stream(data: &[u8]) {
     }
     assert_eq!(cut, whole);
     assert_eq!(pieces.is_waiting(), framer.is_waiting());
+}
+
+/// A body behind its type in one line: what is found is a piece of it, and of none that is not whole.
+pub fn multipart(data: &[u8]) {
+    let Some(end) = data.iter().position(|octet| *octet == b'\n') else { return };
+    let (kind, body) = (&data[..end], &data[end + 1..]);
+    let Ok(kind) = std::str::from_utf8(kind) else { return };
+    if kind.contains('\r') {
+        return;
+    }
+    let mut headers = Headers::new();
+    headers.push(Name::ContentType, kind);
+    let body = body.to_vec().into();
+    let Some(found) = sdp_of(&headers, &body) else { return };
+    if found.is_empty() {
+        // It points to nowhere.
+        return;
+    }
+    let (all, piece) = (body.as_ptr_range(), found.as_ptr_range());
+    assert!(all.start <= piece.start && piece.end <= all.end, "a copy");
+    let content_type = headers.content_type().expect("a type");
+    if content_type.is("application", "sdp") {
+        assert_eq!(found, body);
+        return;
+    }
+    assert!(content_type.kind.as_str().eq_ignore_ascii_case("multipart"));
+    let boundary = content_type.params.text("boundary").expect("a boundary");
+    let delimiter = format!("\r\n--{boundary}");
+    let has = |octets: &[u8]| octets.windows(delimiter.len()).any(|at| at == delimiter.as_bytes());
+    assert!(!has(&found), "a part ends with the first delimiter");
+    // Without its last delimiter a part is not whole.
+    let behind = found.as_ptr() as usize + found.len() - body.as_ptr() as usize;
+    assert!(has(&body[behind..]));
+    let cut = sdp_of(&headers, &body.slice(..behind));
+    assert!(cut.is_none_or(|cut| cut != found));
 }
 
 /// A URI, and where one stands: what parses prints to the same, and equals itself.

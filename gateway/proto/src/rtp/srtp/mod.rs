@@ -7,14 +7,17 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-#[cfg(feature = "srtp")]
+#[cfg(any(feature = "srtp", fuzzing))]
 mod context;
 #[cfg(feature = "srtp")]
 mod keys;
-#[cfg(feature = "srtp")]
+#[cfg(all(fuzzing, not(feature = "srtp")))]
+#[path = "weak.rs"]
+mod keys;
+#[cfg(any(feature = "srtp", fuzzing))]
 mod replay;
 
-#[cfg(feature = "srtp")]
+#[cfg(any(feature = "srtp", fuzzing))]
 pub use context::{MAX_SOURCES, SrtpContext};
 
 /// Most bytes that protection adds to a packet: the tag of AES-GCM, and for RTCP the word with the
