@@ -119,8 +119,8 @@ impl Endpoint {
         }
         let flow = Flow { transport: Transport::Udp, local, remote: from, conn: None };
         match Message::parse(data) {
-            Ok(message) => self.message(now, flow, message),
-            Err(error) => self.malformed(now, flow, &error),
+            Ok(message) => self.message(now, flow, message, data.len()),
+            Err(error) => self.malformed(now, flow, &error, data.len()),
         }
     }
 
@@ -134,10 +134,10 @@ impl Endpoint {
         self.stack.transports.heard(now, conn, began, whole);
         for frame in frames {
             match frame {
-                Frame::Message(message) => self.message(now, flow, message),
+                Frame::Message(message) => self.message(now, flow, message, 0),
                 Frame::Ping => self.stack.transmit(now, Reply::only(flow), Bytes::from_static(PONG)),
                 Frame::Refused { error, close } => {
-                    self.malformed(now, flow, &error);
+                    self.malformed(now, flow, &error, usize::MAX);
                     if close {
                         self.close(now, conn);
                     }
@@ -148,32 +148,37 @@ impl Endpoint {
         }
     }
 
-    fn malformed(&mut self, now: Instant, flow: Flow, error: &super::ParseError) {
+    /// `octets`: of the datagram, which may come from somebody else than it says.
+    fn malformed(&mut self, now: Instant, flow: Flow, error: &super::ParseError, octets: usize) {
         self.stack.counters.malformed = self.stack.counters.malformed.saturating_add(1);
         let tag = self.stack.token();
         if let Some(mut response) = error.answer(&tag) {
             let Some(mut via) = response.headers.top_via() else { return };
             via.stamp(flow.remote);
             response.headers.set_top_via(&via);
-            self.stack.transmit(now, reply_to(&flow, &via), response.to_bytes());
+            let data = response.to_bytes();
+            if data.len() <= octets.saturating_mul(3) {
+                self.stack.transmit(now, reply_to(&flow, &via), data);
+            }
         }
     }
 
-    fn message(&mut self, now: Instant, flow: Flow, message: Message) {
+    /// `octets`: of the datagram; a connection has no need of them.
+    fn message(&mut self, now: Instant, flow: Flow, message: Message, octets: usize) {
         match message {
             Message::Response(response) => {
                 // More than our own Via: it went astray (section 8.1.3.3).
                 let ours = response.headers.vias().is_ok_and(|vias| vias.len() == 1);
-                if !ours || !self.stack.transactions.response(now, response) {
+                if !ours || !self.stack.transactions.response(now, flow.remote.ip(), response) {
                     self.stack.counters.stray_responses =
                         self.stack.counters.stray_responses.saturating_add(1);
                 }
             }
-            Message::Request(request) => self.request(now, flow, request),
+            Message::Request(request) => self.request(now, flow, request, octets),
         }
     }
 
-    fn request(&mut self, now: Instant, flow: Flow, mut request: Request) {
+    fn request(&mut self, now: Instant, flow: Flow, mut request: Request, octets: usize) {
         let Some(mut via) = request.headers.top_via() else { return };
         let translated =
             via.host.address().is_some_and(|a| a.to_canonical() != flow.remote.ip().to_canonical());
@@ -182,12 +187,15 @@ impl Endpoint {
         let reply = reply_to(&flow, &via);
         let source =
             Source { transport: flow.transport, local: flow.local, remote: flow.remote, flow, translated };
-        match self.stack.transactions.request_arrived(now, &request, reply) {
+        match self.stack.transactions.request_arrived(now, &request, reply, octets) {
             Arrived::Absorbed => {}
             Arrived::Full => self.overloaded(now, reply, &request),
             Arrived::Ack => {
                 if let Some(call) = self.find(&request) {
-                    self.with_call(call, |call, stack| call.acked(now, stack, &request));
+                    self.with_call(call, |call, stack| {
+                        call.heard(now, stack, flow.remote);
+                        call.acked(now, stack, &request);
+                    });
                 }
             }
             Arrived::New { id, cancels, .. } if request.method == Method::Cancel => {

@@ -2,6 +2,7 @@
 //! that loses and doubles. Bounded tables; mutate, then drain [`Transactions::poll`].
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -10,9 +11,11 @@ use super::{Flow, Method, Name, Request, Response, Timing};
 use crate::Instant;
 
 mod client;
+mod heard;
 mod server;
 
 use client::Client;
+use heard::Heard;
 pub(super) use server::Reply;
 use server::Server;
 
@@ -78,6 +81,7 @@ pub(super) struct Transactions<C, S> {
     servers: HashMap<ServerId, Server<S>>,
     server_keys: HashMap<String, ServerId>,
     merge_keys: HashMap<String, ServerId>,
+    heard: Heard,
     schedule: Schedule<Key>,
     next: u64,
     actions: VecDeque<Action<C>>,
@@ -94,6 +98,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
             servers: HashMap::new(),
             server_keys: HashMap::new(),
             merge_keys: HashMap::new(),
+            heard: Heard::default(),
             schedule: Schedule::new(),
             next: 0,
             actions: VecDeque::new(),
@@ -173,14 +178,18 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         }
     }
 
-    /// A response from the network. False: no transaction wants it.
-    pub(super) fn response(&mut self, now: Instant, response: Response) -> bool {
+    /// A response from the network, from that address. False: no transaction wants it.
+    pub(super) fn response(&mut self, now: Instant, from: IpAddr, response: Response) -> bool {
         let headers = &response.headers;
         let (Some(via), Some(cseq)) = (headers.top_via(), headers.cseq()) else { return false };
         let key = (via.branch().unwrap_or_default().to_owned(), cseq.method);
         let Some(&id) = self.client_keys.get(&key) else { return false };
         let Some(client) = self.clients.get_mut(&id) else { return false };
         let owner = client.owner;
+        if client.flow.remote.ip() == from {
+            // Nobody else was told the branch.
+            self.heard.add(now, from);
+        }
         match client.response(now, &self.timing, &response) {
             client::Verdict::Tell => {
                 let response = Box::new(response);
@@ -201,15 +210,22 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         true
     }
 
-    /// A request from the network, its topmost Via stamped with where it came from.
-    pub(super) fn request_arrived(&mut self, now: Instant, request: &Request, reply: Reply) -> Arrived {
+    /// A request from the network, its topmost Via stamped with where it came from. `octets`: how long
+    /// the datagram was.
+    pub(super) fn request_arrived(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        reply: Reply,
+        octets: usize,
+    ) -> Arrived {
         let method = match request.method {
             Method::Ack => &Method::Invite,
             ref other => other,
         };
         let key = server::key(request, method);
         if let Some(&id) = self.server_keys.get(&key) {
-            return self.again(now, id, request);
+            return self.again(now, id, request, reply.flow.remote.ip(), octets);
         }
         if request.method == Method::Ack {
             return Arrived::Ack;
@@ -227,7 +243,8 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         if let Some(key) = &merge_key {
             self.merge_keys.insert(key.clone(), id);
         }
-        let server = Server::new(now, &self.timing, request, reply, key.clone(), merge_key);
+        let mut server = Server::new(now, &self.timing, request, reply, key.clone(), merge_key);
+        server.came(octets);
         self.server_keys.insert(key, id);
         self.schedule.set(Key::Server(id), server.deadline());
         self.servers.insert(id, server);
@@ -237,6 +254,19 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
     /// What tells it from all others.
     pub(super) fn key(&self, id: ServerId) -> Option<&str> {
         self.servers.get(&id).map(|server| server.key.as_str())
+    }
+
+    /// A request with the tag of that INVITE's responses came from that address. If they went there, it
+    /// hears us.
+    pub(super) fn repeated_tag(&mut self, now: Instant, id: ServerId, from: IpAddr) {
+        if self.servers.get(&id).is_some_and(|server| server.is_at(from)) {
+            self.heard.add(now, from);
+        }
+    }
+
+    /// Whether what goes that way is heard by who is said to be there.
+    pub(super) fn hears(&self, now: Instant, flow: &Flow) -> bool {
+        hears(&self.heard, now, flow)
     }
 
     /// Says whose the INVITE is.
@@ -261,7 +291,8 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
     /// is gone or has its final response already; a 2xx may be sent again to an INVITE.
     pub(super) fn respond(&mut self, now: Instant, id: ServerId, response: &Response) {
         let Some(server) = self.servers.get_mut(&id) else { return };
-        if let Some(data) = server.respond(now, &self.timing, response) {
+        let known = hears(&self.heard, now, &server.reply.flow);
+        if let Some(data) = server.respond(now, &self.timing, response, known) {
             self.actions.push_back(Action::Send { reply: server.reply, data });
         }
         self.settle_server(id);
@@ -299,7 +330,8 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
                 Key::Client(id) => self.client_timeout(now, id),
                 Key::Server(id) => {
                     let Some(server) = self.servers.get_mut(&id) else { continue };
-                    if let Some(data) = server.timeout(now, &self.timing) {
+                    let known = hears(&self.heard, now, &server.reply.flow);
+                    if let Some(data) = server.timeout(now, &self.timing, known) {
                         self.actions.push_back(Action::Send { reply: server.reply, data });
                     }
                     self.settle_server(id);
@@ -326,17 +358,29 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         self.settle_client(id);
     }
 
-    fn again(&mut self, now: Instant, id: ServerId, request: &Request) -> Arrived {
+    fn again(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        request: &Request,
+        from: IpAddr,
+        octets: usize,
+    ) -> Arrived {
         let Some(server) = self.servers.get_mut(&id) else { return Arrived::Absorbed };
         let arrived = match request.method {
             // After a 2xx the ACK belongs to the dialog, whatever its branch is.
             Method::Ack if server.is_accepted() => Arrived::Ack,
             Method::Ack => {
+                if server.told(request) && server.is_at(from) {
+                    self.heard.add(now, from);
+                }
                 server.ack(now, &self.timing);
                 Arrived::Absorbed
             }
             _ => {
-                if let Some(data) = server.again() {
+                server.came(octets);
+                let known = hears(&self.heard, now, &server.reply.flow);
+                if let Some(data) = server.again(known) {
                     self.actions.push_back(Action::Send { reply: server.reply, data });
                 }
                 Arrived::Absorbed
@@ -385,6 +429,11 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         self.next = self.next.saturating_add(1);
         self.next
     }
+}
+
+/// A connection was answered when it was opened.
+fn hears(heard: &Heard, now: Instant, flow: &Flow) -> bool {
+    flow.transport().is_stream() || heard.knows(now, flow.remote.ip())
 }
 
 #[cfg(test)]

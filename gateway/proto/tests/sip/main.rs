@@ -10,11 +10,13 @@
     reason = "a fault in a test fails the test"
 )]
 
+mod amplification;
 mod calls;
 mod chaos;
 mod failover;
 mod identity;
 mod loss;
+mod nonces;
 mod peers;
 mod races;
 mod reliable;

@@ -239,7 +239,7 @@ fn a_caller_may_hang_up_a_call_that_still_rings() {
 
 #[test]
 fn ringing_is_said_again_every_minute() {
-    let mut solo = Solo::new();
+    let mut solo = Solo::heard_of();
     solo.hear(Ask::invite().text());
     let call = incoming(&mut solo);
     solo.tell(Command::Ring { call });

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crosspoint_proto::Transport;
 use crosspoint_proto::netem::{Conditions, Verdict};
-use crosspoint_proto::sip::{By, CallId, Command, Ending, Event, How, Invite, Reason};
+use crosspoint_proto::sip::{By, CallId, Command, Ending, Event, How, Invite, PingId, Reason};
 
-use crate::world::{ALICE, BOB, LONG, World, invite, sdp};
+use crate::world::{ALICE, BOB, LONG, World, invite, over, sdp, uri};
 
 fn ending(event: Event) -> Ending {
     match event {
@@ -208,6 +209,9 @@ fn a_lost_answer_and_a_lost_ack_are_repeated() {
 #[test]
 fn an_answer_that_is_never_acknowledged_ends_in_a_bye() {
     let mut world = World::perfect();
+    let (target, destination) = (uri("sip:192.0.2.1"), over(Transport::Udp, ALICE));
+    world.tell(BOB, Command::Ping { ping: PingId(1), target, destination });
+    assert!(matches!(world.next(BOB), Event::Pong { status: Some(200), .. }));
     world.net.set_filter(|_, _, data| if data.starts_with(b"ACK") { Verdict::Drop } else { Verdict::Pass });
     let call = world.ring(invite(1));
     world.tell(BOB, Command::Answer { call, body: sdp("answer") });

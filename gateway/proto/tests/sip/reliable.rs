@@ -39,7 +39,7 @@ fn rseq(ours: &Out) -> u32 {
 
 #[test]
 fn who_requires_it_gets_every_provisional_response_until_its_prack() {
-    let mut solo = Solo::new();
+    let mut solo = Solo::heard_of();
     let ask = required();
     let call = incoming(&mut solo, &ask);
     let ringing = solo.tell(Command::Ring { call }).remove(0);
@@ -77,7 +77,7 @@ fn who_requires_it_gets_every_provisional_response_until_its_prack() {
 
 #[test]
 fn who_only_knows_it_gets_descriptions_so() {
-    let mut solo = Solo::new();
+    let mut solo = Solo::heard_of();
     let ask = Ask::invite().with("Supported: 100rel\r\n");
     let call = incoming(&mut solo, &ask);
     let ringing = solo.tell(Command::Ring { call }).remove(0);
@@ -96,7 +96,7 @@ fn who_only_knows_it_gets_descriptions_so() {
 
 #[test]
 fn without_a_prack_the_call_ends() {
-    let mut solo = Solo::new();
+    let mut solo = Solo::heard_of();
     let call = incoming(&mut solo, &required());
     let early = solo.tell(Command::Progress { call, body: sdp("early") }).remove(0);
     assert!(solo.tell(Command::Answer { call, body: sdp("early") }).is_empty());

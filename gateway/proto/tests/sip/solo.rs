@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crosspoint_proto::sip::{Command, Config, Endpoint, Event, Load};
+use crosspoint_proto::sip::{Command, Config, Endpoint, Event, Load, PingId};
 use crosspoint_proto::{ConnId, Input, Instant, Now, Output, SansIo, Transport};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::world::{address, config};
+use crate::world::{address, config, over, uri};
 
 /// Something that the endpoint sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,18 @@ pub(crate) fn far() -> SocketAddr {
 impl Solo {
     pub(crate) fn new() -> Self {
         Self::with(config(0))
+    }
+
+    /// One that the far end has shown that it hears it: what gets lost is repeated without end.
+    pub(crate) fn heard_of() -> Self {
+        let mut solo = Self::new();
+        let (target, destination) = (uri("sip:192.0.2.2"), over(Transport::Udp, 1));
+        let ping = solo.tell(Command::Ping { ping: PingId(1), target, destination }).remove(0);
+        solo.hear(ping.response("200 OK", "p", "", ""));
+        assert!(matches!(solo.event(), Event::Pong { status: Some(200), .. }));
+        solo.wait(Duration::from_secs(10));
+        solo.sent.clear();
+        solo
     }
 
     pub(crate) fn with(config: Config) -> Self {

@@ -2,8 +2,11 @@
 //! is answered with, by datagram and by stream (reliability promises 1 to 3).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crosspoint_proto::sip::Event;
+use crosspoint_proto::sip::{Event, Load};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::solo::{Ask, Solo, far};
 
@@ -157,4 +160,64 @@ fn streams_get_the_same_byte_by_byte() {
         assert_eq!(fate(&mut solo, &sent), expected, "{name}: {sent:?}");
         assert_eq!(solo.hear(Ask::new("OPTIONS").text())[0].status(), 200, "{name}: the canary");
     }
+}
+
+/// Random changes of each message, besides every truncation.
+const MUTATIONS: usize = 2_000;
+
+/// Promise 3: what an endpoint answers, and goes on to say, to each of the 61 messages cut off anywhere,
+/// and changed in one to three places.
+#[test]
+fn promise_03_mutated_messages_get_one_small_answer_at_most() {
+    let mut rng = ChaCha12Rng::seed_from_u64(3);
+    let (mut answered, mut silent) = (0_u32, 0_u32);
+    for (name, _, data) in all() {
+        let cut = (0..data.len()).map(|end| data[..end].to_vec());
+        let changed: Vec<_> = (0..MUTATIONS).map(|_| mutated(&data, &mut rng)).collect();
+        for data in cut.chain(changed) {
+            let mut solo = Solo::new();
+            let sent = solo.hear(&data);
+            assert!(sent.len() <= 1, "{name}: {sent:?}");
+            *if sent.is_empty() { &mut silent } else { &mut answered } += 1;
+            solo.wait(Duration::from_secs(64));
+            let said: usize = solo.sent.iter().map(|it| it.text.len()).sum();
+            assert!(said <= 3 * data.len(), "{name}: {said} octets for {}: {:?}", data.len(), solo.sent);
+            for out in &solo.sent {
+                // It repeats what the request says of itself.
+                assert!(out.text.len() <= 1_300.max(data.len() + 300), "{name}: {}", out.text.len());
+                assert_eq!(out.to.map(|to| to.ip().to_canonical()), Some(far().ip()), "{name}");
+            }
+            let asked = solo.events.iter().any(|it| matches!(it, Event::Incoming(_)));
+            assert!(asked || solo.machine.load() == Load::default(), "{name}");
+        }
+    }
+    // Both ways are exercised.
+    assert!(answered > 10_000 && silent > 10_000, "{answered} {silent}");
+}
+
+fn mutated(data: &[u8], rng: &mut ChaCha12Rng) -> Vec<u8> {
+    let mut data = data.to_vec();
+    let mut below = |bound: usize| rng.next_u32() as usize % bound.max(1);
+    for _ in 0..=below(3) {
+        let at = below(data.len());
+        match below(6) {
+            _ if data.is_empty() => {}
+            0 => data[at] ^= 1 << below(8),
+            1 => data[at] = b"\r\n\0 ;,<>\"\\:@%?=\xff"[below(16)],
+            2 => data.truncate(at),
+            3 => drop(data.remove(at)),
+            kind => {
+                let text = data.clone();
+                let mut lines: Vec<_> = text.split_inclusive(|octet| *octet == b'\n').collect();
+                let (one, other) = (below(lines.len()), below(lines.len()));
+                if kind == 4 {
+                    lines.swap(one, other);
+                } else {
+                    lines.insert(one, lines[other]);
+                }
+                data = lines.concat();
+            }
+        }
+    }
+    data
 }

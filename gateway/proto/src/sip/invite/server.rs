@@ -1,5 +1,6 @@
 //! Their INVITE, first or later (RFC 3261 sections 13.3 and 14.2).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::content::session_body;
@@ -236,6 +237,13 @@ impl Call {
         }
     }
 
+    /// A request with our tag came from there.
+    pub(in crate::sip) fn heard(&self, now: Instant, stack: &mut Stack, from: SocketAddr) {
+        if let Some(server) = &self.server {
+            stack.transactions.repeated_tag(now, server.tx, from.ip());
+        }
+    }
+
     /// The ACK of a 2xx of ours.
     pub(in crate::sip) fn acked(&mut self, now: Instant, stack: &mut Stack, ack: &Request) {
         let number = ack.headers.cseq().map(|c| c.number);
@@ -252,9 +260,14 @@ impl Call {
         let Some(server) = &mut self.server else { return };
         if let Some(answer) = &mut server.answer {
             if answer.until <= now {
+                let flow = self.dialog.as_ref().map(|dialog| dialog.flow);
+                let hears = flow.is_some_and(|flow| stack.transactions.hears(now, &flow));
                 self.server = None;
                 self.bye_wanted = None;
-                self.bye(now, stack, None);
+                // Nobody is told who may never have called, at a Contact that may be anybody's.
+                if hears {
+                    self.bye(now, stack, None);
+                }
                 self.end(now, stack, Ending::of(By::Network, How::NoAck));
             } else if answer.next <= now {
                 answer.pause = answer.pause.saturating_mul(2).min(t2);

@@ -34,6 +34,9 @@ impl Call {
         if !dialog.in_order(number) {
             return stack.answer(now, tx, 500, &self.tag);
         }
+        if let Some(server) = &self.server {
+            stack.transactions.repeated_tag(now, server.tx, source.remote.ip());
+        }
         if dialog.pinned || dialog.flow.transport == source.transport {
             // The way may have changed: a new connection, another NAT binding.
             dialog.flow = source.flow;

@@ -1,10 +1,11 @@
 //! Server transactions: INVITE (RFC 3261 section 17.2.1, RFC 6026) and all others (17.2.2).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::heard::Allowance;
 use super::{Method, Name, Request, Response, Timing};
 use crate::Instant;
 use crate::sip::{Flow, Headers};
@@ -47,6 +48,10 @@ pub(super) struct Server<S> {
     state: State,
     /// What every response repeats of the request.
     head: Headers,
+    /// Our tag, once something but a 100 went out: who repeats it was told.
+    tag: Option<String>,
+    /// What goes to an address that was not heard of.
+    allowance: Allowance,
     last: Option<Bytes>,
     /// It has been answered with nothing but one final response.
     brief: bool,
@@ -86,6 +91,8 @@ impl<S> Server<S> {
             invite,
             state: State::Proceeding,
             head,
+            tag: None,
+            allowance: Allowance::default(),
             last: None,
             brief: false,
             credentials: [Name::Authorization, Name::ProxyAuthorization]
@@ -125,23 +132,50 @@ impl<S> Server<S> {
         if phrase.is_empty() { response } else { response.with_reason(phrase) }
     }
 
-    /// What to send, if its state lets it.
-    pub(super) fn respond(&mut self, now: Instant, timing: &Timing, response: &Response) -> Option<Bytes> {
+    /// The request came, or came again, and had so many octets.
+    pub(super) const fn came(&mut self, octets: usize) {
+        self.allowance.came(octets);
+    }
+
+    /// Whether responses go to that host.
+    pub(super) fn is_at(&self, host: IpAddr) -> bool {
+        self.reply.flow.remote.ip().to_canonical() == host.to_canonical()
+    }
+
+    /// Whether a request has the tag that its sender was told.
+    pub(super) fn told(&self, request: &Request) -> bool {
+        let to = request.headers.to();
+        to.as_ref().and_then(|to| to.tag()).is_some_and(|tag| self.tag.as_deref() == Some(tag))
+    }
+
+    /// What to send, if its state lets it. `known`: it was heard of where this goes.
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        response: &Response,
+        known: bool,
+    ) -> Option<Bytes> {
         let stream = self.reply.flow.transport().is_stream();
         let good = (200..300).contains(&response.status);
+        let data = response.to_bytes();
         match self.state {
             State::Proceeding => {}
-            State::Accepted if good => return Some(response.to_bytes()),
+            State::Accepted if good => return self.may_go(data, known),
             _ => return None,
         }
         self.trying = None;
-        let data = response.to_bytes();
+        if response.status > 100 && self.tag.is_none() {
+            self.tag = response.headers.to().and_then(|to| to.tag().map(str::to_owned));
+        }
         if response.status < 200 {
             self.last = Some(data.clone());
-            return Some(data);
+            return self.may_go(data, known);
         }
         let challenge = matches!(response.status, 401 | 407);
         self.brief = self.last.is_none() && (challenge || !self.credentials);
+        // The first one goes: else nobody would be told.
+        self.allowance.must(data.len());
         if self.invite && good {
             self.state = State::Accepted;
             // Nothing is repeated from here: the INVITE's repetitions are absorbed.
@@ -163,13 +197,20 @@ impl<S> Server<S> {
         Some(data)
     }
 
+    fn may_go(&mut self, data: Bytes, known: bool) -> Option<Bytes> {
+        let last = self.state != State::Proceeding;
+        (known || self.allowance.spend(data.len(), last)).then_some(data)
+    }
+
     /// The peer repeated its request.
-    pub(super) fn again(&mut self) -> Option<Bytes> {
+    pub(super) fn again(&mut self, known: bool) -> Option<Bytes> {
         if self.state == State::Proceeding && self.invite && self.last.is_none() {
             self.trying = None;
             self.last = Some(self.reply(100, "", "").to_bytes());
         }
-        matches!(self.state, State::Proceeding | State::Completed).then(|| self.last.clone()).flatten()
+        let answers = matches!(self.state, State::Proceeding | State::Completed);
+        let data = self.last.clone().filter(|_| answers)?;
+        self.may_go(data, known)
     }
 
     /// The ACK of a refusal came.
@@ -186,7 +227,7 @@ impl<S> Server<S> {
         }
     }
 
-    pub(super) fn timeout(&mut self, now: Instant, timing: &Timing) -> Option<Bytes> {
+    pub(super) fn timeout(&mut self, now: Instant, timing: &Timing, known: bool) -> Option<Bytes> {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.end) {
             self.state = State::Over;
@@ -195,12 +236,12 @@ impl<S> Server<S> {
         if due(self.trying) {
             self.trying = None;
             self.last = Some(self.reply(100, "", "").to_bytes());
-            return self.last.clone();
+            return self.last.clone().and_then(|data| self.may_go(data, known));
         }
         if due(self.repeat) {
             self.pause = self.pause.saturating_mul(2).min(timing.t2);
             self.repeat = Some(now + self.pause);
-            return self.last.clone();
+            return self.last.clone().and_then(|data| self.may_go(data, known));
         }
         None
     }

@@ -6,6 +6,8 @@ use crate::sip::Message;
 
 type Table = Transactions<u8, u8>;
 
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
 fn flow(transport: Transport) -> Flow {
     let conn = transport.is_stream().then_some(crate::ConnId(2));
     let at = |text: &str| text.parse().unwrap();
@@ -80,7 +82,7 @@ fn invites_are_repeated_with_doubling_pauses_until_a_provisional_response() {
     table.start(Instant::ZERO, invite.clone(), flow(Transport::Udp), 1).unwrap();
     assert_eq!(times(&run(&mut table, Duration::from_secs(8))), [0, 500, 1500, 3500, 7500]);
     let ringing = Response::to(&invite, 180, Some("b"));
-    assert!(table.response(Instant::from_millis(8_000), ringing));
+    assert!(table.response(Instant::from_millis(8_000), PEER, ringing));
     assert_eq!(run(&mut table, Duration::from_secs(4_000)).len(), 1, "told once, and then it may ring");
     assert_eq!(table.clients(), 1);
 }
@@ -108,7 +110,7 @@ fn finished_requests_linger_as_long_as_the_book_says() {
         let mut table = table();
         let asked = request(method, "z9hG4bK1");
         table.start(Instant::ZERO, asked.clone(), flow(transport), 1).unwrap();
-        table.response(Instant::ZERO, Response::to(&asked, status, Some("b")));
+        table.response(Instant::ZERO, PEER, Response::to(&asked, status, Some("b")));
         assert_eq!(table.next_timeout(), Some(Instant::from_millis(life)), "{method} {status} {transport:?}");
         run(&mut table, LIFE);
         assert_eq!(table.clients(), 0);
@@ -122,7 +124,7 @@ fn a_refusal_is_repeated_until_its_ack() {
         let mut table = table();
         let invite = request("INVITE", "z9hG4bK1");
         let reply = Reply::only(flow(Transport::Udp));
-        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply) else {
+        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply, 500) else {
             panic!("new");
         };
         let busy = table.reply(id, 486, "", "b").unwrap();
@@ -131,8 +133,8 @@ fn a_refusal_is_repeated_until_its_ack() {
         if acked {
             let ack = invite.ack(&busy);
             let at = Instant::from_millis(9_000);
-            assert_eq!(table.request_arrived(at, &ack, reply), Arrived::Absorbed);
-            assert_eq!(table.request_arrived(at, &ack, reply), Arrived::Absorbed);
+            assert_eq!(table.request_arrived(at, &ack, reply, 500), Arrived::Absorbed);
+            assert_eq!(table.request_arrived(at, &ack, reply, 500), Arrived::Absorbed);
             assert_eq!(table.next_timeout(), Some(Instant::from_millis(14_000)));
         }
         let rest = run(&mut table, LIFE);
@@ -147,18 +149,24 @@ fn an_accepted_invite_belongs_to_its_dialog() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
     let reply = Reply::only(flow(Transport::Udp));
-    let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply) else { panic!("new") };
+    let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply, 500) else {
+        panic!("new")
+    };
     let ok = table.reply(id, 200, "", "b").unwrap();
     table.respond(Instant::ZERO, id, &ok);
-    assert_eq!(table.request_arrived(Instant::ZERO, &invite, reply), Arrived::Absorbed);
+    assert_eq!(table.request_arrived(Instant::ZERO, &invite, reply, 500), Arrived::Absorbed);
     assert_eq!(run(&mut table, Duration::from_secs(1)).len(), 1);
     table.respond(Instant::from_millis(1_000), id, &ok);
     table.respond(Instant::from_millis(1_000), id, &table.reply(id, 486, "", "b").unwrap());
     assert_eq!(run(&mut table, Duration::from_secs(2)).len(), 1, "again the 200, and no change of mind");
     let mut ack = invite.ack(&ok);
-    assert_eq!(table.request_arrived(Instant::ZERO, &ack, reply), Arrived::Ack, "with the INVITE's branch");
+    assert_eq!(
+        table.request_arrived(Instant::ZERO, &ack, reply, 500),
+        Arrived::Ack,
+        "with the INVITE's branch"
+    );
     ack.headers.set(Name::Via, "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKack");
-    assert_eq!(table.request_arrived(Instant::ZERO, &ack, reply), Arrived::Ack);
+    assert_eq!(table.request_arrived(Instant::ZERO, &ack, reply, 500), Arrived::Ack);
     assert_eq!(table.next_timeout(), Some(Instant::from_millis(32_000)));
     run(&mut table, LIFE);
     assert_eq!(table.servers(), 0);
@@ -171,13 +179,13 @@ fn answered_requests_absorb_their_repetitions_for_32_s() {
         let mut table = table();
         let asked = request("REGISTER", "z9hG4bK1");
         let reply = Reply::only(flow(Transport::Udp));
-        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &asked, reply) else {
+        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &asked, reply, 500) else {
             panic!("new");
         };
         if answered {
             table.respond(Instant::ZERO, id, &table.reply(id, 200, "", "b").unwrap());
         }
-        table.request_arrived(Instant::ZERO, &asked, reply);
+        table.request_arrived(Instant::ZERO, &asked, reply, 500);
         assert_eq!(run(&mut table, Duration::from_secs(1)).len(), if answered { 2 } else { 0 });
         assert_eq!(table.next_timeout(), Some(Instant::from_millis(32_000)));
         run(&mut table, LIFE);
@@ -190,10 +198,10 @@ fn an_unanswered_invite_gets_its_100_once_and_again_when_it_is_repeated() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
     let reply = Reply::only(flow(Transport::Udp));
-    table.request_arrived(Instant::ZERO, &invite, reply);
+    table.request_arrived(Instant::ZERO, &invite, reply, 500);
     let sent = run(&mut table, LIFE);
     assert_eq!(sent, [(150, "SIP/2.0 100".to_owned())]);
-    table.request_arrived(Instant::from_millis(500), &invite, reply);
+    table.request_arrived(Instant::from_millis(500), &invite, reply, 500);
     assert_eq!(run(&mut table, LIFE).len(), 1);
 }
 
@@ -208,8 +216,11 @@ fn tables_have_ends_and_lost_connections_are_told() {
     let more = table.start(Instant::ZERO, request("OPTIONS", "z9hG4bK9"), flow(Transport::Udp), 9);
     assert_eq!(more, Err(Full));
     let reply = Reply::only(flow(Transport::Udp));
-    table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKa"), reply);
-    assert_eq!(table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKb"), reply), Arrived::Full);
+    table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKa"), reply, 500);
+    assert_eq!(
+        table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKb"), reply, 500),
+        Arrived::Full
+    );
     table.flow_lost(&flow(Transport::Tcp));
     let told = run(&mut table, Duration::from_secs(1));
     assert_eq!(told.iter().filter(|(_, word)| word == "unreachable").count(), 2);
