@@ -22,6 +22,7 @@ use super::via::MAGIC_COOKIE;
 use super::{
     CallId, Event, Flow, Headers, Method, Name, NameAddr, Request, Response, SipUri, Token, Uri, Via,
 };
+use crate::address::PeerPolicy;
 use crate::{Instant, Output, Transport};
 
 /// What we take, for Allow. REFER, SUBSCRIBE and MESSAGE are not among them.
@@ -179,6 +180,12 @@ impl Stack {
         let Some((transport, address)) = hop(dialog.next_hop(), Some(&last)) else {
             return stands.then_some(last).ok_or(Unsendable);
         };
+        // What a peer writes down leads neither into this machine nor to its network's services, unless
+        // it is there itself (threat 13).
+        let peer = PeerPolicy { accept_foreign: true, ..PeerPolicy::strict(last.remote.ip()) };
+        if peer.judge(address).is_err() {
+            return stands.then_some(last).ok_or(Unsendable);
+        }
         let same_host = address.ip() == last.remote.ip() && transport == last.transport;
         if stands && (dialog.pinned || same_host && transport.is_stream()) {
             return Ok(last);

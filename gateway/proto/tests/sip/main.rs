@@ -21,6 +21,7 @@ mod peers;
 mod races;
 mod reliable;
 mod solo;
+mod ssrf;
 mod timers;
 mod torture;
 mod update;
