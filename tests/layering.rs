@@ -255,6 +255,39 @@ fn unsafe_code_is_forbidden_where_promised() {
     }
 }
 
+/// Promise 19: caps times sizes, and their sum, in the documentation; caps as the code has them.
+#[test]
+fn promise_19_all_caps_together_are_what_the_table_says() {
+    let text = fs::read_to_string(root().join("gateway/docs/limits.md")).unwrap();
+    let table = text.split("## All caps at once").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| What"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let (last, caps) = rows.split_last().unwrap();
+    let mut sum = 0;
+    for row in caps {
+        let number = |column: usize| row[column].parse::<u64>().unwrap();
+        assert_eq!(number(3), (number(1) * number(2) + (1 << 19)) >> 20, "{row:?}");
+        sum += number(3);
+    }
+    assert_eq!(last[3], sum.to_string(), "the sum");
+    let limits = crosspoint_gateway::config::Limits::default();
+    for (what, cap) in [
+        ("`limits.calls`", 2 * limits.calls),
+        ("`limits.transactions` of peers", limits.transactions),
+        ("`limits.transactions` of ours", limits.transactions),
+        ("`limits.connections`", limits.connections),
+        ("`limits.registrations`", limits.registrations),
+        ("`limits.web_connections`", limits.web_connections),
+    ] {
+        let row =
+            caps.iter().find(|row| row[0].starts_with(what)).unwrap_or_else(|| panic!("no row of {what}"));
+        assert_eq!(row[1], cap.to_string(), "{what}");
+    }
+}
+
 #[test]
 fn every_program_of_tests_is_in_a_stage() {
     // Those of other names are in the stage of unit tests by themselves.

@@ -190,14 +190,13 @@ impl Endpoint {
         match self.stack.transactions.request_arrived(now, &request, reply, octets) {
             Arrived::Absorbed => {}
             Arrived::Full => self.overloaded(now, reply, &request),
-            Arrived::Ack => {
-                if let Some(call) = self.find(&request) {
-                    self.with_call(call, |call, stack| {
-                        call.heard(now, stack, flow.remote);
-                        call.acked(now, stack, &request);
-                    });
-                }
-            }
+            Arrived::Ack => match self.find(&request) {
+                Some(call) => self.with_call(call, |call, stack| {
+                    call.heard(now, stack, flow.remote);
+                    call.acked(now, stack, &request);
+                }),
+                None => self.stack.stray_ack(now, &request, flow.remote.ip()),
+            },
             Arrived::New { id, cancels, .. } if request.method == Method::Cancel => {
                 self.cancel(now, id, cancels, &request);
             }

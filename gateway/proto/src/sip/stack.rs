@@ -1,7 +1,7 @@
 //! What every part of the endpoint works with: chance, ways, transactions, and the road out.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,8 +128,17 @@ impl Stack {
 
     /// Our tag in the answers to that request.
     pub(super) fn tag(&mut self, id: ServerId) -> String {
-        let known = self.transactions.key(id).map(|key| self.loops.tag(key));
+        let known = self.transactions.mark(id).map(|mark| self.loops.tag(&mark));
         known.unwrap_or_else(|| self.token())
+    }
+
+    /// An ACK of what is not kept any more. Whoever has our tag in it has heard our refusal.
+    pub(super) fn stray_ack(&mut self, now: Instant, ack: &Request, from: IpAddr) {
+        let mark = Transactions::<Owner, CallId>::mark_of_ack(ack, from);
+        let tag = ack.headers.to().and_then(|to| to.tag().map(str::to_owned));
+        if tag.is_some_and(|tag| tag == self.loops.tag(&mark)) {
+            self.transactions.hear(now, from);
+        }
     }
 
     /// Even between the two, in steps of 10 ms.

@@ -251,9 +251,19 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         Arrived::New { id, merged, cancels }
     }
 
-    /// What tells it from all others.
-    pub(super) fn key(&self, id: ServerId) -> Option<&str> {
-        self.servers.get(&id).map(|server| server.key.as_str())
+    /// What tells it from all others, and where its answers go.
+    pub(super) fn mark(&self, id: ServerId) -> Option<String> {
+        self.servers.get(&id).map(|server| mark(&server.key, server.reply.flow.remote.ip()))
+    }
+
+    /// The mark of the INVITE that an ACK from that address belongs to, if it was refused and forgotten.
+    pub(super) fn mark_of_ack(ack: &Request, from: IpAddr) -> String {
+        mark(&server::key(ack, &Method::Invite), from)
+    }
+
+    /// That address has repeated what only it was told.
+    pub(super) fn hear(&mut self, now: Instant, from: IpAddr) {
+        self.heard.add(now, from);
     }
 
     /// A request with the tag of that INVITE's responses came from that address. If they went there, it
@@ -429,6 +439,10 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         self.next = self.next.saturating_add(1);
         self.next
     }
+}
+
+fn mark(key: &str, address: IpAddr) -> String {
+    format!("{key} {}", address.to_canonical())
 }
 
 /// A connection was answered when it was opened.

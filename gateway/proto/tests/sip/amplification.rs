@@ -227,7 +227,7 @@ fn an_address_that_was_heard_of_gets_every_repetition() {
     // From elsewhere it proves nothing, nor with another tag.
     let victim = "203.0.113.9:5060".parse().unwrap();
     solo.hear_from(victim, ack.text());
-    let guess = Ask { to: "<sip:alice@example.com>;tag=guess".into(), ..ack.clone() };
+    let guess = Ask { to: "<sip:alice@example.com>;tag=guess".into(), ..ack };
     solo.hear(guess.text());
     let forged = |n: &str| Ask { call_id: n.into(), branch: format!("z9hG4bK{n}"), ..invite() };
     for (from, ask) in [(victim, forged("v")), (crate::solo::far(), forged("g"))] {

@@ -1,0 +1,488 @@
+//! Who may do what by SIP, and what everything that runs out is answered with, against the whole program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that cannot set up its peers has failed"
+)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crosspoint_proto::sip::auth::{Account, Client, Secret};
+use crosspoint_proto::sip::{Message, Method, Request, Response};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
+use support::gateway::{Device, Gateway};
+use support::stranger::Stranger;
+use support::wait_for;
+
+/// A number from the environment, for the release gate.
+fn load(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// A gateway with a hall that anybody may enter, and its configuration changed.
+fn hall(change: impl FnOnce(String) -> String) -> Gateway {
+    let mut gateway = Gateway::with_conferences(&["alice"], "", &[&["Hall", "--alias", "hall"]]);
+    let file = gateway.scratch.path().join("crosspoint.toml");
+    std::fs::write(&file, change(std::fs::read_to_string(&file).unwrap())).unwrap();
+    gateway.kill_and_restart();
+    gateway
+}
+
+fn parsed(text: &str) -> Request {
+    match Message::parse(text.as_bytes()).unwrap() {
+        Message::Request(request) => request,
+        Message::Response(_) => unreachable!("a request was written"),
+    }
+}
+
+/// The same request with the digest of `user`, for the challenge of a REGISTER.
+fn signed(stranger: &mut Stranger, user: &str, password: &str, text: &str) -> String {
+    let account = Account {
+        username: user.to_owned(),
+        secret: Secret::Password(password.to_owned()),
+        realm: None,
+        peers: vec![[127, 0, 0, 1].into()],
+    };
+    let challenge = stranger.ask("REGISTER", user, user, "").expect("a challenge");
+    assert_eq!(challenge.status, 401);
+    let mut request = parsed(text);
+    let mut rng = ChaCha12Rng::seed_from_u64(9);
+    let answered = Client::new(account).answer(&request, &challenge, [127, 0, 0, 1].into(), &mut rng);
+    let (name, credentials) = answered.unwrap();
+    request.headers.set(name, credentials);
+    String::from_utf8(request.to_bytes().to_vec()).unwrap()
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    /// He says nothing of himself that could be proved.
+    Anonymous,
+    /// A device in its own name.
+    Device,
+    /// A device's name with a wrong password.
+    WrongPassword,
+    /// A device that signs as itself and says that it is another.
+    Another,
+    /// A request from where a trunk is.
+    Trunk,
+    /// It belongs to a call that stands, by its Call-ID, and guesses our tag.
+    Within,
+}
+
+use Who::{Anonymous, Another, Device as Own, Trunk, Within, WrongPassword};
+
+const WHO: [Who; 6] = [Anonymous, Own, WrongPassword, Another, Trunk, Within];
+
+/// What each method is answered to each of [`WHO`]. Carol, who is called, has no telephone on.
+fn row(method: &Method) -> [u16; 6] {
+    match method {
+        Method::Invite => [480, 480, 401, 401, 480, 481],
+        Method::Register => [401, 200, 401, 401, 401, 401],
+        // Nothing answers it.
+        Method::Ack => [0; 6],
+        Method::Options => [200, 200, 200, 200, 200, 481],
+        Method::Bye | Method::Cancel | Method::Info | Method::Prack | Method::Update | Method::Notify => {
+            [481; 6]
+        }
+        Method::Message | Method::Publish | Method::Refer => [405; 6],
+        Method::Subscribe => [489; 6],
+        Method::Other(_) => [501; 6],
+    }
+}
+
+/// All there are: a new one does not compile without a row, and fails without standing here.
+const METHODS: [&str; 15] = [
+    "INVITE",
+    "REGISTER",
+    "ACK",
+    "OPTIONS",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "PRACK",
+    "UPDATE",
+    "NOTIFY",
+    "MESSAGE",
+    "PUBLISH",
+    "REFER",
+    "SUBSCRIBE",
+    "NONSENSE",
+];
+
+#[test]
+fn promise_06_each_method_answers_each_caller_as_the_table_says() {
+    let devices = || ["alice", "bob", "carol"].map(|name| Device { name, more: String::new() });
+    let trunk = "[[trunks]]\nname = \"carrier\"\nhost = \"127.0.0.9\"\nkeep_alive = \"0s\"\n";
+    let open = Gateway::with(&devices(), trunk);
+    let closed = Gateway::with_sip(&devices(), trunk, "strangers = \"refused\"");
+    let mut wrong = Vec::new();
+    for (gateway, strangers) in [(&open, true), (&closed, false)] {
+        let mut told = Stranger::at([127, 0, 0, 1], gateway);
+        let allow = told.ask("MESSAGE", "stranger", "carol", "").unwrap();
+        let allow = allow.headers.allow().unwrap();
+        assert!(allow.iter().all(|it| METHODS.contains(&it.as_str())), "{allow:?}");
+        for (line, method) in METHODS.into_iter().enumerate() {
+            for (column, who) in WHO.into_iter().enumerate() {
+                let at = match who {
+                    Trunk => [127, 0, 0, 9],
+                    // Each from elsewhere: who guesses passwords is kept waiting.
+                    _ => [127, 0, 1 + line as u8, 1 + column as u8],
+                };
+                let mut caller = Stranger::at(at, gateway);
+                let mut expected = row(&Method::parse(method).unwrap())[column];
+                if method == "INVITE" && matches!(who, Anonymous) && !strangers {
+                    expected = 401;
+                }
+                let from = if matches!(who, Anonymous | Trunk | Within) { "stranger" } else { "alice" };
+                let text = caller.request(method, from, "carol", "");
+                let text = match who {
+                    Anonymous | Trunk => text,
+                    Own => signed(&mut caller, "alice", "alice-secret", &text),
+                    WrongPassword => signed(&mut caller, "alice", "guess", &text),
+                    Another => signed(&mut caller, "bob", "bob-secret", &text),
+                    Within => text.replacen("@127.0.0.1>\r\nCall-ID", "@127.0.0.1>;tag=guess\r\nCall-ID", 1),
+                };
+                caller.patience(Duration::from_millis(if expected == 0 { 100 } else { 2_000 }));
+                caller.send(&text);
+                let found = caller.hear().map_or(0, |response| response.status);
+                if found != expected {
+                    wrong
+                        .push(format!("{method} of {who:?}, strangers {strangers}: {found}, not {expected}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The status, and whether it says that the nonce is stale.
+fn verdict(response: Option<Response>) -> (u16, bool) {
+    let response = response.expect("an answer");
+    let stale = response.headers.iter().any(|(_, value)| value.to_ascii_lowercase().contains("stale=true"));
+    (response.status, stale)
+}
+
+/// Another request in everything but its credentials.
+fn another(text: &str, n: u32) -> String {
+    text.replace("branch=z9hG4bK", &format!("branch=z9hG4bKn{n}")).replace("CSeq: 1 ", &format!("CSeq: {n} "))
+}
+
+#[test]
+fn promise_44_overheard_credentials_are_good_for_nothing_before_and_after_a_restart() {
+    let mut gateway = Gateway::start(&["alice", "bob"], "");
+    let mut alice = Stranger::at([127, 0, 0, 1], &gateway);
+    let asked = alice.request("REGISTER", "alice", "alice", "");
+    let good = signed(&mut alice, "alice", "alice-secret", &asked);
+    let thief = Stranger::at([127, 6, 6, 6], &gateway);
+    thief.send(another(&good, 100));
+    assert_eq!(verdict(thief.hear()).0, 401, "from elsewhere");
+    let header = good.lines().find(|line| line.starts_with("Authorization:")).unwrap().to_owned();
+    let invite = alice.request("INVITE", "alice", "bob", "");
+    alice.send(invite.replacen("Max-Forwards", &format!("{header}\r\nMax-Forwards"), 1));
+    assert_eq!(verdict(alice.hear()).0, 401, "another method");
+    alice.send(another(&good, 7).replacen("sip:127.0.0.1", "sip:elsewhere@127.0.0.1", 1));
+    assert_eq!(verdict(alice.hear()).0, 401, "another target");
+    // What was refused so was not used up; then it is.
+    alice.send(&good);
+    assert_eq!(verdict(alice.hear()), (200, false));
+    for n in 8..11 {
+        alice.send(another(&good, n));
+        assert_eq!(verdict(alice.hear()).0, 401, "used again");
+    }
+    let kept = signed(&mut alice, "alice", "alice-secret", &another(&asked, 12));
+    gateway.kill_and_restart();
+    for (n, text) in [(20, &good), (21, &kept)] {
+        alice.send(another(text, n));
+        assert_eq!(verdict(alice.hear()).0, 401, "of before");
+    }
+}
+
+/// A guest in the hall.
+struct Guest {
+    sip: Stranger,
+    invite: String,
+    ok: Response,
+}
+
+/// Calls the hall; the status if it is not let in.
+fn enter(gateway: &Gateway, at: [u8; 4], rtp: u16) -> Result<Guest, u16> {
+    let mut sip = Stranger::at(at, gateway);
+    let invite =
+        sip.request("INVITE", "guest", "hall", "").replace("m=audio 29000", &format!("m=audio {rtp}"));
+    sip.send(&invite);
+    let ok = sip.hear().expect("an answer");
+    let guest = Guest { sip, invite, ok };
+    guest.say("ACK", 1);
+    if guest.ok.is_success() { Ok(guest) } else { Err(guest.ok.status) }
+}
+
+impl Guest {
+    /// A request within the call, whatever is answered.
+    fn say(&self, method: &str, cseq: u32) {
+        let to = self.ok.headers.get(&crosspoint_proto::sip::Name::To).unwrap();
+        let branch = if method == "ACK" && self.ok.is_success() { "z9hG4bKack" } else { "z9hG4bK" };
+        let lines = self.invite.split("\r\n\r\n").next().unwrap().lines().filter_map(|line| {
+            if line.starts_with("INVITE ") {
+                return Some(line.replacen("INVITE", method, 1));
+            }
+            let (name, _) = line.split_once(':')?;
+            match name {
+                "Via" if method == "ACK" => Some(line.replacen("z9hG4bK", branch, 1)),
+                "Via" => Some(line.replacen("z9hG4bK", &format!("z9hG4bK{method}"), 1)),
+                "To" => Some(format!("To: {to}")),
+                "CSeq" => Some(format!("CSeq: {cseq} {method}")),
+                "Content-Type" | "Content-Length" => None,
+                _ => Some(line.to_owned()),
+            }
+        });
+        let text: Vec<_> = lines.collect();
+        self.sip.send(format!("{}\r\nContent-Length: 0\r\n\r\n", text.join("\r\n")));
+    }
+
+    fn ask(&self, method: &str, cseq: u32) -> u16 {
+        self.say(method, cseq);
+        self.sip.hear().map_or(0, |response| response.status)
+    }
+
+    /// Where it hears us.
+    fn media(&self) -> u16 {
+        let body = String::from_utf8_lossy(&self.ok.body).into_owned();
+        let line = body.lines().find(|line| line.starts_with("m=audio ")).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// Promise 20: 100 ports are 50 calls with sound; the others are told to come again, and no port is lost.
+#[test]
+fn promise_20_calls_beyond_the_ports_get_503_and_all_ports_come_back() {
+    let first = support::free_port() / 2 * 2;
+    let first = if first > 60_000 { 60_000 } else { first };
+    let gateway = hall(|text| {
+        let (before, rest) = text.split_once("ports = \"").unwrap();
+        let (_, after) = rest.split_once('"').unwrap();
+        format!("{before}ports = \"{first}-{}\"{after}", first + 99)
+    });
+    for round in 0..2 {
+        let mut guests = Vec::new();
+        let mut refused = Vec::new();
+        for n in 0..60_u8 {
+            match enter(&gateway, [127, 0, 2 + round, 1 + n], 29_000) {
+                Ok(guest) => guests.push(guest),
+                Err(status) => refused.push(status),
+            }
+        }
+        // Other programs may hold some.
+        assert!((40..=50).contains(&guests.len()), "{}", guests.len());
+        assert!(refused.iter().all(|status| *status == 503), "{refused:?}");
+        if round == 0 {
+            assert!(gateway.log().contains("widen media.ports"), "the log names the option");
+        }
+        for guest in &guests {
+            assert_eq!(guest.ask("BYE", 2), 200);
+        }
+        wait_for("no call to be left", || gateway.status()["calls"].as_array()?.is_empty().then_some(()));
+        let held = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_err();
+        wait_for("all ports to be free", || {
+            ((first..first + 100).filter(|port| held(*port)).count() <= 100 - 2 * guests.len()).then_some(())
+        });
+    }
+}
+
+/// Processor time of the program so far.
+fn busy(gateway: &Gateway) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Promise 18: without descriptors it neither spins nor loses what stands, and accepts as soon as it can.
+#[test]
+fn promise_18_two_thousand_connections_beyond_the_descriptors_leave_a_call_alone() {
+    let gateway = hall(|text| text);
+    let guest = enter(&gateway, [127, 0, 0, 2], 29_000).unwrap_or_else(|status| panic!("{status}"));
+    let limit =
+        Command::new("prlimit").args(["--pid", &gateway.pid().to_string(), "--nofile=256:256"]).status();
+    assert!(limit.unwrap().success());
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let all = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut hoard = Vec::new();
+    for n in 0..2_000 {
+        let port = if n % 2 == 0 { gateway.sip } else { gateway.web };
+        // Beyond the backlog nobody is let in at all.
+        hoard.extend(TcpStream::connect_timeout(&at(port), Duration::from_millis(20)));
+        if hoard.len() + 200 < n {
+            break;
+        }
+    }
+    let before = busy(&gateway);
+    let window = Duration::from_secs(load("CROSSPOINT_SECONDS", 3) as u64);
+    let end = Instant::now() + window;
+    let mut cseq = 2;
+    while Instant::now() < end {
+        assert_eq!(guest.ask("OPTIONS", cseq), 200, "the call is there");
+        cseq += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let spent = busy(&gateway) - before;
+    assert!(spent * 4 <= window, "{spent:?} of processor time in {window:?}");
+    drop(hoard);
+    let freed = Instant::now();
+    let options = "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=a\r\nTo: <sip:127.0.0.1>\r\nCall-ID: a\r\n\
+         CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    wait_for("an accept", || {
+        let mut stream = TcpStream::connect_timeout(&at(gateway.sip), Duration::from_millis(500)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+        stream.write_all(options.as_bytes()).ok()?;
+        let mut answer = [0; 2_048];
+        let count = stream.read(&mut answer).ok()?;
+        answer[..count].starts_with(b"SIP/2.0 200 ").then_some(())
+    });
+    // In CI it only bounds a hang; the release gate watches for a minute, and then one second is promised.
+    let bound = if window.as_secs() >= 60 { 1 } else { 10 };
+    assert!(freed.elapsed() <= Duration::from_secs(bound), "{:?}", freed.elapsed());
+    println!("accepted again after {:?}; {spent:?} of processor time in {window:?}", freed.elapsed());
+    assert_eq!(guest.ask("OPTIONS", cseq), 200);
+    assert_eq!(gateway.status()["calls"].as_array().unwrap().len(), 1);
+}
+
+/// Promise 31: who is not the peer gets nothing and is not heard, whatever he guesses.
+#[test]
+fn promise_31_injected_packets_are_not_heard_and_bring_nothing_back() {
+    let packets = load("CROSSPOINT_INJECTED", 20_000);
+    let gateway = hall(|text| text);
+    let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    rtp.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let attacker = UdpSocket::bind("127.6.6.6:0").unwrap();
+    attacker.set_nonblocking(true).unwrap();
+    let neighbour = UdpSocket::bind("127.0.0.1:0").unwrap();
+    neighbour.set_nonblocking(true).unwrap();
+    let guest = enter(&gateway, [127, 0, 0, 1], rtp.local_addr().unwrap().port());
+    let guest = guest.unwrap_or_else(|status| panic!("{status}"));
+    let port = guest.media();
+    let packet = |sequence: u16, ssrc: u32| {
+        let mut packet = vec![0x80, 0];
+        packet.extend(sequence.to_be_bytes());
+        packet.extend((u32::from(sequence) * 160).to_be_bytes());
+        packet.extend(ssrc.to_be_bytes());
+        packet.resize(172, 0xff);
+        packet
+    };
+    let mut buffer = [0; 2_048];
+    let (mut sent, mut stolen) = (0_u64, 0);
+    // Before the first packet of the peer, among the first five, and then all the time: with the right
+    // SSRC and the next number, and with any; from another host, and from another port of the same one.
+    for n in 0..packets {
+        if n >= 40 && n % 20 == 0 && sent < 500 {
+            rtp.send_to(&packet(sent as u16, 7), ("127.0.0.1", port)).unwrap();
+            sent += 1;
+        }
+        let ssrc = if n % 2 == 0 { 7 } else { n as u32 };
+        let near = if n % 3 == 0 {
+            port + 1
+        } else if n % 50 == 7 {
+            port.wrapping_add((n % 40) as u16 * 2)
+        } else {
+            port
+        };
+        let from = if n % 5 == 0 { &neighbour } else { &attacker };
+        let _ = from.send_to(&packet(sent as u16, ssrc), ("127.0.0.1", near));
+        for socket in [&attacker, &neighbour] {
+            while let Ok(count) = socket.recv(&mut buffer) {
+                stolen += count;
+            }
+        }
+        // No faster than the socket's buffer takes.
+        if n % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(stolen, 0, "octets came back to an attacker");
+    assert!(rtp.recv(&mut buffer).is_ok(), "the guest hears the hall");
+    let streams = wait_for("the figures", || {
+        let status = gateway.status();
+        let text = status["calls"].to_string();
+        text.contains(&format!("\"packets_received\":{sent}")).then_some(status)
+    });
+    println!("{}", streams["calls"]);
+}
+
+/// Promise 24: all telephones of a large house register, at 500 a second, with SHA-256; 25: and all at once
+/// when the gateway has been killed.
+#[test]
+fn promises_24_and_25_all_devices_register_and_come_back_after_a_kill() {
+    let count = load("CROSSPOINT_DEVICES", 1_000);
+    let names: Vec<String> = (0..count).map(|n| format!("device{n}")).collect();
+    let devices: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut gateway = Gateway::start(&devices, "");
+    let file = gateway.scratch.path().join("crosspoint.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("digest = [\"md5\"]", "digest = [\"sha-256\"]")).unwrap();
+    gateway.kill_and_restart();
+    let before = support::stranger::resident(&gateway);
+    let begun = Instant::now();
+    let mut took = everybody(&names, gateway.sip, Some(500));
+    let all = begun.elapsed();
+    took.sort();
+    let p99 = took[took.len() * 99 / 100 - 1];
+    let registered = |gateway: &Gateway| gateway.status()["registrations"].as_array().unwrap().len();
+    assert_eq!(registered(&gateway), count);
+    println!("{count} registrations in {all:?}, p99 {p99:?}");
+    gateway.kill_and_restart();
+    // What they take, without what was needed to make them and to show them.
+    let each = support::stranger::resident(&gateway).saturating_sub(before) * 1_024 / count as u64;
+    println!("{each} octets each");
+    // Of a thousand the most is what the process takes for the first.
+    assert!(each <= if count < 10_000 { 16_384 } else { 4_096 }, "{each} octets each");
+    assert_eq!(registered(&gateway), count, "acknowledged");
+    let begun = Instant::now();
+    everybody(&names, gateway.sip, None);
+    println!("all back after {:?}", begun.elapsed());
+    assert!(begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert_eq!(registered(&gateway), count);
+}
+
+/// Registers all of them by eight sockets, so many a second, again after 503 or silence; how long each took.
+fn everybody(names: &[String], server: u16, rate: Option<u32>) -> Vec<Duration> {
+    const CLIENTS: usize = 8;
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..CLIENTS)
+            .map(|worker| {
+                scope.spawn(move || {
+                    let mut client = support::register::Registering::new(server, worker as u64);
+                    let mut took = Vec::new();
+                    for (n, name) in names.iter().enumerate().skip(worker).step_by(CLIENTS) {
+                        if let Some(rate) = rate {
+                            let due = Duration::from_secs(1) * n as u32 / rate;
+                            std::thread::sleep(due.saturating_sub(begun.elapsed()));
+                        }
+                        let one = Instant::now();
+                        loop {
+                            match client.register(name, &format!("{name}-secret")) {
+                                Some(200) => break,
+                                Some(503) | None if rate.is_none() => {
+                                    std::thread::sleep(Duration::from_millis(500));
+                                }
+                                other => panic!("{name} was answered {other:?}"),
+                            }
+                        }
+                        took.push(one.elapsed());
+                    }
+                    took
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
+}
