@@ -60,12 +60,27 @@ pub struct CallRecord {
     /// The rule that let it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Where the called side sent it, in the order in which that was tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirections: Vec<RedirectionRecord>,
     /// Why it ended: [`crate::cause::Reason::word`].
     pub reason: String,
     /// Who ended it: "local", "remote", "peer leg", seen from the caller's leg.
     pub side: String,
     /// Its legs.
     pub legs: Vec<LegRecord>,
+}
+
+/// A place that the called side named instead of itself (3xx).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RedirectionRecord {
+    /// What it named.
+    pub to: String,
+    /// The rule that let the call go there; absent where it did not, and for a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// "called", or why not.
+    pub outcome: String,
 }
 
 /// One leg of a call that is over.
@@ -120,6 +135,9 @@ impl CallRecord {
         }
         for leg in &mut self.legs {
             leg.address = clean(&leg.address);
+        }
+        for redirection in &mut self.redirections {
+            redirection.to = clean(&redirection.to);
         }
         self
     }

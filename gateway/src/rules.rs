@@ -254,7 +254,7 @@ mod tests {
         let full = json!({
             "name": "trunk", "priority": 20, "enable": false, "match": r"\+49(\d+)", "replace": "0${1}",
             "from": "alice", "incoming": ["sip"], "only_if_registered": false,
-            "conferences": true, "outgoing": "sip",
+            "conferences": true, "follow_redirects": true, "outgoing": "sip",
             "proxy": {
                 "host": "trunk.example.net:5061", "transport": "tls",
                 "credentials": { "realm": "trunk", "username": "me", "password": "s3cret" },

@@ -57,6 +57,9 @@ pub(super) struct Fields {
     /// Also for calls that conferences make.
     #[arg(long)]
     conferences: bool,
+    /// Calls that are sent elsewhere (3xx) go there, if the rules let the same caller call that too.
+    #[arg(long)]
+    follow_redirects: bool,
     /// The trunk that it goes to, of those in the configuration file.
     #[arg(long, value_name = "NAME", conflicts_with = "proxy")]
     trunk: Option<String>,
@@ -107,6 +110,7 @@ impl Fields {
         put("callers", json!(self.from_trunk.as_ref().map(|name| format!("trunk {name}"))));
         put("trunk", json!(self.trunk));
         put("conferences", self.conferences.into());
+        put("follow_redirects", self.follow_redirects.into());
         put("replace", json!(self.replace));
         put("from", json!(self.from));
         if !self.incoming.is_empty() {

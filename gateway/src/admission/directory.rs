@@ -108,11 +108,11 @@ impl SwitchDirectory {
                 });
                 let clients = self.clients.of(&alias, now);
                 let targets = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
-                Resolution::Dial { targets, rule: None, why }
+                Resolution::Dial { targets, rule: None, follow: false, why }
             }
-            Ok(Target::External { rule, uri, trunk, proxy, .. }) => {
+            Ok(Target::External { rule, follow, uri, trunk, proxy, .. }) => {
                 let target = Address { uri, flow: None, device: None, translated: false, trunk, proxy };
-                Resolution::Dial { targets: vec![target], rule: Some(rule), why }
+                Resolution::Dial { targets: vec![target], rule: Some(rule), follow, why }
             }
             Err(refused) => {
                 let alias = self.routing.alias(request.called).ok();

@@ -19,7 +19,7 @@ use super::graph::Graph;
 use super::offer::{answer_for, offer_for};
 use crate::cause::{Cause, Reason};
 use crate::config::Ringback;
-use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream};
+use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream, Party};
 use crate::media::port::{StreamEvent, StreamId, Unfit};
 
 /// How long legs may take to say goodbye once a call is over: SIP's timer F (RFC 3261 section
@@ -50,7 +50,7 @@ pub struct LegView {
     /// Its number.
     pub id: LegId,
     /// Who it is.
-    pub party: crate::leg::Party,
+    pub party: Party,
     /// It answered (or called).
     pub answered: bool,
     /// Its streams, with the route that feeds each.
@@ -184,8 +184,16 @@ impl Call {
             LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
             // Whom such legs ring are called from a conference, never from here.
             LegEvent::Taken(_) => self.ended(leg, Cause::local(Reason::Internal)).await,
-            LegEvent::Offered(_) | LegEvent::Ringing => {}
+            LegEvent::Redirected(party) => self.redirected(leg, *party),
+            LegEvent::Offered(_) | LegEvent::Ringing | LegEvent::Elsewhere(_) => {}
         }
+    }
+
+    fn redirected(&mut self, leg: LegId, party: Party) {
+        if let Some(callee) = self.participant(leg) {
+            callee.leg.party = party;
+        }
+        self.show();
     }
 
     async fn rings(&mut self, leg: LegId) {

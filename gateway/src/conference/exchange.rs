@@ -21,6 +21,7 @@ use super::call::{Call, CallRules, CallView};
 use super::engaged::quietest;
 use super::graph::Graph;
 use super::prompts::Voice;
+use super::redirect::{Asker, Placing, Trail};
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
 use crate::cause::{Cause, Reason};
@@ -53,6 +54,8 @@ pub enum Resolution {
         targets: Vec<Address>,
         /// The rule that lets it out, when one does.
         rule: Option<String>,
+        /// Where the called side sends it (3xx) may be asked for next.
+        follow: bool,
         /// Why, for the log.
         why: String,
     },
@@ -288,10 +291,10 @@ impl Exchange {
             Ok(Some(LegEvent::Ended(cause))) => return ended(record, cause, start.elapsed()),
             _ => return ended(record, refuse(leg, Cause::local(Reason::Internal)).await, start.elapsed()),
         };
-        let (targets, rule) = match self.0.parts.directory.resolve(&caller).await {
-            Resolution::Dial { targets, rule, why } => {
+        let (targets, rule, follow) = match self.0.parts.directory.resolve(&caller).await {
+            Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
-                (targets, rule)
+                (targets, rule, follow)
             }
             Resolution::Enter { service, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
@@ -315,11 +318,17 @@ impl Exchange {
             }
         };
         record.rule = rule;
+        let trail = Trail::default();
+        let placing = Placing::new(self.clone(), Asker::Caller(caller.clone()), follow, &trail);
         if self.need_venue(&targets) {
-            return self.meet(leg, offered, targets, record, view, start).await;
+            let (mut record, cause, rang) =
+                self.meet(leg, offered, targets, placing, record, view, start).await;
+            trail.mark(&mut record);
+            return (record, cause, rang);
         }
         let offer = Call::offer(offered.as_ref());
-        let callees = match self.begin_all(&targets, &Caller::of(&caller), &offer, Some(leg.thread)) {
+        let callees = match self.begin_all(&targets, &Caller::of(&caller), &offer, Some(leg.thread), &placing)
+        {
             Ok(callees) => callees,
             Err(refused) => return ended(record, refuse(leg, refused).await, start.elapsed()),
         };
@@ -331,21 +340,24 @@ impl Exchange {
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
         record.answered_by =
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
+        trail.mark(&mut record);
         recorded(record, &outcome, answered, start)
     }
 
     /// Legs to all `targets` that can be called; why not, where none can.
-    fn begin_all(
+    pub(super) fn begin_all(
         &self,
         targets: &[Address],
         from: &Caller,
         offer: &Capabilities,
         thread: Option<usize>,
+        placing: &Placing,
     ) -> Result<Vec<Leg>, Cause> {
         let mut refused = Cause::local(Reason::Unavailable);
         let legs = targets.iter().filter_map(|target| {
             let protocol = self.protocol(&target.uri).ok_or(Cause::local(Reason::Internal));
             let dialled = protocol.and_then(|it| it.dial(target, from, offer.clone(), thread));
+            let dialled = dialled.map(|leg| placing.follow(leg, target, from, offer, thread));
             dialled.inspect_err(|cause| refused = *cause).ok()
         });
         let legs: Vec<Leg> = legs.collect();
@@ -376,6 +388,10 @@ impl Exchange {
     /// The conferences that are in progress.
     pub fn rooms(&self) -> &Rooms {
         &self.0.rooms
+    }
+
+    pub(super) fn directory(&self) -> &dyn Directory {
+        &*self.0.parts.directory
     }
 
     fn protocol(&self, uri: &str) -> Option<&Arc<dyn Protocol>> {
@@ -413,4 +429,4 @@ async fn refuse(mut leg: Leg, cause: Cause) -> Cause {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

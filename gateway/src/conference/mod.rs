@@ -18,6 +18,7 @@ pub mod order;
 pub mod plan;
 pub mod policy;
 pub mod prompts;
+mod redirect;
 pub mod room;
 pub mod scene;
 pub mod service;

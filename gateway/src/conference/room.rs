@@ -218,7 +218,9 @@ impl Room {
             LegEvent::Ended(cause) => self.ended(id, now, cause),
             LegEvent::Taken(leg) => self.taken(id, leg),
             LegEvent::Ringing => self.called_rings(),
+            LegEvent::Redirected(party) => attendee.who = *party,
             LegEvent::Offered(_)
+            | LegEvent::Elsewhere(_)
             | LegEvent::Progress(_)
             | LegEvent::ReofferWithdrawn
             | LegEvent::ReofferRefused

@@ -335,6 +335,8 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule], trunks: Option<&[Trunk]>) -
     let only_if_registered = from.flag("only_if_registered").unwrap_or_else(|| callers.is_none());
     // Nor does a rule that is there for callers let out whoever is a host in an open room.
     let conferences = from.flag("conferences").unwrap_or(false);
+    // Who is called must not choose whom we pay for next, unless the administrator says so.
+    let follow_redirects = from.flag("follow_redirects").unwrap_or(false);
     let outgoing = from.choice("outgoing").unwrap_or(Protocol::Sip);
     // proxy = "host", or a table with more.
     let proxy = if from.is_string("proxy") {
@@ -394,6 +396,7 @@ fn rule(mut from: Section<'_, '_>, earlier: &[Rule], trunks: Option<&[Trunk]>) -
         incoming,
         only_if_registered,
         conferences,
+        follow_redirects,
         outgoing,
         trunk,
         proxy,
@@ -560,6 +563,7 @@ mod tests {
         assert_eq!(rules, ["partner", "germany"], "by priority");
         assert!(config.rules[1].only_if_registered, "deny is the default");
         assert!(!config.rules[1].conferences, "and so it is for conferences");
+        assert!(!config.rules[1].follow_redirects, "and for what the called side says");
         assert_eq!(config.rules[0].proxy.as_ref().unwrap().host.to_string(), "192.0.2.9:5070");
         let proxy = config.rules[1].proxy.as_ref().unwrap();
         assert_eq!(proxy.host.to_string(), "trunk.example.net:5061");

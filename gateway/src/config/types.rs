@@ -706,6 +706,10 @@ pub struct Rule {
     /// conference begins. `from` is an alias of the conference then; `incoming` and
     /// `only_if_registered` say nothing of them. A room without a PIN makes everybody a host.
     pub conferences: bool,
+    /// A call that it lets out, and that is sent elsewhere (3xx), goes there, if the rules let the same
+    /// caller call that too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub follow_redirects: bool,
     /// The protocol that the call goes out by.
     pub outgoing: Protocol,
     /// The trunk that it goes to, by name.

@@ -143,6 +143,11 @@ pub enum LegEvent {
     Progress(Vec<LegStream>),
     /// The call stands with these streams.
     Answered(Vec<LegStream>),
+    /// Outgoing: the far end says where else the called party may be, the best place first. `Ended`
+    /// follows.
+    Elsewhere(Vec<String>),
+    /// Outgoing: somebody else is called now, as this leg.
+    Redirected(Box<Party>),
     /// A client whom this leg rang has taken the call, and comes into the conference of
     /// [`Caller::venue`] by a request of its own, as this leg. The leg is of no more use then.
     Taken(LegId),

@@ -49,6 +49,8 @@ pub enum Target {
     External {
         /// The rule that allows it.
         rule: String,
+        /// Where the called side sends it (3xx) may be asked for next.
+        follow: bool,
         /// What is called there, with scheme.
         uri: String,
         /// By which protocol.
@@ -472,8 +474,12 @@ impl Routing {
             (None, Some(proxy)) => why.push(format!("it goes to {uri} by the proxy {}", proxy.host)),
             (None, None) => why.push(format!("it goes to {uri}")),
         }
+        if rule.follow_redirects {
+            why.push("where it is sent elsewhere, it goes as a new call of the same caller".into());
+        }
         let (name, protocol, proxy) = (rule.name.clone(), rule.outgoing, rule.proxy.clone());
-        Ok(Target::External { rule: name, uri, protocol, trunk: rule.trunk.clone(), proxy })
+        let (follow, trunk) = (rule.follow_redirects, rule.trunk.clone());
+        Ok(Target::External { rule: name, follow, uri, protocol, trunk, proxy })
     }
 
     /// The URI to call outside: at the host of the alias, unless that is a domain of ours, else at

@@ -71,7 +71,7 @@ impl Directory for Town {
             "bob" => {
                 let clients = self.1.of(&registrations::alias("bob"), Instant::ZERO);
                 let targets = clients.iter().map(ConnectLegs::address).collect();
-                Resolution::Dial { targets, rule: None, why: String::new() }
+                Resolution::Dial { targets, rule: None, follow: false, why: String::new() }
             }
             "away" => refuse(Reason::Unavailable),
             number if number.starts_with('+') => refuse(Reason::Forbidden),
@@ -79,7 +79,12 @@ impl Directory for Town {
                 let uri = format!("sip:{name}@town.example");
                 let target =
                     Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
-                Resolution::Dial { targets: vec![target], rule: Some("town".into()), why: String::new() }
+                Resolution::Dial {
+                    targets: vec![target],
+                    rule: Some("town".into()),
+                    follow: false,
+                    why: String::new(),
+                }
             }
         };
         Box::pin(std::future::ready(resolution))

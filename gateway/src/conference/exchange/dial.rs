@@ -17,6 +17,7 @@ use crate::conference::call::{CallView, Outcome};
 use crate::conference::dialling::{DialRefused, Dialling, Way};
 use crate::conference::hunt::hunt;
 use crate::conference::offer::offer_for;
+use crate::conference::redirect::{Asker, Placing, Trail};
 use crate::conference::room::{Command, Invited};
 use crate::conference::service::Service;
 use crate::leg::{Address, Caller, HOPS, Leg, Origin, Party, Venue};
@@ -65,7 +66,8 @@ impl Exchange {
         if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone() }) {
             return Err(DialRefused::Busy);
         }
-        match self.place(service, &caller, dialling, begins, view).await {
+        let trail = Trail::default();
+        match self.place(service, &caller, dialling, begins, view, &trail).await {
             Ok(Placed { uuid, rule, address, over }) => {
                 tracing::info!(
                     call = number,
@@ -78,8 +80,9 @@ impl Exchange {
                 let record = CallRecord { rule, answered_by: Some(address), ..record };
                 let this = self.clone();
                 tokio::spawn(async move {
-                    let record = attend(over, answers, record, start, this.answered(number)).await;
-                    this.finish(number, record);
+                    let mut ended = attend(over, answers, record, start, this.answered(number)).await;
+                    trail.mark(&mut ended.0);
+                    this.finish(number, ended);
                 });
                 Ok(uuid)
             }
@@ -100,16 +103,17 @@ impl Exchange {
         dialling: Dialling,
         begins: bool,
         view: watch::Sender<CallView>,
+        trail: &Trail,
     ) -> Result<Placed, DialRefused> {
         let way = if dialling.way == Way::Auto { Way::of(&dialling.destination) } else { dialling.way };
         if way.scheme().is_some_and(|scheme| self.protocol(scheme).is_none()) {
             return Err(DialRefused::NoLegs(way));
         }
         let resolution = self.0.parts.directory.dial_out(&caller.address, &dialling.destination).await;
-        let (targets, rule) = match resolution {
-            Resolution::Dial { targets, rule, why } => {
+        let (targets, rule, follow) = match resolution {
+            Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = dialling.destination, why, "call routed");
-                (targets, rule)
+                (targets, rule, follow)
             }
             Resolution::Enter { service, .. } => return Err(DialRefused::Conference(service.name.clone())),
             Resolution::Refuse { reason, why } => {
@@ -120,7 +124,9 @@ impl Exchange {
         if !begins && !self.0.rooms.is_on(&service.name) {
             return Err(DialRefused::Over);
         }
-        let legs = self.begin(service, &dialling, way, &targets, rule.as_deref())?;
+        let asker = Asker::Conference(caller.address.clone());
+        let placing = Placing::new(self.clone(), asker, follow, trail);
+        let legs = self.begin(service, &dialling, way, &targets, rule.as_deref(), &placing)?;
         let address =
             legs.first().map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
         let (Some(leg), Some(address)) = (hunt(legs), address) else {
@@ -151,6 +157,7 @@ impl Exchange {
         way: Way,
         targets: &[Address],
         rule: Option<&str>,
+        placing: &Placing,
     ) -> Result<Vec<Leg>, DialRefused> {
         let from = Caller {
             address: address_of(service),
@@ -178,7 +185,7 @@ impl Exchange {
                 continue;
             }
             match protocol.dial(target, &from, offer.clone(), None) {
-                Ok(leg) => legs.push(leg),
+                Ok(leg) => legs.push(placing.follow(leg, target, &from, &offer, None)),
                 Err(cause) => refused = DialRefused::Failed(cause),
             }
         }

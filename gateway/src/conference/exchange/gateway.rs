@@ -16,6 +16,7 @@ use crate::conference::call::{Call, CallView, LegView};
 use crate::conference::dialling::Keys;
 use crate::conference::hunt::hunt;
 use crate::conference::policy::{End, Exit, Keeps, PartyId, Role};
+use crate::conference::redirect::{Asker, Placing, Trail};
 use crate::conference::room::{At, Command, Invited, Joined, RoomView};
 use crate::conference::service::Service;
 use crate::leg::{Address, Caller, Leg, LegId, Party, Venue};
@@ -48,24 +49,28 @@ impl Exchange {
         from: &Caller,
         offer: &Capabilities,
         thread: Option<usize>,
+        placing: &Placing,
     ) -> Result<Leg, Cause> {
-        let legs = self.begin_all(targets, from, offer, thread)?;
+        let legs = self.begin_all(targets, from, offer, thread, placing)?;
         hunt(legs).ok_or(Cause::local(Reason::Unavailable))
     }
 
     /// The call of `leg` to `targets`, to its end.
+    #[allow(clippy::too_many_arguments, reason = "the pieces of one call, each used once")]
     pub(super) async fn meet(
         self,
         leg: Leg,
         offered: Option<Capabilities>,
         targets: Vec<Address>,
+        placing: Placing,
         mut record: CallRecord,
         view: watch::Sender<CallView>,
         start: Instant,
     ) -> (CallRecord, Cause, Duration) {
         let (service, venue) = Self::call_service(None);
         let from = Caller { venue: Some(venue), ..Caller::of(&leg.party) };
-        let called = match self.ring(&targets, &from, &Call::offer(offered.as_ref()), Some(leg.thread)) {
+        let offer = Call::offer(offered.as_ref());
+        let called = match self.ring(&targets, &from, &offer, Some(leg.thread), &placing) {
             Ok(called) => called,
             Err(cause) => return ended(record, super::refuse(leg, cause).await, start.elapsed()),
         };
@@ -80,10 +85,10 @@ impl Exchange {
     /// A call that a client of the client API makes: `caller` is its user, `caller.called` what he
     /// wants. He is in the call's room, and the called party rings, once this returns; why not, else.
     pub async fn call_out(&self, caller: Party) -> Result<(Arc<Service>, Joined), Reason> {
-        let (targets, rule) = match self.0.parts.directory.resolve(&caller).await {
-            Resolution::Dial { targets, rule, why } => {
+        let (targets, rule, follow) = match self.0.parts.directory.resolve(&caller).await {
+            Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
-                (targets, rule)
+                (targets, rule, follow)
             }
             Resolution::Refuse { reason, why } => {
                 let word = reason.word();
@@ -113,13 +118,16 @@ impl Exchange {
             rule,
             ..CallRecord::default()
         };
-        let placed = self.place_as(&caller, &targets).await;
+        let trail = Trail::default();
+        let placing = Placing::new(self.clone(), Asker::Caller(caller.clone()), follow, &trail);
+        let placed = self.place_as(&caller, &targets, &placing).await;
         match &placed {
             Ok((_, joined)) => {
                 let watched = Watched { own: joined.id, room: joined.view.clone(), view };
                 let this = self.clone();
                 tokio::spawn(async move {
-                    let ended = watched.until_over(record).await;
+                    let mut ended = watched.until_over(record).await;
+                    trail.mark(&mut ended.0);
                     this.finish(number, ended);
                 });
             }
@@ -130,10 +138,16 @@ impl Exchange {
         placed
     }
 
-    async fn place_as(&self, caller: &Party, targets: &[Address]) -> Result<(Arc<Service>, Joined), Reason> {
+    async fn place_as(
+        &self,
+        caller: &Party,
+        targets: &[Address],
+        placing: &Placing,
+    ) -> Result<(Arc<Service>, Joined), Reason> {
         let (service, venue) = Self::call_service(Some(&caller.called));
         let from = Caller { venue: Some(venue), ..Caller::of(caller) };
-        let called = self.ring(targets, &from, &Call::offer(None), None).map_err(|cause| cause.reason)?;
+        let called = self.ring(targets, &from, &Call::offer(None), None, placing);
+        let called = called.map_err(|cause| cause.reason)?;
         let (reply, told) = oneshot::channel();
         let (name, source) = (caller.name.clone(), caller.signalling);
         let join = Command::Join { name, role: Role::Host, source, reply };

@@ -12,14 +12,18 @@ use crate::config::Ringback;
 use crate::events::{Events, What};
 use crate::media::{Engine, EngineConfig};
 
-struct Parts {
-    exchange: Exchange,
-    recorded: mpsc::UnboundedReceiver<(CallRecord, Cause)>,
+pub(in crate::conference) struct Parts {
+    pub(in crate::conference) exchange: Exchange,
+    pub(in crate::conference) recorded: mpsc::UnboundedReceiver<(CallRecord, Cause)>,
     events: Events,
-    _engine: Engine,
+    pub(in crate::conference) _engine: Engine,
 }
 
-fn exchange(directory: Arc<dyn Directory>, protocol: Arc<dyn Protocol>, calls: usize) -> Parts {
+pub(in crate::conference) fn exchange(
+    directory: Arc<dyn Directory>,
+    protocol: Arc<dyn Protocol>,
+    calls: usize,
+) -> Parts {
     let (records, recorded) = mpsc::unbounded_channel();
     let (engine, handle) = Engine::new(&EngineConfig::default(), Arc::new(NoCodecs));
     let events = Events::default();
@@ -52,7 +56,7 @@ impl Directory for Bob {
     fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
         let uri = "sip:bob@192.0.2.7".to_owned();
         let target = Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
-        let dial = Resolution::Dial { targets: vec![target], rule: None, why: String::new() };
+        let dial = Resolution::Dial { targets: vec![target], rule: None, follow: false, why: String::new() };
         Box::pin(std::future::ready(dial))
     }
 
@@ -120,7 +124,9 @@ impl Directory for Switchboard {
         };
         let targets = vec![target("sip:bob@192.0.2.7"), target("sip:bob@192.0.2.8")];
         let resolution = match destination {
-            "bob" => Resolution::Dial { targets, rule: Some("out".into()), why: String::new() },
+            "bob" => {
+                Resolution::Dial { targets, rule: Some("out".into()), follow: false, why: String::new() }
+            }
             _ => Resolution::Refuse { reason: Reason::Forbidden, why: String::new() },
         };
         Box::pin(std::future::ready(resolution))

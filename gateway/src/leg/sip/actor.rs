@@ -278,7 +278,13 @@ impl Actor {
             Event::Refreshed { body, .. } => self.refreshed(&body).await,
             Event::Info { body, .. } => self.info(&body).await,
             Event::Unreached { how, pause, .. } => self.unreached(how, pause).await,
-            Event::Ended { ending, .. } => Next::End(cause::of_ending(&ending)),
+            Event::Ended { ending, .. } => {
+                let places = cause::elsewhere(&ending);
+                if !places.is_empty() {
+                    self.tell(LegEvent::Elsewhere(places)).await;
+                }
+                Next::End(cause::of_ending(&ending))
+            }
             _ => Next::Go,
         }
     }

@@ -22,6 +22,17 @@ pub(super) fn of_ending(ending: &Ending) -> Cause {
     Cause { reason, side }
 }
 
+/// Where the called party may be instead, the best place first (RFC 3261 sections 8.1.3.4 and 21.3).
+/// A proxy to go by (305) and another service (380) are no such places.
+pub(super) fn elsewhere(ending: &Ending) -> Vec<String> {
+    if !matches!(ending.status, Some(300..=302)) {
+        return Vec::new();
+    }
+    let mut contacts: Vec<_> = ending.contacts.iter().collect();
+    contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q()));
+    contacts.into_iter().map(|contact| contact.uri.to_string()).collect()
+}
+
 /// What a final response says (RFC 3261 section 21).
 pub(super) const fn of_status(status: u16) -> Reason {
     match status {
@@ -35,7 +46,7 @@ pub(super) const fn of_status(status: u16) -> Reason {
         406 | 415 | 488 | 606 => Reason::NotAcceptable,
         503 => Reason::Congestion,
         603 | 607 | 608 => Reason::Rejected,
-        // A redirect that no rule lets us follow: nobody is there.
+        // Where it leads is another matter: nobody is here.
         300..=399 => Reason::Unavailable,
         400 | 405 | 413 | 414 | 416 | 420 | 421 | 422 | 489 | 491 | 494 | 501 | 505 | 513 => {
             Reason::ProtocolError

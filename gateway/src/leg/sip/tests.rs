@@ -378,6 +378,30 @@ async fn a_call_that_one_server_cannot_take_goes_to_the_next_and_the_next_call_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redirection_names_places_by_preference_and_a_proxy_is_none() {
+    let contacts = "<sip:c@192.0.2.3>;q=0.1, <sip:a@192.0.2.1>, <sips:b@192.0.2.2>;q=0.5";
+    for (status, places) in [
+        (302, &["sip:a@192.0.2.1", "sips:b@192.0.2.2", "sip:c@192.0.2.3"][..]),
+        (300, &["sip:a@192.0.2.1", "sips:b@192.0.2.2", "sip:c@192.0.2.3"]),
+        (305, &[]),
+        (380, &[]),
+    ] {
+        let mut rig = Rig::new(LO);
+        let mut bob = rig.dialled().await;
+        let contacts = contacts.split(", ").map(|it| NameAddr::parse(it).unwrap()).collect();
+        let (by, how, status, phrase, reason) = (By::Peer, How::Refused, Some(status), String::new(), None);
+        let ending = Box::new(Ending { by, how, status, phrase, reason, contacts });
+        rig.legs.deliver(Event::Ended { call: bob.call, ending });
+        if !places.is_empty() {
+            let LegEvent::Elsewhere(told) = bob.told().await else { panic!("{status:?}: not told") };
+            assert_eq!(told, places);
+        }
+        let LegEvent::Ended(cause) = bob.told().await else { panic!("{status:?}: not over") };
+        assert_eq!(cause, Cause::remote(Reason::Unavailable));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_hangs_up_between_two_servers_calls_nobody() {
     let mut rig = Rig::new(LO);
     let leg = rig.call("sip:bob@pair.example", None);
