@@ -175,6 +175,42 @@ fn a_call_goes_from_ipv6_to_ipv4_and_its_media_both_ways() {
     }
 }
 
+/// Bob sends Alice on to Carol, by REFER; Alice's telephone learns nothing of it.
+#[test]
+fn a_party_that_is_sent_on_talks_to_the_new_one_and_who_sent_it_is_out() {
+    let gateway = Gateway::start(&["alice", "bob", "carol"], "");
+    let mut alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
+    let mut bob = Baresip::start(Account::new("bob", PCMA, 620), gateway.sip);
+    let carol = Baresip::start(Account::new("carol", "PCMU/8000/1", 840), gateway.sip);
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(2));
+    bob.command("transfer", &format!("sip:carol@127.0.0.1:{}", gateway.sip));
+    carol.event("CALL_ESTABLISHED");
+    bob.event("CALL_CLOSED");
+    std::thread::sleep(Duration::from_secs(3));
+    let legs = gateway.status()["calls"][0]["legs"].as_array().unwrap().len();
+    assert_eq!(legs, 2, "who sent her on is out");
+    alice.hang_up();
+    carol.event("CALL_CLOSED");
+    assert!(!alice.log().contains("\nREFER sip:"), "{}", alice.log());
+    // That it was tried, rang, and was answered.
+    assert_eq!(bob.log().matches("Content-Type: message/sipfrag").count(), 3, "{}", bob.log());
+    // Each hears the other at the end, and nobody else: one converts, for the two have no codec in common.
+    let heard = alice.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    for (name, body, hertz) in [
+        ("before", part(&heard, 0.5, 1.5), 620.0),
+        ("after", part(&heard, length - 2.0, length - 0.5), 840.0),
+    ] {
+        let found = tone(body, heard.rate);
+        assert!((found.frequency - hertz).abs() < 2.0 && found.snr > 20.0, "{name}: {found:?}");
+    }
+    let heard = carol.heard();
+    let found = tone(part(&heard, 1.0, 2.5), heard.rate);
+    assert!((found.frequency - 440.0).abs() < 2.0 && found.snr > 20.0, "{found:?}");
+}
+
 #[test]
 fn two_phones_of_one_alias_ring_one_answers_the_other_stops() {
     let (gateway, mut alice, bob) = pair("manual");

@@ -91,7 +91,9 @@ fn row(method: &Method) -> [u16; 6] {
         Method::Bye | Method::Cancel | Method::Info | Method::Prack | Method::Update | Method::Notify => {
             [481; 6]
         }
-        Method::Message | Method::Publish | Method::Refer => [405; 6],
+        Method::Message | Method::Publish => [405; 6],
+        // Only within a call.
+        Method::Refer => [403, 403, 403, 403, 403, 481],
         Method::Subscribe => [489; 6],
         Method::Other(_) => [501; 6],
     }

@@ -63,6 +63,9 @@ pub struct CallRecord {
     /// Where the called side sent it, in the order in which that was tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redirections: Vec<RedirectionRecord>,
+    /// Who sent the other party on, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferRecord>,
     /// Why it ended: [`crate::cause::Reason::word`].
     pub reason: String,
     /// Who ended it: "local", "remote", "peer leg", seen from the caller's leg.
@@ -80,6 +83,20 @@ pub struct RedirectionRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// "called", or why not.
+    pub outcome: String,
+}
+
+/// A party that wanted the other one to talk to somebody else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TransferRecord {
+    /// Who wanted it.
+    pub by: String,
+    /// To whom.
+    pub to: String,
+    /// The rule that let the new call out, when one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// "answered", or why it came to nothing: [`crate::cause::Reason::word`].
     pub outcome: String,
 }
 
@@ -138,6 +155,9 @@ impl CallRecord {
         }
         for redirection in &mut self.redirections {
             redirection.to = clean(&redirection.to);
+        }
+        for transfer in &mut self.transfers {
+            (transfer.by, transfer.to) = (clean(&transfer.by), clean(&transfer.to));
         }
         self
     }

@@ -5,6 +5,7 @@
 
 mod participant;
 mod reoffer;
+mod transfer;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,12 +16,15 @@ use tokio::time::{Instant, sleep_until};
 
 use self::participant::{Participant, next_event};
 use self::reoffer::Crossing;
+use self::transfer::Transfer;
+use super::exchange::Exchange;
 use super::graph::Graph;
 use super::offer::{answer_for, offer_for};
 use crate::cause::{Cause, Reason};
 use crate::config::Ringback;
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream, Party};
 use crate::media::port::{StreamEvent, StreamId, Unfit};
+use crate::records::TransferRecord;
 
 /// How long legs may take to say goodbye once a call is over: SIP's timer F (RFC 3261 section
 /// 17.1.2.2) is 32 s, after which a leg gives up by itself.
@@ -80,6 +84,15 @@ pub struct Call {
     early: Option<LegId>,
     /// A re-offer that is carried across.
     crossing: Option<Crossing>,
+    /// Whose rules transfers go by; `None`: there are none.
+    transfers: Option<Exchange>,
+    transfer: Option<Transfer>,
+    /// Transfers so far; [`transfer::TRANSFERS`] at most.
+    sent_on: Vec<TransferRecord>,
+    /// Legs that have sent the other one on, as they were then.
+    left: Vec<LegView>,
+    /// Who answered first.
+    answered_by: Option<LegId>,
     /// Whether a relay in place of a transcode was worth a re-offer has been looked at: once.
     accorded: bool,
     unfit: HashMap<StreamId, Unfit>,
@@ -97,10 +110,13 @@ pub struct Outcome {
     pub cause: Cause,
     /// The leg that answered, if one did.
     pub answered_by: Option<LegId>,
-    /// The caller's leg and the one that answered, as they were when the end began.
+    /// The caller's leg and the one that answered, as they were when the end began; then those that had
+    /// sent the other one on.
     pub legs: Vec<LegView>,
     /// Routes that it had, each once, with the role: what a record shows.
     pub routes: Vec<(LegId, MediaKind, &'static str)>,
+    /// Who wanted the other party to talk to somebody else.
+    pub transfers: Vec<TransferRecord>,
 }
 
 impl Call {
@@ -122,6 +138,11 @@ impl Call {
             connected: None,
             early: None,
             crossing: None,
+            transfers: None,
+            transfer: None,
+            sent_on: Vec::new(),
+            left: Vec::new(),
+            answered_by: None,
             accorded: false,
             unfit: HashMap::new(),
             graph,
@@ -145,13 +166,17 @@ impl Call {
             let deadline = match goodbye {
                 Some(at) => Some(at),
                 None if self.connected.is_none() => Some(ring_until),
-                None => None,
+                None => self.transfer.as_ref().map(Transfer::until),
             };
             tokio::select! {
                 (leg, event) = next_event(&mut self.caller, &mut self.callees) => self.told(leg, event).await,
                 () = until(deadline) => {
                     if goodbye.is_some() {
                         break;
+                    }
+                    if self.transfer.is_some() {
+                        self.transfer_failed(Cause::local(Reason::NoAnswer)).await;
+                        continue;
                     }
                     self.end(Cause::local(Reason::NoAnswer)).await;
                 }
@@ -166,7 +191,9 @@ impl Call {
         let routes = self.graph.history().to_vec();
         self.graph.clear();
         let cause = self.caller.ended.or(self.worst).unwrap_or(Cause::local(Reason::Internal));
-        Outcome { cause, answered_by: self.connected, legs: self.last.unwrap_or_default(), routes }
+        let mut legs = self.last.unwrap_or_default();
+        legs.extend(self.left);
+        Outcome { cause, answered_by: self.answered_by, legs, routes, transfers: self.sent_on }
     }
 
     async fn told(&mut self, leg: LegId, event: LegEvent) {
@@ -181,6 +208,7 @@ impl Call {
             LegEvent::ReofferRefused => self.refused(leg).await,
             LegEvent::ReofferWithdrawn => self.withdrawn(leg).await,
             LegEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
+            LegEvent::Referred { to } => self.referred(leg, to).await,
             LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
             // Whom such legs ring are called from a conference, never from here.
             LegEvent::Taken(_) => self.ended(leg, Cause::local(Reason::Internal)).await,
@@ -199,6 +227,9 @@ impl Call {
     async fn rings(&mut self, leg: LegId) {
         if let Some(callee) = self.participant(leg) {
             callee.ringing = true;
+        }
+        if self.is_transferred_to(leg) {
+            return self.transfer_rings().await;
         }
         if self.connected.is_some() || self.caller.ringing {
             return;
@@ -222,6 +253,9 @@ impl Call {
             self.caller.streams = streams;
         } else if let Some(callee) = self.participant(leg) {
             callee.streams = streams;
+            if self.is_transferred_to(leg) {
+                return self.transfer_rings().await;
+            }
             if self.connected.is_none() && self.early.is_none() {
                 self.early = Some(leg);
                 if self.offered.is_some() {
@@ -246,6 +280,13 @@ impl Call {
             // Its own hang-up is on its way already.
             return;
         }
+        if self.is_transferred_to(leg) {
+            if let Some(new) = self.participant(leg) {
+                new.streams = streams;
+                new.answered = true;
+            }
+            return self.transfer_answered(leg).await;
+        }
         if self.connected.is_some() {
             // Two picked up at once: the later one is told that it was too late.
             if let Some(late) = self.participant(leg) {
@@ -254,6 +295,7 @@ impl Call {
             return;
         }
         self.connected = Some(leg);
+        self.answered_by = Some(leg);
         for other in self.callees.iter_mut().filter(|other| other.leg.id != leg) {
             other.hang_up(Cause::local(Reason::AnsweredElsewhere)).await;
         }
@@ -310,6 +352,9 @@ impl Call {
     }
 
     async fn ended(&mut self, leg: LegId, cause: Cause) {
+        if self.leaves_transfer(leg, cause).await {
+            return;
+        }
         if leg == self.caller.leg.id || self.connected == Some(leg) {
             self.remember();
         }
@@ -349,8 +394,10 @@ impl Call {
     fn replan(&mut self) {
         let speaking = self.connected.or(self.early);
         let mut members = vec![self.caller.member(&self.unfit)];
-        members[0].wants_ringback = self.connected.is_none() && self.caller.ringing;
-        let callee = speaking.and_then(|id| self.callee(id)).filter(|callee| callee.ended.is_none());
+        let rings_on = self.rings_on();
+        members[0].wants_ringback = rings_on || self.connected.is_none() && self.caller.ringing;
+        let callee =
+            speaking.and_then(|id| self.callee(id)).filter(|callee| callee.ended.is_none() && !rings_on);
         members.extend(callee.map(|callee| callee.member(&self.unfit)));
         let streams: Vec<LegStream> = std::iter::once(&self.caller)
             .chain(callee)

@@ -34,6 +34,7 @@ use crate::status::rfc3339;
 
 mod dial;
 mod record;
+mod transfer;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
 const OFFER_WAIT: Duration = Duration::from_secs(5);
@@ -335,6 +336,7 @@ impl Exchange {
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
         let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
+        let call = call.with_transfers(self.clone());
         let (outcome, answered) =
             to_its_end(call.run(self.0.stop.subscribe()), answers, self.answered(number)).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);

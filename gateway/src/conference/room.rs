@@ -30,7 +30,7 @@ use super::prompts::{Prompt, Voice};
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
 use crate::guard::Porter;
-use crate::leg::{LegCommand, LegEvent, LegId};
+use crate::leg::{LegCommand, LegEvent, LegId, Referral};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
 use crate::uuid::Uuid;
@@ -218,6 +218,10 @@ impl Room {
             LegEvent::Ended(cause) => self.ended(id, now, cause),
             LegEvent::Taken(leg) => self.taken(id, leg),
             LegEvent::Ringing => self.called_rings(),
+            // Hosts call others in themselves; to send one on is not to join him with the conference.
+            LegEvent::Referred { .. } => {
+                attendee.tell(LegCommand::Referral(Referral::Refused(Reason::Forbidden)));
+            }
             LegEvent::Redirected(party) => attendee.who = *party,
             LegEvent::Offered(_)
             | LegEvent::Elsewhere(_)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crosspoint_codecs::format::{Capabilities, MediaFormat, MediaKind, Stream};
 use tokio::sync::mpsc;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Reason};
 use crate::config::{CodecChoice, Proxy};
 use crate::media::port::{StreamEvent, StreamPort};
 
@@ -124,12 +124,29 @@ pub enum LegCommand {
     AcceptReoffer(Capabilities),
     /// Refuse a [`LegEvent::Reoffered`]: everything stays as it was.
     RefuseReoffer,
+    /// What becomes of a [`LegEvent::Referred`].
+    Referral(Referral),
     /// Send a key by the leg's negotiated method.
     SendDtmf(char),
     /// Ask the peer for a keyframe by whatever road it has.
     RequestKeyframe(MediaKind),
     /// End it.
     Hangup(Cause),
+}
+
+/// How a transfer goes, for who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referral {
+    /// Nobody is called.
+    Refused(Reason),
+    /// Somebody is called.
+    Accepted,
+    /// It rings there.
+    Rings,
+    /// The other party talks there now.
+    Answered,
+    /// It came to nothing: the call goes on as it was.
+    Failed(Reason),
 }
 
 /// What a leg tells.
@@ -160,6 +177,12 @@ pub enum LegEvent {
     /// The peer's re-offer came to nothing: it took it back, or no answer could be made. The streams
     /// stay as they were.
     ReofferWithdrawn,
+    /// The far end of a standing call wants its other party to talk to somebody else instead
+    /// (transfer). Answer it with [`LegCommand::Referral`].
+    Referred {
+        /// Whom, in the protocol's own spelling.
+        to: String,
+    },
     /// The streams changed: the end of a re-offer of either side.
     Changed(Vec<LegStream>),
     /// Our re-offer was refused; the streams stay as they were.

@@ -231,6 +231,21 @@ pub enum Command {
         /// Its body.
         body: Body,
     },
+    /// Answer an [`Event::Refer`](super::Event::Refer). What is accepted is told of at once (100), until
+    /// a final [`Command::ReferProgress`].
+    AnswerRefer {
+        /// Which.
+        call: CallId,
+        /// 202, or a refusal of 300 to 699.
+        status: u16,
+    },
+    /// Tell who sent the REFER how the call goes that came of it (NOTIFY, RFC 3515 section 2.4.5).
+    ReferProgress {
+        /// Which.
+        call: CallId,
+        /// What a response to that call would say; a final one is the last word.
+        status: u16,
+    },
     /// Answer a request that was handed over with [`Event::Request`](super::Event::Request).
     Respond {
         /// Which.

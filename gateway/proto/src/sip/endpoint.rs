@@ -236,6 +236,7 @@ impl Endpoint {
                 | Method::Info
                 | Method::Update
                 | Method::Prack
+                | Method::Refer
                 | Method::Register
         );
         if !known {
@@ -264,6 +265,8 @@ impl Endpoint {
             (Method::Register, _) => self.register_arrived(now, id, request, source),
             (Method::Options, false) => self.options(now, id, &tag),
             (Method::Invite, false) => self.invite_arrived(now, id, request, source),
+            // Calls are placed for who is in one: nobody has us call out of the blue.
+            (Method::Refer, false) => self.stack.answer(now, id, 403, &tag),
             _ => match self.find(&request) {
                 None => self.stack.answer_once(now, id, 481, &tag),
                 Some(_) if request.method == Method::Options => self.options(now, id, &tag),
@@ -388,7 +391,10 @@ impl Endpoint {
             Owner::Prack(call) if !response.is_provisional() => {
                 self.with_call(call, |call, stack| call.prack_done(now, stack, id, Some(response)));
             }
-            Owner::Bye(_) | Owner::Info(_) | Owner::Update(_) | Owner::Prack(_) => {}
+            Owner::Notify(call) if !response.is_provisional() => {
+                self.with_call(call, |call, _| call.notified(response.status));
+            }
+            Owner::Bye(_) | Owner::Info(_) | Owner::Update(_) | Owner::Prack(_) | Owner::Notify(_) => {}
             Owner::Registration(registration) => {
                 if let Some(binding) = self.registrations.get_mut(&registration) {
                     binding.response(now, &mut self.stack, id, response);
@@ -420,6 +426,7 @@ impl Endpoint {
             Owner::Prack(call) => {
                 self.with_call(call, |call, stack| call.prack_done(now, stack, id, None));
             }
+            Owner::Notify(call) => self.with_call(call, |call, _| call.notified(status)),
             Owner::Registration(registration) => {
                 if let Some(binding) = self.registrations.get_mut(&registration) {
                     binding.lost(now, &mut self.stack, id, status);
@@ -597,6 +604,12 @@ impl Endpoint {
                 self.with_call(call, |c, stack| c.refuse_reinvite(now, stack, status));
             }
             Command::Info { call, body } => self.with_call(call, |c, stack| c.info(now, stack, body)),
+            Command::AnswerRefer { call, status } => {
+                self.with_call(call, |c, stack| c.answer_refer(now, stack, status));
+            }
+            Command::ReferProgress { call, status } => {
+                self.with_call(call, |c, stack| c.refer_progress(now, stack, status));
+            }
             Command::Respond { request, status, phrase, headers, body } => {
                 let id = ServerId(request.0);
                 let tag = self.stack.tag(id);

@@ -192,6 +192,14 @@ pub enum Event {
         /// The final status; 408 when nothing came.
         status: u16,
     },
+    /// The far end of a standing call wants us to call somebody (RFC 3515);
+    /// [`super::Command::AnswerRefer`] must follow within 32 s.
+    Refer {
+        /// Which.
+        call: CallId,
+        /// Whom: Refer-To.
+        to: Box<NameAddr>,
+    },
     /// It is over; nothing follows for this call.
     Ended {
         /// Which.

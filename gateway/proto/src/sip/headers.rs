@@ -115,6 +115,8 @@ names! {
     Reason = "Reason";
     /// RFC 3261.
     RecordRoute = "Record-Route";
+    /// RFC 4488.
+    ReferSub = "Refer-Sub";
     /// RFC 3515.
     ReferTo = "Refer-To", "r";
     /// RFC 3892.

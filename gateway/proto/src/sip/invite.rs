@@ -23,6 +23,7 @@ use crate::{Instant, Transport};
 
 mod client;
 mod failover;
+mod refer;
 mod reliable;
 mod server;
 mod timer;
@@ -31,6 +32,7 @@ mod within;
 
 pub(super) use client::refuse_fork;
 use client::{ClientInvite, Kind, Unanswered};
+use refer::{Referral, Subscription};
 use server::ServerInvite;
 pub(super) use timer::refuse_brief;
 use update::Offered;
@@ -95,7 +97,13 @@ pub(super) struct Call {
     account: Option<auth::Client>,
     /// Our BYE waits for the ACK of our 2xx (section 15).
     bye_wanted: Option<Option<Reason>>,
-    /// BYE, INFO, UPDATE and PRACK of ours under way.
+    /// Their REFER, until the owner answers it.
+    referral: Option<Referral>,
+    /// They have sent one before.
+    referred: bool,
+    /// They are told what becomes of the last one.
+    subscription: Option<Subscription>,
+    /// BYE, INFO, UPDATE, PRACK and NOTIFY of ours under way.
     requests: u32,
 }
 
@@ -157,6 +165,9 @@ impl Call {
             described: None,
             account: account.map(auth::Client::new),
             bye_wanted: None,
+            referral: None,
+            referred: false,
+            subscription: None,
             requests: 0,
         };
         this.set_out(now, stack, request, offer, &destination)?;
@@ -338,6 +349,7 @@ impl Call {
         self.wanted = None;
         self.retry_at = None;
         self.session.stop();
+        self.drop_referral(now, stack);
         self.drop_offered(now, stack);
         if self.bye_wanted.is_none() {
             self.drop_server_invite(now, stack);

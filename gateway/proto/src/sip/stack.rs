@@ -25,12 +25,12 @@ use super::{
 use crate::address::PeerPolicy;
 use crate::{Instant, Output, Transport};
 
-/// What we take, for Allow. REFER, SUBSCRIBE and MESSAGE are not among them.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REGISTER";
+/// What we take, for Allow. SUBSCRIBE, NOTIFY and MESSAGE are not among them.
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REGISTER, REFER";
 
-/// Extensions that we take part in, for Supported: reliable provisional responses (RFC 3262) and
-/// session timers (RFC 4028).
-pub(super) const SUPPORTED: &str = "100rel, timer";
+/// Extensions that we take part in, for Supported: reliable provisional responses (RFC 3262), session
+/// timers (RFC 4028) and REFER without a word of what comes of it (RFC 4488).
+pub(super) const SUPPORTED: &str = "100rel, timer, norefersub";
 
 /// What a request requires that we do not know (RFC 3261 section 8.2.2.3).
 pub(super) fn unsupported(headers: &Headers) -> Vec<Token> {
@@ -51,6 +51,7 @@ pub(super) enum Owner {
     Info(CallId),
     Update(CallId),
     Prack(CallId),
+    Notify(CallId),
     Registration(RegistrationId),
     Ping(PingId),
     /// Nobody waits for its end.

@@ -19,6 +19,7 @@ mod loss;
 mod nonces;
 mod peers;
 mod races;
+mod refer;
 mod reliable;
 mod solo;
 mod ssrf;

@@ -125,7 +125,7 @@ fn what_is_not_taken_is_refused_by_the_book() {
     };
     for (method, status) in [
         ("MESSAGE", 405),
-        ("REFER", 405),
+        ("REFER", 403),
         ("UPDATE", 481),
         ("PRACK", 481),
         ("PUBLISH", 405),

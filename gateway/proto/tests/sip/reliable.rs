@@ -207,7 +207,7 @@ fn our_offer_before_the_answer_is_answered_in_the_prack() {
 fn ours_acknowledges_each_phone_in_order_and_once() {
     let mut solo = Solo::new();
     let asked = solo.tell(Command::Invite(Box::new(invite(1)))).remove(0);
-    assert_eq!(asked.header("Supported"), Some("100rel, timer"));
+    assert_eq!(asked.header("Supported"), Some("100rel, timer, norefersub"));
     let number = asked.header("CSeq").unwrap().to_owned();
     let says = |status: &str, tag: &str, rseq: u32, body: &str| {
         asked.response(status, tag, &format!("{CONTACT}Require: 100rel\r\nRSeq: {rseq}\r\n"), body)

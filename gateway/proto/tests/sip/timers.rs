@@ -103,7 +103,10 @@ fn a_422_that_asks_for_nothing_more_is_a_refusal() {
         let mut solo = Solo::new();
         let asked = solo.tell(Command::Invite(Box::new(invite(1)))).remove(0);
         assert_eq!(asked.header("Session-Expires"), Some("1800"), "section 7.1: nobody is named yet");
-        assert_eq!((asked.header("Min-SE"), asked.header("Supported")), (Some("90"), Some("100rel, timer")));
+        assert_eq!(
+            (asked.header("Min-SE"), asked.header("Supported")),
+            (Some("90"), Some("100rel, timer, norefersub"))
+        );
         let sent = solo.hear(asked.response("422 Session Interval Too Small", "b", least, ""));
         assert_eq!((sent.len(), &sent[0].start()[..3]), (1, "ACK"), "{least}");
         assert_eq!(ended(solo.event()).status, Some(422));
@@ -124,7 +127,10 @@ fn who_asks_for_refreshes_too_often_is_told_our_least() {
     let more = Ask { branch: "z9hG4bKmore".into(), cseq: 11, ..more };
     let ok = taken(&mut solo, &more);
     assert_eq!(ok.header("Session-Expires"), Some("90;refresher=uac"));
-    assert_eq!((ok.header("Require"), ok.header("Supported")), (Some("timer"), Some("100rel, timer")));
+    assert_eq!(
+        (ok.header("Require"), ok.header("Supported")),
+        (Some("timer"), Some("100rel, timer, norefersub"))
+    );
     // A re-INVITE is held to the same, and leaves all as it was.
     let within = more.within("INVITE", &ok, 12);
     let brief = Ask { more: more.more.replace("90;", "30;"), ..within };

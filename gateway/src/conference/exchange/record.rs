@@ -72,6 +72,7 @@ pub(super) fn recorded(
         }
         None => record.answered_by = None,
     }
+    record.transfers.clone_from(&outcome.transfers);
     record.legs = outcome.legs.iter().map(|leg| leg_record(leg, &outcome.routes)).collect();
     ended(record, outcome.cause, rang)
 }

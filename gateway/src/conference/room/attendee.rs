@@ -362,7 +362,7 @@ impl Attendee {
         let routes = leg.streams.iter().map(|it| (self.leg, it.stream.agreed.role, it.route)).collect();
         if let Some(done) = self.done.take() {
             // Whoever waited for it may have been stopped.
-            let _ = done.send(Outcome { cause, answered_by, legs: vec![leg], routes });
+            let _ = done.send(Outcome { cause, answered_by, legs: vec![leg], routes, transfers: Vec::new() });
         }
     }
 }

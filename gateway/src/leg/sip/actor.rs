@@ -277,6 +277,11 @@ impl Actor {
             }
             Event::Refreshed { body, .. } => self.refreshed(&body).await,
             Event::Info { body, .. } => self.info(&body).await,
+            Event::Refer { call, to } => match to.uri.as_sip().is_some_and(cause::replaces) {
+                // Whoever is on the other end of that dialog is not rung a second time instead.
+                true => self.machine(Command::AnswerRefer { call, status: 501 }).await,
+                false => self.tell(LegEvent::Referred { to: to.uri.to_string() }).await,
+            },
             Event::Unreached { how, pause, .. } => self.unreached(how, pause).await,
             Event::Ended { ending, .. } => {
                 let places = cause::elsewhere(&ending);
@@ -336,6 +341,7 @@ impl Actor {
                 }
                 Next::Go
             }
+            LegCommand::Referral(referral) => self.machine(cause::of_referral(call, referral)).await,
             LegCommand::Hangup(cause) => self.hang_up(cause).await,
         }
     }

@@ -1,8 +1,9 @@
 //! SIP's words for why a leg ended, both ways.
 
-use crosspoint_proto::sip::{By, Ending, How, Reason as ReasonHeader};
+use crosspoint_proto::sip::{By, CallId, Command, Ending, How, Reason as ReasonHeader, SipUri};
 
 use crate::cause::{Cause, Reason, Side};
+use crate::leg::Referral;
 
 /// The cause of a call that the machine says has ended.
 pub(super) fn of_ending(ending: &Ending) -> Cause {
@@ -31,6 +32,22 @@ pub(super) fn elsewhere(ending: &Ending) -> Vec<String> {
     let mut contacts: Vec<_> = ending.contacts.iter().collect();
     contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q()));
     contacts.into_iter().map(|contact| contact.uri.to_string()).collect()
+}
+
+/// A Refer-To that names a dialog to take the place of (RFC 3891).
+pub(super) fn replaces(uri: &SipUri) -> bool {
+    uri.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Replaces"))
+}
+
+/// What who sent a REFER is answered and told (RFC 3515).
+pub(super) const fn of_referral(call: CallId, referral: Referral) -> Command {
+    match referral {
+        Referral::Refused(reason) => Command::AnswerRefer { call, status: to_status(reason) },
+        Referral::Accepted => Command::AnswerRefer { call, status: 202 },
+        Referral::Rings => Command::ReferProgress { call, status: 180 },
+        Referral::Answered => Command::ReferProgress { call, status: 200 },
+        Referral::Failed(reason) => Command::ReferProgress { call, status: to_status(reason) },
+    }
 }
 
 /// What a final response says (RFC 3261 section 21).

@@ -495,6 +495,7 @@ fn call_of(event: &Event) -> Option<CallId> {
         | Event::Refreshed { call, .. }
         | Event::Info { call, .. }
         | Event::InfoAnswered { call, .. }
+        | Event::Refer { call, .. }
         | Event::Unreached { call, .. }
         | Event::Ended { call, .. } => Some(*call),
         _ => None,

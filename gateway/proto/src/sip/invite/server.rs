@@ -131,6 +131,9 @@ impl Call {
             described: None,
             account: None,
             bye_wanted: None,
+            referral: None,
+            referred: false,
+            subscription: None,
             requests: 0,
         })
     }

@@ -47,6 +47,7 @@ impl Call {
             Method::Update => self.update_arrived(now, stack, tx, request),
             Method::Prack => self.prack_arrived(now, stack, tx, request),
             Method::Info => self.info_arrived(now, stack, tx, request),
+            Method::Refer => self.refer_arrived(now, stack, tx, request, number),
             _ => stack.answer(now, tx, 501, &self.tag),
         }
     }

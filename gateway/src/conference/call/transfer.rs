@@ -1,0 +1,246 @@
+//! A party sends the other one on (RFC 3515): it is joined with somebody else in place of who asked.
+//!
+//! ```text
+//!  who asks ── Referred ──► call: may he, and whom would he reach? ── dials ──► the new party
+//!           ◄─ Accepted, Rings ─   the other party hears that it rings
+//!           ◄─ Answered, then hung up ─   the other party talks to the new one
+//! ```
+//!
+//! The other party is told nothing but an offer anew, and only where it was on hold. Who asked may
+//! hang up meanwhile; without that, and where nobody answers, the call goes on as it was.
+
+use std::mem;
+
+use crosspoint_codecs::format::{Capabilities, Direction};
+
+use super::Call;
+use super::participant::{Exchange as Offering, Participant};
+use crate::cause::{Cause, Reason};
+use crate::conference::exchange::Exchange;
+use crate::conference::offer::answer_for;
+use crate::leg::{LegCommand, LegId, Party, Referral};
+use crate::records::TransferRecord;
+use tokio::time::Instant;
+
+/// Transfers of one call: each is the wish of a party that proved who it is, and a human's.
+pub(super) const TRANSFERS: usize = 16;
+
+/// A transfer under way. One at a time.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// Who asked: the connected leg.
+    referrer: LegId,
+    /// He called; where it comes to nothing he is the caller again.
+    called: bool,
+    /// Those that ring.
+    legs: Vec<LegId>,
+    rings: bool,
+    until: Instant,
+    worst: Option<Cause>,
+}
+
+impl Transfer {
+    pub(super) const fn until(&self) -> Instant {
+        self.until
+    }
+}
+
+impl Call {
+    /// Lets parties send each other on, by `exchange`'s rules.
+    #[must_use]
+    pub fn with_transfers(self, exchange: Exchange) -> Self {
+        Self { transfers: Some(exchange), ..self }
+    }
+
+    /// `leg` wants the other party to talk to `to`.
+    pub(super) async fn referred(&mut self, leg: LegId, to: String) {
+        let Some(referrer) = self.participant(leg).map(|it| it.leg.party.clone()) else { return };
+        let by = identity(&referrer);
+        let begun = self.begin(leg, &referrer, &to).await;
+        let (rule, outcome) = match &begun {
+            Ok(rule) => (rule.clone(), "called".to_owned()),
+            Err(reason) => (None, reason.word().to_owned()),
+        };
+        tracing::info!(leg = leg.0, by, to, rule, outcome, "transfer asked for");
+        if self.sent_on.len() < TRANSFERS {
+            self.sent_on.push(TransferRecord { by, to, rule, outcome });
+        }
+        let answer = begun.map_or_else(Referral::Refused, |_| Referral::Accepted);
+        if let Some(referrer) = self.participant(leg) {
+            referrer.tell(LegCommand::Referral(answer)).await;
+        }
+    }
+
+    /// Rings whom he would reach if he called; the rule that lets the call out.
+    async fn begin(&mut self, leg: LegId, referrer: &Party, to: &str) -> Result<Option<String>, Reason> {
+        let exchange = self.transfers.clone().ok_or(Reason::Forbidden)?;
+        // Who has not proved who he is makes no calls at another's cost.
+        if referrer.device.is_none() && referrer.trunk.is_none() {
+            return Err(Reason::Forbidden);
+        }
+        let Some(other) = self.other(leg) else { return Err(Reason::Forbidden) };
+        // A hold that is on its way settles in a moment.
+        if self.transfer.is_some()
+            || self.crossing.is_some()
+            || self.ending()
+            || self.sent_on.len() >= TRANSFERS
+        {
+            return Err(Reason::Congestion);
+        }
+        let called = leg == self.caller.leg.id;
+        let (offer, thread, kept) = (takes(other), other.leg.thread, other.leg.party.clone());
+        let asker = Party { address: identity(referrer), called: to.to_owned(), ..referrer.clone() };
+        let (legs, rule) = exchange.transfer(&asker, &kept, &offer, thread).await?;
+        if called {
+            self.swap_sides();
+        }
+        self.transfer = Some(Transfer {
+            referrer: leg,
+            called,
+            legs: legs.iter().map(|leg| leg.id).collect(),
+            rings: false,
+            until: Instant::now() + self.rules.ring_timeout,
+            worst: None,
+        });
+        self.callees.extend(legs.into_iter().map(Participant::new));
+        self.replan();
+        Ok(rule)
+    }
+
+    /// Who stays is the caller from now on, and who asked is whom it is connected with.
+    fn swap_sides(&mut self) {
+        let Some(at) = self.connected.and_then(|id| self.callees.iter().position(|it| it.leg.id == id))
+        else {
+            return;
+        };
+        if let Some(callee) = self.callees.get_mut(at) {
+            mem::swap(&mut self.caller, callee);
+            self.connected = Some(callee.leg.id);
+        }
+    }
+
+    /// Whether `leg` rings because of a transfer.
+    pub(super) fn is_transferred_to(&self, leg: LegId) -> bool {
+        self.transfer.as_ref().is_some_and(|it| it.legs.contains(&leg))
+    }
+
+    /// Whether the end of `leg` is the matter of a transfer that is under way: one that was to ring, or
+    /// who asked, whose part is done.
+    pub(super) async fn leaves_transfer(&mut self, leg: LegId, cause: Cause) -> bool {
+        let referrer = self.transfer.as_ref().is_some_and(|it| it.referrer == leg);
+        if !referrer && !self.is_transferred_to(leg) {
+            return false;
+        }
+        if referrer {
+            self.left.extend(self.callee(leg).map(|it| self.leg_view(it)));
+        }
+        if let Some(gone) = self.participant(leg) {
+            gone.ended = Some(cause);
+            gone.streams.clear();
+        }
+        if !referrer {
+            self.transfer_lost(leg, cause).await;
+        }
+        self.replan();
+        true
+    }
+
+    /// Whether who stays hears that it rings.
+    pub(super) fn rings_on(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|it| it.rings)
+    }
+
+    pub(super) async fn transfer_rings(&mut self) {
+        let Some(transfer) = self.transfer.as_mut().filter(|it| !it.rings) else { return };
+        transfer.rings = true;
+        let referrer = transfer.referrer;
+        self.tell_referrer(referrer, Referral::Rings).await;
+        self.replan();
+    }
+
+    /// The new party is there.
+    pub(super) async fn transfer_answered(&mut self, leg: LegId) {
+        let Some(transfer) = self.transfer.take() else { return };
+        for late in
+            self.callees.iter_mut().filter(|it| it.leg.id != leg && transfer.legs.contains(&it.leg.id))
+        {
+            late.hang_up(Cause::local(Reason::AnsweredElsewhere)).await;
+        }
+        let there = self.callee(transfer.referrer).filter(|it| it.ended.is_none());
+        self.left.extend(there.map(|it| self.leg_view(it)));
+        if let Some(told) = self.sent_on.last_mut() {
+            "answered".clone_into(&mut told.outcome);
+        }
+        self.connected = Some(leg);
+        self.accorded = true;
+        self.tell_referrer(transfer.referrer, Referral::Answered).await;
+        if let Some(referrer) = self.participant(transfer.referrer) {
+            referrer.hang_up(Cause::local(Reason::Hangup)).await;
+        }
+        self.replan();
+        self.take_off_hold(leg).await;
+    }
+
+    /// Nobody is there, or it took too long: the call goes on, if who asked is still in it.
+    pub(super) async fn transfer_failed(&mut self, cause: Cause) {
+        let Some(transfer) = self.transfer.take() else { return };
+        for leg in self.callees.iter_mut().filter(|it| transfer.legs.contains(&it.leg.id)) {
+            leg.hang_up(Cause { reason: Reason::Cancelled, ..cause }).await;
+        }
+        if let Some(told) = self.sent_on.last_mut() {
+            cause.reason.word().clone_into(&mut told.outcome);
+        }
+        self.tell_referrer(transfer.referrer, Referral::Failed(cause.reason)).await;
+        if self.callee(transfer.referrer).is_none_or(|it| it.ended.is_some() || it.hung_up) {
+            self.remember();
+            self.caller.hang_up(cause.across()).await;
+            return;
+        }
+        if transfer.called {
+            self.swap_sides();
+        }
+        self.replan();
+    }
+
+    /// One of those that were to ring is gone.
+    pub(super) async fn transfer_lost(&mut self, leg: LegId, cause: Cause) {
+        let Some(transfer) = &mut self.transfer else { return };
+        transfer.legs.retain(|it| *it != leg);
+        let worst = transfer.worst.map_or(cause, |worst| super::more_telling(worst, cause));
+        transfer.worst = Some(worst);
+        if transfer.legs.is_empty() {
+            self.transfer_failed(worst).await;
+        }
+    }
+
+    async fn tell_referrer(&mut self, leg: LegId, referral: Referral) {
+        if let Some(referrer) = self.participant(leg) {
+            referrer.tell(LegCommand::Referral(referral)).await;
+        }
+    }
+
+    /// Who asked had mostly put the other party on hold first: nobody else takes it off.
+    async fn take_off_hold(&mut self, new: LegId) {
+        let held = self.caller.streams.iter().any(|it| it.agreed.direction != Direction::SendRecv);
+        let Some(new) = self.callee(new).filter(|_| held) else { return };
+        let wanted = answer_for(&new.streams);
+        if self.caller.exchange == Offering::Idle {
+            self.caller.exchange = Offering::Ours;
+            self.caller.tell(LegCommand::Reoffer(wanted)).await;
+        }
+    }
+}
+
+/// Who somebody is to the rules, when he calls.
+fn identity(party: &Party) -> String {
+    party.device.clone().unwrap_or_else(|| party.address.clone())
+}
+
+/// What the other party has agreed, both ways: what allows a relay stands first in the offer then.
+fn takes(other: &Participant) -> Capabilities {
+    let mut capabilities = answer_for(&other.streams);
+    for line in &mut capabilities.media {
+        line.direction = Direction::SendRecv;
+    }
+    capabilities
+}
