@@ -564,6 +564,8 @@ fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
     machine.product = concat!("Crosspoint/", env!("CARGO_PKG_VERSION")).to_owned();
     machine.session.expires = config.sip.session_expires;
     machine.session.min_expires = config.sip.min_session_expires;
+    // For the ladders of calls.
+    machine.tap = true;
     // Each call has two legs.
     machine.limits.calls = config.limits.calls.saturating_mul(2);
     machine.limits.server_transactions = config.limits.transactions;

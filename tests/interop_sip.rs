@@ -43,7 +43,69 @@ fn opus_over_udp_to_pcmu_over_tcp() {
     bob.transport = "tcp";
     let call = Call::between(Account::new("alice", "opus/48000/2", 440), bob);
     assert_eq!(call.routes("audio"), ["transcode", "transcode"]);
-    call.hang_up_by_callee().both_heard(25.0);
+    captured(call).both_heard(25.0);
+}
+
+/// Captures the end of a call, and has tshark read what was written.
+fn captured(mut call: Call) -> Call {
+    let number = call.gateway.status()["calls"][0]["call"].to_string();
+    let file = call.gateway.scratch.path().join("call.pcapng");
+    let Call { gateway, callee, .. } = &mut call;
+    let output = std::thread::scope(|scope| {
+        let capture = scope.spawn(|| gateway.cli(&["capture", &number, "--out", file.to_str().unwrap()]));
+        std::thread::sleep(Duration::from_secs(2));
+        let second = gateway.cli(&["capture", &number, "--out", "/dev/null"]);
+        let told = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(told.contains("is captured already: end that capture first"), "{told}");
+        callee.hang_up();
+        capture.join().unwrap()
+    });
+    call.caller.event("CALL_CLOSED");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.ends_with(" packets\n"), "nothing is left out: {told}");
+    let read = |more: &[&str]| {
+        let output = support::program("tshark")
+            .args(["-n", "--enable-heuristic", "rtp_udp", "--enable-heuristic", "sip_udp", "-r"])
+            .arg(&file)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sip = read(&["-Y", "sip", "-T", "fields", "-e", "sip.CSeq.method", "-e", "sip.Status-Code"]);
+    // BYE comes from one leg, goes out on the other, and both are answered.
+    assert_eq!(sip.matches("BYE\t\n").count(), 2, "{sip}");
+    assert_eq!(sip.matches("BYE\t200\n").count(), 2, "{sip}");
+    // Two seconds of fifty packets each way, on two legs.
+    let rtp = read(&["-Y", "rtp", "-T", "fields", "-e", "rtp.p_type", "-e", "udp.checksum.status"]);
+    let pcmu = rtp.lines().filter(|line| line.starts_with("0\t")).count();
+    assert!(pcmu > 100 && rtp.lines().count() - pcmu > 100, "{rtp}");
+    let broken = read(&["-o", "udp.check_checksum:TRUE", "-Y", "udp.checksum.status == 0 || _ws.malformed"]);
+    assert_eq!(broken, "");
+    let events = gateway_events(&call.gateway);
+    assert!(events.contains("\"event\":\"capture_started\""), "{events}");
+    let over = call.gateway.cli(&["capture", &number, "--out", "/dev/null"]);
+    let told = String::from_utf8_lossy(&over.stderr).into_owned();
+    assert!(told.contains("is over: only one that is live can be captured"), "{told}");
+    call
+}
+
+/// What the management API tells of, as text.
+fn gateway_events(gateway: &Gateway) -> String {
+    use std::io::{Read as _, Write as _};
+    let token = std::fs::read_to_string(gateway.scratch.path().join("data/admin-token")).unwrap();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.http)).unwrap();
+    write!(
+        stream,
+        "GET /api/admin/v1/events HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\n\r\n",
+        token.trim_end()
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }
 
 #[test]
@@ -55,7 +117,40 @@ fn g722_over_tls_with_sdes_to_opus_over_udp() {
     let status = call.gateway.status();
     assert_eq!(call.routes("audio"), ["transcode", "transcode"]);
     assert!(status.to_string().contains("\"encrypted\":true"), "{status}");
-    call.hang_up_by_caller().both_heard(25.0);
+    let call = call.hang_up_by_caller();
+    traced(&call.gateway, &status["calls"][0]["call"].to_string());
+    call.both_heard(25.0);
+}
+
+/// The ladder of a call that is over: both lanes, what was agreed, and no key.
+fn traced(gateway: &Gateway, number: &str) {
+    let told = support::wait_for("the end of the call", || {
+        let output = gateway.cli(&["trace", number, "--width", "120"]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        told.contains("over: hangup").then_some(told)
+    });
+    for part in [
+        "INVITE sip:bob@127.0.0.1",
+        "by tls",
+        "SRTP by SDES",
+        "* called: agreed audio opus sendrecv, not encrypted",
+        "* routed: ",
+        "audio: the first packet has come",
+        "200 OK (INVITE) [sdp]",
+        "(BYE)",
+        "audio: in g722, out g722 (",
+        "transcode), SRTP; received ",
+    ] {
+        assert!(told.to_lowercase().contains(&part.to_lowercase()), "{part} is not in\n{told}");
+    }
+    let lines = String::from_utf8(gateway.cli(&["trace", number, "--json"]).stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_eq!((&lines[0]["kind"], &lines[0]["state"]), (&"call".into(), &"over".into()));
+    assert!(lines.iter().any(|it| it["kind"] == "media" && it["packets_received"].as_u64() > Some(50)));
+    let all = format!("{told}{lines:?}");
+    for secret in ["inline", "-secret", "Digest "] {
+        assert!(!all.contains(secret), "{secret} is in\n{all}");
+    }
 }
 
 #[test]
@@ -105,12 +200,6 @@ impl Call {
     fn hang_up_by_caller(mut self) -> Self {
         self.caller.hang_up();
         self.callee.event("CALL_CLOSED");
-        self
-    }
-
-    fn hang_up_by_callee(mut self) -> Self {
-        self.callee.hang_up();
-        self.caller.event("CALL_CLOSED");
         self
     }
 

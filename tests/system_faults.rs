@@ -50,6 +50,34 @@ fn a_stranger_is_told_404_480_483_and_never_gets_out() {
     wait_for("no call to be left", || gateway.status()["calls"].as_array()?.is_empty().then_some(()));
 }
 
+#[test]
+fn threat_21_a_call_of_somebody_hostile_is_traced_and_its_words_are_nothing_but_words() {
+    let gateway = Gateway::start(&["alice"], "");
+    let client = Registering::new(gateway.sip, 11);
+    let hostile = "\u{1b}[2J\u{9b}31m\u{202e}";
+    let (port, server) = (client.port(), gateway.sip);
+    let text = format!(
+        "INVITE sip:nobody:hunter2@127.0.0.1:{server} SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKhostile;rport\r\n\
+         Max-Forwards: 70\r\nFrom: \"Eve{hostile}\r\n 0.0 |\" <sip:eve@elsewhere.example>;tag=1\r\n\
+         To: <sip:nobody@127.0.0.1>\r\nCall-ID: hostile\r\nCSeq: 1 INVITE\r\n\
+         Subject: {hostile}\r\nContact: <sip:eve@127.0.0.1:{port}>\r\nContent-Length: 0\r\n\r\n"
+    );
+    let status = client.send(&text).expect("an answer").status;
+    assert_eq!(status, 404);
+    let told = wait_for("the trace", || {
+        let told = String::from_utf8(gateway.cli(&["trace", "1"]).stdout).unwrap();
+        told.contains("over: not-found").then_some(told)
+    });
+    assert!(told.contains("sip:nobody:[redacted]@") && told.contains("404 Not Found (INVITE)"), "{told}");
+    assert!(!told.chars().any(|it| it.is_control() && it != '\n' || it == '\u{202e}'), "{told:?}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let unknown = gateway.cli(&["trace", "99\u{1b}"]);
+    let unknown = String::from_utf8(unknown.stderr).unwrap();
+    assert!(unknown.contains("see crosspoint status and the call records\n"), "{unknown}");
+    assert!(!unknown.contains('\u{1b}'), "{unknown:?}");
+}
+
 /// What an answer says, without what differs by the request or by chance.
 fn told(response: &Response) -> (u16, String, Vec<(String, String)>) {
     let of_request = ["via", "from", "to", "call-id", "cseq"];

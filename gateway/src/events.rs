@@ -161,6 +161,15 @@ pub enum What {
         /// The status that it answered with; 408 when nothing came, 503 when it could not be sent.
         status: u16,
     },
+    /// Somebody captures a call: its signalling and its media.
+    CaptureStarted {
+        /// Its number.
+        call: u64,
+        /// The keys of its media as well.
+        keys: bool,
+        /// The name of the token by which it was done.
+        by: String,
+    },
     /// Somebody has changed what is stored.
     SettingChanged {
         /// What kind of thing: "service", "device", "rule", "settings", "token".
@@ -279,6 +288,7 @@ impl What {
             | Self::TrunkChanged { .. }
             | Self::TrunkRegistered { .. }
             | Self::TrunkRegistrationFailed { .. }
+            | Self::CaptureStarted { .. }
             | Self::SettingChanged { .. } => {}
         }
         self

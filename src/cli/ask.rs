@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A longer answer is not read: ten thousand calls need a tenth of it.
 const ANSWER: u64 = 256 << 20;
 
+/// Longest head of an answer.
+const HEAD: usize = 16 << 10;
+
 /// The management listener of a gateway on this machine, with the token that it has left for us.
 pub(super) struct Management {
     address: SocketAddr,
@@ -51,19 +54,72 @@ impl Management {
         if code.starts_with('2') {
             return Ok(document);
         }
-        let told =
-            document["error"]["message"].as_str().map_or_else(|| clean(&line), |it| in_commands(&clean(it)));
-        Err(Failure::Told(match document["error"]["field"].as_str() {
-            Some(field) => format!("{}: {told}", clean(field)),
-            None => told,
-        }))
+        Err(refusal(&line, &document))
     }
 }
 
+impl Management {
+    /// An answer that goes on: how to read it, and its first octets.
+    pub(super) fn open(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<(TcpStream, Vec<u8>), Failure> {
+        let nobody = |error: String| nobody(self.address, &error);
+        let text = |error: std::io::Error| nobody(error.to_string());
+        let mut stream = TcpStream::connect_timeout(&self.address, PATIENCE).map_err(text)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+        let body = body.to_string();
+        // By HTTP/1.0 it is not cut into chunks.
+        let request = format!(
+            "{method} {PREFIX}{path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            self.token,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).map_err(text)?;
+        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        let end = loop {
+            if let Some(at) = answer.windows(4).position(|it| it == b"\r\n\r\n") {
+                break at;
+            }
+            match stream.read(&mut piece).map_err(text)? {
+                0 => return Err(nobody("the answer is not HTTP".into())),
+                _ if answer.len() > HEAD => return Err(nobody("the answer is not HTTP".into())),
+                read => answer.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            }
+        };
+        let mut rest = answer.split_off(end + 4);
+        let head = String::from_utf8_lossy(&answer);
+        let line = head.lines().next().unwrap_or_default();
+        if line.split(' ').nth(1) == Some("200") {
+            // How long it takes to go on is not known.
+            stream.set_read_timeout(None).map_err(text)?;
+            return Ok((stream, rest));
+        }
+        stream.take(ANSWER).read_to_end(&mut rest).map_err(text)?;
+        Err(refusal(line, &serde_json::from_slice(&rest).unwrap_or_default()))
+    }
+}
+
+/// What a refusal says.
+fn refusal(line: &str, document: &Value) -> Failure {
+    let told =
+        document["error"]["message"].as_str().map_or_else(|| clean(line), |it| in_commands(&clean(it)));
+    Failure::Told(match document["error"]["field"].as_str() {
+        Some(field) => format!("{}: {told}", clean(field)),
+        None => told,
+    })
+}
+
 /// The API names its own paths where there is more to see; here they are commands.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("GET /status/conferences/{name}/participants", "crosspoint conference participants"),
     ("GET /status/conferences", "crosspoint status"),
+    ("GET /status/calls and GET /history/calls", "crosspoint status and the call records"),
     ("GET /services", "crosspoint conference list"),
     ("GET /devices", "crosspoint device list"),
     ("GET /rules", "crosspoint rule list"),

@@ -16,6 +16,7 @@ use crosspoint_gateway::tokens::TokenError;
 
 mod ask;
 mod bench;
+mod capture;
 mod compose;
 mod conference;
 mod demo;
@@ -32,6 +33,7 @@ mod settings;
 mod status;
 mod stop;
 mod token;
+mod trace;
 mod unban;
 
 pub(crate) use notify::SOCKET as NOTIFY_SOCKET;
@@ -91,6 +93,10 @@ enum Command {
     Unban(unban::Unban),
     /// Where a call would go, and why. Exit code 1 when it would be refused.
     Explain(explain::Explain),
+    /// What happened on the legs of a call, live or over: messages, decisions, media.
+    Trace(trace::Trace),
+    /// Write signalling and media of a live call as pcapng, for Wireshark.
+    Capture(capture::Capture),
     /// Compose the picture of a conference from files.
     Compose(compose::Compose),
     /// Mix WAV files as a conference mixes its parties.
@@ -174,6 +180,8 @@ pub(crate) fn execute(arguments: Arguments, notify: Option<OsString>) -> Result<
         Command::Status(show) => show.execute(&setting),
         Command::Unban(unban) => unban.execute(&setting),
         Command::Explain(explain) => explain.execute(&setting),
+        Command::Trace(trace) => trace.execute(&setting),
+        Command::Capture(capture) => capture.execute(&setting),
         Command::Bench(bench) => bench.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Compose(compose) => compose.execute(),

@@ -116,7 +116,7 @@ const CLIENT: [(&str, &str, Answers); 62] = [
 ];
 
 /// The same below [`admin::PREFIX`].
-const MANAGEMENT: [(&str, &str, Answers); 51] = [
+const MANAGEMENT: [(&str, &str, Answers); 53] = [
     ("GET /openapi.json", "", READ),
     ("GET /services", "", READ),
     ("POST /services", r#"{"name":"Two","aliases":["two"]}"#, MADE),
@@ -166,6 +166,10 @@ const MANAGEMENT: [(&str, &str, Answers); 51] = [
     ("POST /conferences/{name}/participants/{uuid}/dtmf", r#"{"digits":"1"}"#, DONE),
     ("POST /conferences/{name}/participants/{uuid}/spotlight", r#"{"on":true}"#, DONE),
     ("POST /conferences/{name}/participants/{uuid}/transfer", r#"{"conference":"Hall"}"#, DONE),
+    // There is none.
+    ("GET /calls/{call}/trace", "", admins(404)),
+    // It is for the token of the command line alone.
+    ("POST /calls/{call}/capture", "{}", admins(403)),
     ("GET /history/calls", "", READ),
     ("GET /events", "", READ),
     ("GET /events/stream", "", READ),

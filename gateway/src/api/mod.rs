@@ -8,16 +8,18 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::connect_info::Connected;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
+use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 pub mod admin;
 mod body;
@@ -118,7 +120,8 @@ impl Bound {
             let router = router(Arc::clone(source), Arc::clone(&registry), admin, local.ip());
             let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) };
             let mut stopped = stopped.clone();
-            let serve = axum::serve(limited, router).with_graceful_shutdown(async move {
+            let service = router.into_make_service_with_connect_info::<Life>();
+            let serve = axum::serve(limited, service).with_graceful_shutdown(async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
             serving.spawn(async move {
@@ -237,7 +240,7 @@ impl axum::serve::Listener for Limited {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let end = Box::pin(tokio::time::sleep(CONNECTION_LIFE));
-                    return (Connection { stream, end, _room: room }, peer);
+                    return (Connection { stream, end, life: Life::default(), _room: room }, peer);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "management connections cannot be accepted for the moment");
@@ -255,7 +258,36 @@ impl axum::serve::Listener for Limited {
 struct Connection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
+    life: Life,
     _room: OwnedSemaphorePermit,
+}
+
+/// How long a connection may last beyond [`CONNECTION_LIFE`], when its request is one that goes on.
+#[derive(Clone, Debug, Default)]
+struct Life(Arc<Mutex<Option<Instant>>>);
+
+impl Life {
+    /// It may be there until then.
+    fn lasts(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+}
+
+impl Connected<IncomingStream<'_, Limited>> for Life {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        stream.io().life.clone()
+    }
+}
+
+impl Connection {
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        while self.end.as_mut().poll(context).is_ready() {
+            let longer = self.life.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(until) = longer else { return true };
+            self.end.as_mut().reset(until);
+        }
+        false
+    }
 }
 
 impl AsyncRead for Connection {
@@ -264,7 +296,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        if self.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
@@ -277,7 +309,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        if self.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)

@@ -84,8 +84,8 @@ pub struct Call {
     early: Option<LegId>,
     /// A re-offer that is carried across.
     crossing: Option<Crossing>,
-    /// Whose rules transfers go by; `None`: there are none.
-    transfers: Option<Exchange>,
+    /// The call's number, and whose rules transfers go by; `None`: there are none.
+    transfers: Option<(u64, Exchange)>,
     transfer: Option<Transfer>,
     /// Transfers so far; [`transfer::TRANSFERS`] at most.
     sent_on: Vec<TransferRecord>,
@@ -347,7 +347,10 @@ impl Call {
             // Before the answer, on hold or with the camera off, silence is nothing unusual.
             StreamEvent::MediaTimeout => {}
             // What its own leg does by signalling.
-            StreamEvent::KeyframeNeeded | StreamEvent::EncryptionFailed | StreamEvent::MediaStarted => {}
+            StreamEvent::KeyframeNeeded
+            | StreamEvent::KeysFound(_)
+            | StreamEvent::EncryptionFailed
+            | StreamEvent::MediaStarted => {}
         }
     }
 

@@ -97,7 +97,15 @@ pub(crate) fn leg(number: u64) -> (Leg, Far) {
         hops: 70,
     };
     (
-        Leg { id: LegId(number), party, thread: 0, codecs: Vec::new(), commands, events },
+        Leg {
+            id: LegId(number),
+            party,
+            thread: 0,
+            codecs: Vec::new(),
+            ladder: Default::default(),
+            commands,
+            events,
+        },
         Far { commands: far_commands, events: far_events },
     )
 }

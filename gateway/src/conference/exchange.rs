@@ -24,6 +24,7 @@ use super::prompts::Voice;
 use super::redirect::{Asker, Placing, Trail};
 use super::room::{Rooms, RoomsParts};
 use super::service::Service;
+use super::traces::Traces;
 use crate::cause::{Cause, Reason};
 use crate::events::What;
 use crate::guard::Porter;
@@ -134,6 +135,7 @@ struct Inner {
     parts: ExchangeParts,
     next: AtomicU64,
     live: Mutex<BTreeMap<u64, Live>>,
+    traces: Traces,
     rooms: Rooms,
     /// How calls behave that begin now, and how many there may be.
     rules: ArcSwap<(CallRules, usize)>,
@@ -164,6 +166,7 @@ impl Exchange {
             rooms,
             next: AtomicU64::new(1),
             live: Mutex::default(),
+            traces: Traces::default(),
             stop,
             empty: watch::channel(0).0,
             ending: OnceLock::new(),
@@ -178,6 +181,9 @@ impl Exchange {
         let (view, views) = watch::channel(CallView::default());
         let began = SystemTime::now();
         let fits = self.enlist(number, Live { began, caller: leg.party.clone(), view: views });
+        if fits {
+            self.0.traces.join(number, &leg);
+        }
         let this = self.clone();
         tokio::spawn(async move {
             if !fits {
@@ -200,6 +206,7 @@ impl Exchange {
             && !self.0.parts.engines.iter().all(EngineHandle::is_full);
         if fits {
             let (caller, called) = (call.caller.address.clone(), call.caller.called.clone());
+            self.0.traces.begin(number, call.began, &call.caller);
             live.insert(number, call);
             self.0.empty.send_replace(live.len());
             let started = What::CallStarted { call: number, caller, called };
@@ -211,6 +218,7 @@ impl Exchange {
     /// And is over.
     fn finish(&self, number: u64, (record, cause, rang): (CallRecord, Cause, Duration)) {
         self.0.parts.porter.events().tell(SystemTime::now(), call_ended(&record));
+        self.0.traces.end(&record);
         (self.0.parts.recorder)(record, cause, rang);
         let mut live = self.live();
         live.remove(&number);
@@ -258,6 +266,11 @@ impl Exchange {
         }
     }
 
+    /// What is known of calls that are live, and of the last that are over.
+    pub fn traces(&self) -> &Traces {
+        &self.0.traces
+    }
+
     /// Ends every call for that reason and takes no more; waits for nothing.
     pub fn halt(&self, reason: Reason) {
         self.0.stop.send_replace(Some(reason));
@@ -295,10 +308,12 @@ impl Exchange {
         let (targets, rule, follow) = match self.0.parts.directory.resolve(&caller).await {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
+                self.0.traces.note(number, &format!("routed: {why}"));
                 (targets, rule, follow)
             }
             Resolution::Enter { service, why } => {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
+                self.0.traces.note(number, &format!("routed: {why}"));
                 record.answered_by = (!service.is_decoy()).then(|| service.name.clone());
                 return self.enter(&service, leg, record, view, start).await;
             }
@@ -315,12 +330,13 @@ impl Exchange {
                         "call refused"
                     );
                 }
+                self.0.traces.note(number, &format!("refused, {word}: {why}"));
                 return ended(record, refuse(leg, Cause::local(reason)).await, start.elapsed());
             }
         };
         record.rule = rule;
         let trail = Trail::default();
-        let placing = Placing::new(self.clone(), Asker::Caller(caller.clone()), follow, &trail);
+        let placing = Placing::new(self.clone(), number, Asker::Caller(caller.clone()), follow, &trail);
         if self.need_venue(&targets) {
             let (mut record, cause, rang) =
                 self.meet(leg, offered, targets, placing, record, view, start).await;
@@ -336,7 +352,7 @@ impl Exchange {
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
         let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
-        let call = call.with_transfers(self.clone());
+        let call = call.with_transfers(number, self.clone());
         let (outcome, answered) =
             to_its_end(call.run(self.0.stop.subscribe()), answers, self.answered(number)).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
@@ -359,8 +375,12 @@ impl Exchange {
         let legs = targets.iter().filter_map(|target| {
             let protocol = self.protocol(&target.uri).ok_or(Cause::local(Reason::Internal));
             let dialled = protocol.and_then(|it| it.dial(target, from, offer.clone(), thread));
-            let dialled = dialled.map(|leg| placing.follow(leg, target, from, offer, thread));
-            dialled.inspect_err(|cause| refused = *cause).ok()
+            let dialled = dialled.inspect_err(|cause| refused = *cause);
+            match &dialled {
+                Ok(leg) => self.0.traces.join(placing.call(), leg),
+                Err(cause) => self.0.traces.note(placing.call(), &not_dialled(target, *cause)),
+            }
+            dialled.map(|leg| placing.follow(leg, target, from, offer, thread)).ok()
         });
         let legs: Vec<Leg> = legs.collect();
         if legs.is_empty() { Err(refused) } else { Ok(legs) }
@@ -414,6 +434,11 @@ impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("calls", &self.live().len()).finish_non_exhaustive()
     }
+}
+
+/// In a trace: where a call cannot go.
+fn not_dialled(target: &Address, cause: Cause) -> String {
+    format!("cannot go to {}: {}", target.uri, cause.reason.word())
 }
 
 /// Hangs up and waits until the leg is gone; the cause that it ended with.

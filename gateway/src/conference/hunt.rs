@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::call::more_telling;
 use crate::cause::{Cause, Reason};
+use crate::ladder::Ladder;
 use crate::leg::{COMMANDS, EVENTS, Leg, LegCommand, LegEvent};
 
 /// How long a leg that was too late may take to say goodbye: SIP's timer F (RFC 3261 section
@@ -26,7 +27,9 @@ pub(super) fn hunt(mut legs: Vec<Leg>) -> Option<Leg> {
     let first = legs.first()?;
     let (id, party, thread, codecs) = (first.id, first.party.clone(), first.thread, first.codecs.clone());
     tokio::spawn(run(legs, orders, told));
-    Some(Leg { id, party, thread, codecs, commands, events })
+    // Each has its own.
+    let ladder = Ladder::default();
+    Some(Leg { id, party, thread, codecs, ladder, commands, events })
 }
 
 async fn run(mut legs: Vec<Leg>, mut orders: mpsc::Receiver<LegCommand>, told: mpsc::Sender<LegEvent>) {

@@ -22,6 +22,7 @@ mod redirect;
 pub mod room;
 pub mod scene;
 pub mod service;
+pub mod traces;
 
 pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
 pub use dialling::{DialRefused, Dialling};

@@ -40,6 +40,8 @@ pub(super) enum Asker {
 #[derive(Clone, Debug)]
 pub(super) struct Placing {
     exchange: Exchange,
+    /// Its number.
+    call: u64,
     asker: Asker,
     /// The rule that lets it out says that redirections are followed.
     follow: bool,
@@ -73,8 +75,13 @@ impl Trail {
 const CALLED: &str = "called";
 
 impl Placing {
-    pub(super) fn new(exchange: Exchange, asker: Asker, follow: bool, trail: &Trail) -> Self {
-        Self { exchange, asker, follow, trail: trail.clone() }
+    pub(super) fn new(exchange: Exchange, call: u64, asker: Asker, follow: bool, trail: &Trail) -> Self {
+        Self { exchange, call, asker, follow, trail: trail.clone() }
+    }
+
+    /// The number of the call.
+    pub(super) const fn call(&self) -> u64 {
+        self.call
     }
 
     /// `leg`, which calls `target`, and whom it is sent to.
@@ -91,7 +98,8 @@ impl Placing {
         }
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
-        let (id, party, codecs) = (leg.id, leg.party.clone(), leg.codecs.clone());
+        let (id, party, codecs, ladder) =
+            (leg.id, leg.party.clone(), leg.codecs.clone(), leg.ladder.clone());
         let thread = thread.unwrap_or(leg.thread);
         let pursuit = Pursuit {
             placing: self.clone(),
@@ -110,7 +118,7 @@ impl Placing {
             worst: None,
         };
         tokio::spawn(pursuit.run(orders, told));
-        Leg { id, party, thread, codecs, commands, events }
+        Leg { id, party, thread, codecs, ladder, commands, events }
     }
 }
 

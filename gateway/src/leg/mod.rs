@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::cause::{Cause, Reason};
 use crate::config::{CodecChoice, Proxy};
+use crate::ladder::Ladder;
 use crate::media::port::{StreamEvent, StreamPort};
 
 /// One party on one protocol. Never used twice in one gateway.
@@ -80,6 +81,8 @@ pub struct Leg {
     pub thread: usize,
     /// Codecs that its device is held to; empty: any.
     pub codecs: Vec<CodecChoice>,
+    /// What happened on it, for who looks for a fault.
+    pub ladder: Ladder,
     /// What it is told. Dropping it hangs up.
     pub commands: mpsc::Sender<LegCommand>,
     /// What it tells. `Ended` is always the last.

@@ -19,6 +19,7 @@ mod agc;
 mod arrival;
 mod audio;
 mod bus;
+pub mod capture;
 mod clip;
 mod coder;
 mod comfort;

@@ -11,6 +11,7 @@ use crosspoint_codecs::format::MediaKind;
 use crosspoint_codecs::frame::EncodedFrame;
 
 pub use super::arrival::{Arrival, RING};
+use super::capture::Capture;
 
 /// One stream of one leg, both ways. Never used twice in one gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +71,13 @@ pub trait StreamPort: Send + Sync + fmt::Debug {
     /// Sends one DTMF digit by the stream's negotiated method, if that is in the media.
     fn send_dtmf(&self, digit: char, duration: Duration) -> Result<(), PortError>;
 
+    /// Shows every datagram that comes or goes from now on, as it is on the wire; `None`: to nobody any
+    /// more. A port that has no datagrams of its own shows nothing.
+    fn show(&self, capture: Option<Arc<Capture>>) -> Result<(), PortError> {
+        drop(capture);
+        Ok(())
+    }
+
     /// Its figures so far.
     fn stats(&self) -> StreamStats;
 }
@@ -91,6 +99,8 @@ pub enum StreamEvent {
     MediaTimeout,
     /// The first valid media packet came.
     MediaStarted,
+    /// A handshake has found the keys of this suite.
+    KeysFound(&'static str),
     /// The handshake for its keys failed, and nothing goes out without: the leg ends.
     EncryptionFailed,
 }

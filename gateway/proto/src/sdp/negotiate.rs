@@ -49,6 +49,7 @@ pub struct Negotiation {
     standing: Option<Sdp>,
     exchange: Exchange,
     agreed: Vec<AgreedLine>,
+    refused: Refusals,
 }
 
 /// One place in the list of m-lines, which never changes its order (RFC 3264 section 8).
@@ -91,12 +92,18 @@ impl Negotiation {
             standing: None,
             exchange: Exchange::None,
             agreed: Vec::new(),
+            refused: Refusals(Vec::new()),
         }
     }
 
     /// The streams as they stand: those of the last completed exchange.
     pub fn agreed(&self) -> &[AgreedLine] {
         &self.agreed
+    }
+
+    /// The lines that the last completed exchange came to nothing of, and why.
+    pub const fn refused(&self) -> &Refusals {
+        &self.refused
     }
 
     /// Whether an offer of either side waits for its answer.
@@ -227,6 +234,7 @@ impl Negotiation {
         self.standing = Some(Sdp::clone(&offer));
         self.slots.clone_from(&slots);
         self.agreed.clone_from(&agreed);
+        self.refused = refusals;
         self.exchange = Exchange::Sent { offer, slots, answered: true };
         Ok(agreed)
     }
@@ -327,6 +335,7 @@ impl Negotiation {
         self.last_sent = Some(sdp.clone());
         self.standing = Some(sdp.clone());
         self.agreed.clone_from(&agreed);
+        self.refused = refusals;
         Ok((sdp, agreed))
     }
 

@@ -136,6 +136,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long its calls stand without a sign of the far end.
     pub session: SessionTimer,
+    /// The owner is told of every message of a call ([`super::Event::Sighted`]).
+    pub tap: bool,
 }
 
 impl Config {
@@ -147,6 +149,7 @@ impl Config {
             timing: Timing::default(),
             limits: Limits::default(),
             session: SessionTimer::default(),
+            tap: false,
         }
     }
 }

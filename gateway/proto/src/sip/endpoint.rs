@@ -119,7 +119,7 @@ impl Endpoint {
         }
         let flow = Flow { transport: Transport::Udp, local, remote: from, conn: None };
         match Message::parse(data) {
-            Ok(message) => self.message(now, flow, message, data.len()),
+            Ok(message) => self.message(now, flow, message, Some(data)),
             Err(error) => self.malformed(now, flow, &error, data.len()),
         }
     }
@@ -134,7 +134,7 @@ impl Endpoint {
         self.stack.transports.heard(now, conn, began, whole);
         for frame in frames {
             match frame {
-                Frame::Message(message) => self.message(now, flow, message, 0),
+                Frame::Message(message) => self.message(now, flow, message, None),
                 Frame::Ping => self.stack.transmit(now, Reply::only(flow), Bytes::from_static(PONG)),
                 Frame::Refused { error, close } => {
                     self.malformed(now, flow, &error, usize::MAX);
@@ -163,8 +163,9 @@ impl Endpoint {
         }
     }
 
-    /// `octets`: of the datagram; a connection has no need of them.
-    fn message(&mut self, now: Instant, flow: Flow, message: Message, octets: usize) {
+    /// `octets`: those of the datagram; a connection has no need of them.
+    fn message(&mut self, now: Instant, flow: Flow, message: Message, octets: Option<&[u8]>) {
+        self.stack.heard(now, flow, &message, octets);
         match message {
             Message::Response(response) => {
                 // More than our own Via: it went astray (section 8.1.3.3).
@@ -174,8 +175,12 @@ impl Endpoint {
                         self.stack.counters.stray_responses.saturating_add(1);
                 }
             }
-            Message::Request(request) => self.request(now, flow, request, octets),
+            Message::Request(request) => {
+                self.request(now, flow, request, octets.map_or(0, <[u8]>::len));
+            }
         }
+        // It was one that we had already.
+        self.stack.heard_first(now, None);
     }
 
     fn request(&mut self, now: Instant, flow: Flow, mut request: Request, octets: usize) {
@@ -339,6 +344,7 @@ impl Endpoint {
         self.insert(call);
         let incoming = Incoming { call: number, request, source, body };
         self.stack.event(Event::Incoming(Box::new(incoming)));
+        self.stack.heard_first(now, Some(number));
     }
 
     fn unavailable(&mut self, now: Instant, id: ServerId) {
@@ -445,13 +451,16 @@ impl Endpoint {
         let over = call.is_over();
         self.stack.schedule.set(Timer::Call(id), if over { None } else { call.deadline() });
         if over && let Some(call) = self.calls.remove(&id) {
-            self.dialogs.remove(&call.key());
+            let key = call.key();
+            self.dialogs.remove(&key);
+            self.stack.unwatch(id, key.0);
         }
     }
 
     fn insert(&mut self, call: Call) {
         let id = call.id();
         self.dialogs.insert(call.key(), id);
+        self.stack.watch(id, call.key());
         self.stack.schedule.set(Timer::Call(id), call.deadline());
         self.calls.insert(id, call);
     }
@@ -538,6 +547,7 @@ impl SansIo for Endpoint {
             Input::Timeout => self.timeout(now),
         }
         self.drain(now);
+        self.stack.let_go();
         Ok(())
     }
 
@@ -545,6 +555,7 @@ impl SansIo for Endpoint {
         let now = now.mono;
         let result = self.obey(now, command);
         self.drain(now);
+        self.stack.let_go();
         result
     }
 

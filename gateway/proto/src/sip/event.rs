@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Body, CallId, Flow, NameAddr, PingId, Reason, RegistrationId, Request, RequestId};
-use crate::Transport;
+use crate::{Instant, Transport};
 
 /// Where a request came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,22 @@ pub struct Incoming {
     pub source: Source,
     /// Its body; `None`: the caller wants our offer.
     pub body: Option<Body>,
+}
+
+/// A message of a call, as it came or went.
+#[derive(Clone, Debug)]
+pub struct Sighted {
+    /// Whose.
+    pub call: CallId,
+    /// When.
+    pub at: Instant,
+    /// On which way.
+    pub flow: Flow,
+    /// By us, or to us.
+    pub sent: bool,
+    /// Its octets; one that came over a stream is printed anew from what was understood of it. They
+    /// may contain credentials and keys.
+    pub data: Bytes,
 }
 
 /// Who brought the end of a call about.
@@ -244,6 +262,14 @@ pub enum Event {
     Unregistered {
         /// Which.
         registration: RegistrationId,
+    },
+    /// With [`super::Config::tap`]: a message of a call came, repetitions too, or goes out. That of an
+    /// incoming call's first INVITE follows [`Event::Incoming`].
+    Sighted(Box<Sighted>),
+    /// With the tap: nothing is left of a call, not even between the two ends.
+    Released {
+        /// Which.
+        call: CallId,
     },
     /// A ping was answered.
     Pong {

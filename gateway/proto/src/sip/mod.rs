@@ -34,6 +34,7 @@ mod schedule;
 mod session;
 mod stack;
 mod stun;
+mod tap;
 #[cfg(test)]
 mod torture;
 mod transaction;
@@ -48,7 +49,7 @@ pub use command::{
 };
 pub use config::{Config, Limits, Listen, SessionTimer, Timing};
 pub use endpoint::{Endpoint, Error, Load};
-pub use event::{By, Ending, Event, How, Incoming, Source};
+pub use event::{By, Ending, Event, How, Incoming, Sighted, Source};
 pub use flow::{Flow, FlowError};
 pub use framing::{Frame, PONG, StreamFramer};
 pub use headers::{Headers, Name};

@@ -15,6 +15,7 @@ use super::dialog::Dialog;
 use super::flow::word;
 use super::loops::Loops;
 use super::schedule::Schedule;
+use super::tap::Tap;
 use super::transaction::{Action, ClientId, Reply, ServerId, Transactions};
 use super::transport::{Transports, Unsendable};
 use super::uri::{DEFAULT_PORT, DEFAULT_TLS_PORT};
@@ -94,6 +95,8 @@ pub(super) struct Stack {
     pub(super) out: VecDeque<Output<Event>>,
     pub(super) schedule: Schedule<Timer>,
     pub(super) counters: Counters,
+    /// Tells of messages, when somebody wants to know.
+    pub(super) tap: Option<Tap>,
 }
 
 impl Stack {
@@ -108,6 +111,7 @@ impl Stack {
                 limits.client_transactions,
                 limits.server_transactions,
             ),
+            tap: config.tap.then(Tap::default),
             config,
             rng,
             loops: Loops::new(key),
@@ -321,9 +325,12 @@ impl Stack {
 
     /// Sends what no transaction remembers.
     pub(super) fn transmit(&mut self, now: Instant, reply: Reply, data: Bytes) {
+        let told = self.tap.is_some().then(|| data.clone());
         if self.transports.send(now, reply, data, &mut self.out).is_err() {
             self.counters.unsendable = self.counters.unsendable.saturating_add(1);
             self.transactions.flow_lost(&reply.flow);
+        } else if let Some(data) = told {
+            self.said(now, reply.flow, data);
         }
     }
 

@@ -23,6 +23,7 @@ mod refer;
 mod reliable;
 mod solo;
 mod ssrf;
+mod tap;
 mod timers;
 mod torture;
 mod update;

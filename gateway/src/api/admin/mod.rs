@@ -7,6 +7,7 @@
 //! `{"error": {"field", "message"}}`. The shapes are in `openapi.json` beside this file, which is served
 //! and only grows.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,7 @@ use crate::tokens::Tokens;
 mod answer;
 mod bans;
 mod body;
+mod capture;
 mod commands;
 mod devices;
 mod events;
@@ -48,6 +50,7 @@ mod services;
 mod settings;
 #[cfg(test)]
 pub(super) mod tests;
+mod trace;
 
 use answer::{Refused, Tags};
 
@@ -106,6 +109,8 @@ struct Inner {
     store: Mutex<Option<Store>>,
     /// Event streams that may be open.
     streams: Arc<Semaphore>,
+    /// Calls that are captured.
+    captured: Mutex<BTreeSet<u64>>,
 }
 
 /// The name of the token that a request came with.
@@ -117,7 +122,7 @@ impl Admin {
     pub fn new(parts: AdminParts) -> Self {
         let tags = Tags(parts.key);
         let streams = Arc::new(Semaphore::new(events::STREAMS));
-        Self(Arc::new(Inner { parts, tags, store: Mutex::default(), streams }))
+        Self(Arc::new(Inner { parts, tags, store: Mutex::default(), streams, captured: Mutex::default() }))
     }
 
     /// Its routes. None answers without a token.
@@ -270,6 +275,8 @@ fn routes() -> Vec<Route> {
         Route::new(POST, "/process/stop", process::stop),
         Route::new(POST, "/process/reload", process::reload),
         Route::new(POST, "/process/log", process::log),
+        Route::new(GET, "/calls/{call}/trace", trace::show),
+        Route::new(POST, "/calls/{call}/capture", capture::start),
         Route::new(GET, "/history/calls", history::calls),
         Route::new(GET, "/events", events::page),
         Route::new(GET, "/events/stream", events::stream),

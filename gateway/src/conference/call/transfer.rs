@@ -48,8 +48,8 @@ impl Transfer {
 impl Call {
     /// Lets parties send each other on, by `exchange`'s rules.
     #[must_use]
-    pub fn with_transfers(self, exchange: Exchange) -> Self {
-        Self { transfers: Some(exchange), ..self }
+    pub fn with_transfers(self, number: u64, exchange: Exchange) -> Self {
+        Self { transfers: Some((number, exchange)), ..self }
     }
 
     /// `leg` wants the other party to talk to `to`.
@@ -73,7 +73,7 @@ impl Call {
 
     /// Rings whom he would reach if he called; the rule that lets the call out.
     async fn begin(&mut self, leg: LegId, referrer: &Party, to: &str) -> Result<Option<String>, Reason> {
-        let exchange = self.transfers.clone().ok_or(Reason::Forbidden)?;
+        let (number, exchange) = self.transfers.clone().ok_or(Reason::Forbidden)?;
         // Who has not proved who he is makes no calls at another's cost.
         if referrer.device.is_none() && referrer.trunk.is_none() {
             return Err(Reason::Forbidden);
@@ -90,7 +90,7 @@ impl Call {
         let called = leg == self.caller.leg.id;
         let (offer, thread, kept) = (takes(other), other.leg.thread, other.leg.party.clone());
         let asker = Party { address: identity(referrer), called: to.to_owned(), ..referrer.clone() };
-        let (legs, rule) = exchange.transfer(&asker, &kept, &offer, thread).await?;
+        let (legs, rule) = exchange.transfer(number, &asker, &kept, &offer, thread).await?;
         if called {
             self.swap_sides();
         }

@@ -67,7 +67,7 @@ impl Exchange {
             return Err(DialRefused::Busy);
         }
         let trail = Trail::default();
-        match self.place(service, &caller, dialling, begins, view, &trail).await {
+        match self.place(number, service, &caller, dialling, begins, view, &trail).await {
             Ok(Placed { uuid, rule, address, over }) => {
                 tracing::info!(
                     call = number,
@@ -98,6 +98,7 @@ impl Exchange {
 
     async fn place(
         &self,
+        number: u64,
         service: &Arc<Service>,
         caller: &Party,
         dialling: Dialling,
@@ -113,11 +114,13 @@ impl Exchange {
         let (targets, rule, follow) = match resolution {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = dialling.destination, why, "call routed");
+                self.0.traces.note(number, &format!("routed: {why}"));
                 (targets, rule, follow)
             }
             Resolution::Enter { service, .. } => return Err(DialRefused::Conference(service.name.clone())),
             Resolution::Refuse { reason, why } => {
                 tracing::warn!(caller = caller.address, called = dialling.destination, why, "call refused");
+                self.0.traces.note(number, &format!("refused, {}: {why}", reason.word()));
                 return Err(DialRefused::Nowhere(reason));
             }
         };
@@ -125,7 +128,7 @@ impl Exchange {
             return Err(DialRefused::Over);
         }
         let asker = Asker::Conference(caller.address.clone());
-        let placing = Placing::new(self.clone(), asker, follow, trail);
+        let placing = Placing::new(self.clone(), number, asker, follow, trail);
         let legs = self.begin(service, &dialling, way, &targets, rule.as_deref(), &placing)?;
         let address =
             legs.first().map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));
@@ -185,7 +188,10 @@ impl Exchange {
                 continue;
             }
             match protocol.dial(target, &from, offer.clone(), None) {
-                Ok(leg) => legs.push(placing.follow(leg, target, &from, &offer, None)),
+                Ok(leg) => {
+                    self.0.traces.join(placing.call(), &leg);
+                    legs.push(placing.follow(leg, target, &from, &offer, None));
+                }
                 Err(cause) => refused = DialRefused::Failed(cause),
             }
         }

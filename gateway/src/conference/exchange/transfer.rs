@@ -13,6 +13,7 @@ impl Exchange {
     /// call out. Conferences, and clients that need one, are not reached like that.
     pub(in crate::conference) async fn transfer(
         &self,
+        number: u64,
         asker: &Party,
         kept: &Party,
         offer: &Capabilities,
@@ -21,11 +22,13 @@ impl Exchange {
         let (targets, rule, follow) = match self.0.parts.directory.resolve(asker).await {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = asker.address, called = asker.called, why, "call routed");
+                self.0.traces.note(number, &format!("transfer routed: {why}"));
                 (targets, rule, follow)
             }
             Resolution::Enter { .. } => return Err(Reason::NotAcceptable),
             Resolution::Refuse { reason, why } => {
                 tracing::warn!(caller = asker.address, called = asker.called, why, "call refused");
+                self.0.traces.note(number, &format!("transfer refused, {}: {why}", reason.word()));
                 return Err(reason);
             }
         };
@@ -35,7 +38,7 @@ impl Exchange {
         let address = kept.device.clone().unwrap_or_else(|| shown(&kept.address));
         let (name, hops) = (kept.name.clone(), asker.hops.saturating_sub(1));
         let from = Caller { address, name, hops, venue: None };
-        let placing = Placing::new(self.clone(), Asker::Caller(asker.clone()), follow, &Trail::default());
+        let placing = Placing::new(self.clone(), number, Asker::Caller(asker.clone()), follow, &Trail::default());
         let legs = self.begin_all(&targets, &from, offer, Some(thread), &placing);
         Ok((legs.map_err(|cause| cause.reason)?, rule))
     }

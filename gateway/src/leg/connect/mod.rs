@@ -22,6 +22,7 @@ use self::clients::{Table, Verdict};
 use super::{Address, COMMANDS, Caller, EVENTS, Leg, LegCommand, LegEvent, LegId, Origin, Party, Protocol};
 use crate::alias::Alias;
 use crate::cause::{Cause, Reason};
+use crate::ladder::Ladder;
 use crate::uuid::Uuid;
 
 /// The scheme of an address that is a registration: "connect:" and its number.
@@ -147,6 +148,7 @@ impl Protocol for ConnectLegs {
             party,
             thread: thread.unwrap_or_default(),
             codecs: Vec::new(),
+            ladder: Ladder::default(),
             commands,
             events: told_events,
         })

@@ -23,9 +23,10 @@ use tokio::time::Instant;
 use super::hop::Hop;
 use super::locate::{self, Place};
 use super::media::Lines;
-use super::{Inner, cause, info};
+use super::{Inner, cause, info, ladder, word};
 use crate::cause::{Cause, Reason};
 use crate::config::CodecChoice;
+use crate::ladder::Ladder;
 use crate::leg::{LegCommand, LegEvent, LegStream};
 use crate::media::port::{StreamEvent, StreamPort};
 
@@ -49,6 +50,8 @@ pub(super) struct Actor {
     pub(super) source: SourcePolicy,
     /// What the device is held to; empty: nothing.
     pub(super) codecs: Vec<CodecChoice>,
+    /// What happens is written there.
+    pub(super) ladder: Ladder,
     pub(super) state: State,
 }
 
@@ -113,7 +116,9 @@ impl Actor {
             }
         };
         self.inner.forget(self.call);
-        let _ = self.events.send(LegEvent::Ended(self.state.hung_up.unwrap_or(cause))).await;
+        let cause = self.state.hung_up.unwrap_or(cause);
+        self.note(&format!("over: {} ({})", cause.reason.word(), cause.side.word()));
+        let _ = self.events.send(LegEvent::Ended(cause)).await;
     }
 
     /// Where the next hop may be, the best place first. Who hangs up is not kept waiting for a name:
@@ -156,6 +161,9 @@ impl Actor {
     fn next_place(&mut self) -> Option<Place> {
         let place = self.state.places.pop_front()?;
         self.found(place.address);
+        let more = if self.state.places.is_empty() { "" } else { ", there are others" };
+        let by = place.transport.map_or("udp or tcp", word);
+        self.note(&format!("goes to {} by {by}{more}", place.address));
         self.state.place = Some(place.clone());
         Some(place)
     }
@@ -164,6 +172,7 @@ impl Actor {
     async fn unreached(&mut self, how: How, pause: Option<Duration>) -> Next {
         if let Some(failed) = self.state.place.take() {
             tracing::info!(address = %failed.address, ?how, "a call goes to the next place");
+            self.note(&format!("{} does not take it: {}", failed.address, refusal_word(how)));
             self.inner.failures().note(Instant::now(), &failed, pause);
         }
         if self.state.hung_up.is_some() {
@@ -207,6 +216,8 @@ impl Actor {
     /// Ends an outgoing leg that never began.
     pub(super) async fn fail(self, cause: Cause) {
         self.inner.forget(self.call);
+        self.inner.ladders().remove(&self.call);
+        self.note(&format!("over before it began: {}", cause.reason.word()));
         let _ = self.events.send(LegEvent::Ended(cause)).await;
     }
 
@@ -452,14 +463,32 @@ impl Actor {
 
     async fn stream(&mut self, role: MediaKind, event: StreamEvent) -> Next {
         match event {
+            StreamEvent::MediaStarted => self.note(&format!("{role}: the first packet has come")),
+            StreamEvent::MediaTimeout => self.note(&format!("{role}: nothing comes any more")),
+            StreamEvent::EncryptionFailed => self.note(&format!("{role}: the handshake for keys failed")),
+            _ => {}
+        }
+        match event {
             StreamEvent::Dtmf(digit) => self.key(digit, DtmfMethod::Media).await,
             StreamEvent::KeyframeNeeded => {
                 let (call, body) = (self.call, info::fast_update());
                 self.machine(Command::Info { call, body }).await
             }
+            StreamEvent::KeysFound(suite) => {
+                self.note(&format!("{role}: a handshake has found keys, {suite}"));
+                Next::Go
+            }
             StreamEvent::EncryptionFailed => self.hang_up(Cause::local(Reason::NotAcceptable)).await,
             event => self.tell(LegEvent::Stream { role, event }).await,
         }
+    }
+
+    fn note(&self, text: &str) {
+        self.ladder.note(Instant::now(), text);
+    }
+
+    fn decided(&self, text: &str) {
+        self.ladder.streams(Instant::now(), text);
     }
 
     async fn info(&mut self, body: &Body) -> Next {
@@ -507,16 +536,20 @@ impl Actor {
     pub(super) fn read_offer(&mut self, body: &Body) -> Result<Capabilities, Reason> {
         let offer = self.negotiation.receive_offer(&body.data).map_err(|fault| {
             tracing::info!(%fault, "an offer was not understood");
+            self.ladder.streams(Instant::now(), &format!("its offer is refused: {fault}"));
             Reason::NotAcceptable
         })?;
+        self.decided(&ladder::offered(&offer));
         Ok(self.permitted(&offer.capabilities))
     }
 
     fn read_answer(&mut self, body: &Body) -> Result<Vec<LegStream>, Reason> {
         let agreed = self.negotiation.receive_answer(&body.data).map_err(|fault| {
             tracing::info!(%fault, "an answer was not acceptable");
+            self.ladder.streams(Instant::now(), &format!("its answer is no good: {fault}"));
             Reason::NotAcceptable
         })?;
+        self.decided(&ladder::agreed(&agreed, self.negotiation.refused()));
         self.agreed(&agreed)
     }
 
@@ -526,8 +559,10 @@ impl Actor {
         let local = self.local(wanted)?;
         let sdp = self.negotiation.create_offer(wanted, &local).map_err(|fault| {
             tracing::warn!(%fault, "no offer can be made");
+            self.ladder.streams(Instant::now(), &format!("we can offer nothing: {fault}"));
             Reason::NotAcceptable
         })?;
+        self.decided(&ladder::offering(wanted));
         Ok(Body::sdp(sdp.to_bytes()))
     }
 
@@ -537,8 +572,10 @@ impl Actor {
         let (sdp, agreed) =
             self.negotiation.create_answer(wanted, &local, Preference::Ours).map_err(|fault| {
                 tracing::info!(%fault, "an offer was not acceptable");
+                self.ladder.streams(Instant::now(), &format!("its offer is refused: {fault}"));
                 Reason::NotAcceptable
             })?;
+        self.decided(&ladder::agreed(&agreed, self.negotiation.refused()));
         Ok((Body::sdp(sdp.to_bytes()), self.agreed(&agreed)?))
     }
 
@@ -588,6 +625,14 @@ impl Actor {
         // A conference that is gone is noticed by its command queue.
         let _ = self.events.send(event).await;
         Next::Go
+    }
+}
+
+const fn refusal_word(how: How) -> &'static str {
+    match how {
+        How::NoResponse => "nothing comes back",
+        How::Unreachable => "it cannot be reached",
+        _ => "it says 503",
     }
 }
 

@@ -5,7 +5,9 @@ mod cause;
 mod dns;
 mod hop;
 mod info;
+mod ladder;
 mod locate;
+mod mask;
 mod media;
 mod trunk;
 
@@ -22,12 +24,13 @@ use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
 use crosspoint_proto::sip::{
-    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, SipUri, Source, Uri,
+    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Sighted, SipUri, Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::actor::{Actor, State};
 use self::dns::System;
@@ -39,6 +42,7 @@ use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origi
 use crate::cause::{Cause, Reason};
 use crate::config::{CodecChoice, Listen};
 use crate::events::Events;
+use crate::ladder::Ladder;
 use crate::net::media::MediaNet;
 
 /// Machine events that wait for one leg. A leg handles them at once; overflow means that its
@@ -91,6 +95,8 @@ pub(super) struct Inner {
     failures: Mutex<Failures>,
     rng: Mutex<ChaCha12Rng>,
     inboxes: Mutex<HashMap<CallId, mpsc::Sender<Event>>>,
+    /// Of every call that the machine has: their legs may be there before, and no longer.
+    ladders: Mutex<HashMap<CallId, Ladder>>,
     next_call: AtomicU64,
     next_leg: Arc<AtomicU64>,
 }
@@ -132,6 +138,7 @@ impl SipLegs {
             failures: Mutex::default(),
             rng: Mutex::new(rng),
             inboxes: Mutex::default(),
+            ladders: Mutex::default(),
             next_call: AtomicU64::new(1),
             next_leg,
         }))
@@ -150,6 +157,14 @@ impl SipLegs {
 
     /// Hands an event of the machine to the leg that it is for.
     pub fn deliver(&self, event: Event) {
+        match event {
+            Event::Sighted(sighted) => return self.0.sighted(&sighted),
+            Event::Released { call } => {
+                self.0.ladders().remove(&call);
+                return;
+            }
+            _ => {}
+        }
         let Some(call) = call_of(&event) else { return };
         let inbox = self.0.inboxes().get(&call).cloned();
         let Some(inbox) = inbox else { return };
@@ -214,6 +229,7 @@ impl SipLegs {
         let (event_queue, events) = mpsc::channel(EVENTS);
         let (inbox, inbox_queue) = mpsc::channel(INBOX);
         inner.inboxes().insert(call, inbox);
+        let ladder = inner.ladders().entry(call).or_default().clone();
         let advertised = inner.advertised(peer.address.ip());
         let site = Site {
             net: inner.net.clone(),
@@ -266,9 +282,10 @@ impl SipLegs {
             negotiation,
             lines: Lines::new(site, format!("{session:x}")),
             source,
+            ladder: ladder.clone(),
             state: State::default(),
         };
-        (Leg { id, party, thread, codecs, commands, events }, actor)
+        (Leg { id, party, thread, codecs, ladder, commands, events }, actor)
     }
 }
 
@@ -417,6 +434,20 @@ impl Inner {
         self.inboxes().remove(&call);
     }
 
+    /// A message of a call came or went.
+    fn sighted(&self, sighted: &Sighted) {
+        let ladder = self.ladders().entry(sighted.call).or_default().clone();
+        let message = ladder::line_of(sighted);
+        if let Some(shown) = ladder.shown() {
+            let mut data = sighted.data.to_vec();
+            mask::mask(&mut data, shown.keys);
+            let ends = (sighted.flow.local(), sighted.flow.remote());
+            let (from, to) = if sighted.sent { ends } else { (ends.1, ends.0) };
+            shown.capture.put(from, to, message.transport, &data);
+        }
+        ladder.message(Instant::now(), message);
+    }
+
     fn random(&self, bytes: &mut [u8]) {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
     }
@@ -452,6 +483,10 @@ impl Inner {
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ladders(&self) -> MutexGuard<'_, HashMap<CallId, Ladder>> {
+        self.ladders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inboxes(&self) -> MutexGuard<'_, HashMap<CallId, mpsc::Sender<Event>>> {

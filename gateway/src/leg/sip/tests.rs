@@ -16,6 +16,7 @@ use crate::leg::LegCommand;
 use crate::net::clock::Clock;
 use crate::net::media::MediaConfig;
 
+mod ladder;
 mod trunks;
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -76,14 +77,18 @@ impl Rig {
     }
 
     fn with(bind: IpAddr, trunks: Trunks) -> Self {
+        Self::encrypting(bind, trunks, EncryptionPolicy::None)
+    }
+
+    fn encrypting(bind: IpAddr, trunks: Trunks, encryption: EncryptionPolicy) -> Self {
         let (commands, machine) = mpsc::channel(64);
         let media = MediaConfig { threads: 1, ports: 20_000..=29_999 };
         let net = Arc::new(MediaNet::start(&media, Clock::start()).unwrap());
         let config = SipLegConfig {
             bind,
             advertised: None,
-            encryption: EncryptionPolicy::None,
-            insecure_keys: false,
+            encryption,
+            insecure_keys: true,
             allow: Vec::new(),
             listening: [
                 (Transport::Udp, "127.0.0.1:5060"),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crosspoint_codecs::format::MediaKind;
-use crosspoint_proto::rtp::session::SessionConfig;
+use crosspoint_proto::rtp::session::{Channel, SessionConfig};
 
 use super::Shared;
 use super::stream::{Order, Outside, rings};
 use super::thread::Handle;
+use crate::media::capture::Capture;
 use crate::media::port::{Feed, Inlet, Outlet, PortError, StreamId, StreamPort, StreamStats};
 
 /// Where a stream listens: what its SDP says.
@@ -20,6 +21,15 @@ pub struct LocalAddress {
     pub rtp: SocketAddr,
     /// RTCP, the port above. With rtcp-mux agreed nothing is sent from it.
     pub rtcp: SocketAddr,
+}
+
+impl LocalAddress {
+    pub(super) const fn of(self, channel: Channel) -> SocketAddr {
+        match channel {
+            Channel::Rtp => self.rtp,
+            Channel::Rtcp => self.rtcp,
+        }
+    }
 }
 
 /// The handle of a stream. Calls queue to its thread and never block.
@@ -116,6 +126,10 @@ impl StreamPort for MediaPort {
 
     fn send_dtmf(&self, digit: char, duration: Duration) -> Result<(), PortError> {
         self.order(Order::SendDtmf(digit, duration))
+    }
+
+    fn show(&self, capture: Option<Arc<Capture>>) -> Result<(), PortError> {
+        self.order(Order::Show(capture))
     }
 
     fn stats(&self) -> StreamStats {

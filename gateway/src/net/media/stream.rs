@@ -21,6 +21,7 @@ use super::handshakes::Handshakes;
 use super::hold::{Hold, Item};
 use super::port::LocalAddress;
 use super::ports::{Lease, Pair};
+use crate::media::capture::Capture;
 use crate::media::port::{
     Arrival, Feed, Inlet, Outlet, RING, StreamEvent, StreamId, StreamStats, Wake, Wishes,
 };
@@ -64,6 +65,7 @@ pub(super) enum Order {
     RequestKeyframe,
     KeyframeAsked,
     SendDtmf(char, Duration),
+    Show(Option<Arc<Capture>>),
     Publish,
 }
 
@@ -148,6 +150,9 @@ pub(super) struct Stream {
     withheld_told: bool,
     events: mpsc::Sender<StreamEvent>,
     counts: Counts,
+    /// Who is shown what comes and goes.
+    capture: Option<Arc<Capture>>,
+    local: LocalAddress,
     /// Something happened since the figures were published.
     publish_at: Option<Instant>,
     published: Published,
@@ -181,11 +186,15 @@ struct Published {
     rates: (u32, u32),
 }
 
+/// How a capture calls what goes through these sockets.
+const MEDIA: &str = "media";
+
 /// The sockets as the session sees them.
 struct Sockets<'a> {
     rtp: &'a UdpSocket,
     rtcp: &'a UdpSocket,
     counts: &'a mut Counts,
+    capture: Option<(&'a Capture, LocalAddress)>,
 }
 
 impl Wire for Sockets<'_> {
@@ -197,6 +206,8 @@ impl Wire for Sockets<'_> {
         // A full socket buffer or an unreachable peer: the network drops packets, too.
         if socket.send_to(datagram, to).is_err() {
             self.counts.unsent += 1;
+        } else if let Some((capture, local)) = self.capture {
+            capture.put(local.of(channel), to, MEDIA, datagram);
         }
     }
 }
@@ -236,6 +247,8 @@ impl Stream {
             withheld_told: false,
             events,
             counts: Counts::default(),
+            capture: None,
+            local,
             publish_at: None,
             published: Published::default(),
             _lease: pair.lease,
@@ -245,7 +258,19 @@ impl Stream {
 
     /// The session and the wire that it sends on.
     fn split(&mut self) -> (&mut Session, Sockets<'_>) {
-        (&mut self.session, Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts })
+        let capture = self.capture.as_deref().map(|it| (it, self.local));
+        (&mut self.session, Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts, capture })
+    }
+
+    pub(super) fn show(&mut self, capture: Option<Arc<Capture>>) {
+        self.capture = capture;
+    }
+
+    /// A datagram has come, whatever becomes of it.
+    pub(super) fn came(&self, channel: Channel, from: SocketAddr, data: &[u8]) {
+        if let Some(capture) = &self.capture {
+            capture.put(from, self.local.of(channel), MEDIA, data);
+        }
     }
 
     pub(super) fn receive<'d>(
@@ -275,6 +300,9 @@ impl Stream {
             Ok(keys) => {
                 tracing::debug!(stream = self.id.0, ?channel, suite = %keys.send.suite(), "a handshake found keys");
                 self.session.secure(channel, &keys);
+                if channel == Channel::Rtp {
+                    self.tell(StreamEvent::KeysFound(keys.send.suite().name()));
+                }
                 if self.kind.is_video() && channel == Channel::Rtp {
                     // The pictures so far went nowhere.
                     self.session.note_keyframe_asked(now);
@@ -291,7 +319,8 @@ impl Stream {
     }
 
     fn flush_handshakes(&mut self) {
-        let mut wire = Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts };
+        let capture = self.capture.as_deref().map(|it| (it, self.local));
+        let mut wire = Sockets { rtp: &self.rtp, rtcp: &self.rtcp, counts: &mut self.counts, capture };
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.flush(|channel, to, datagram| wire.send(channel, to, datagram));
         }

@@ -273,6 +273,7 @@ impl Loop {
     fn datagram(&mut self, slot: usize, channel: Channel, from: SocketAddr, data: &mut [u8]) {
         let now = self.clock.now();
         let Some(stream) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        stream.came(channel, from, data);
         if is_dtls(data) {
             stream.shake(now, channel, from, data);
             return self.settle(slot, now);
@@ -511,6 +512,7 @@ impl Loop {
                     tracing::debug!(stream = stream.id.0, "a key had no way into the media");
                 }
             }
+            Order::Show(capture) => stream.show(capture),
             Order::Publish => stream.publish(now),
         }
     }

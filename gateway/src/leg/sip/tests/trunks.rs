@@ -59,7 +59,7 @@ async fn a_call_by_a_trunk_has_its_hop_its_password_its_codecs_and_its_domain() 
 #[tokio::test(start_paused = true)]
 async fn a_trunk_is_asked_registered_at_told_again_after_an_outage_and_left() {
     let (mut rig, trunks) = rig();
-    let (events, zero) = (Events::default(), tokio::time::Instant::now());
+    let (events, zero) = (Events::default(), Instant::now());
     let now = move || Now {
         mono: crosspoint_proto::Instant::ZERO + zero.elapsed(),
         wall: std::time::SystemTime::UNIX_EPOCH,
