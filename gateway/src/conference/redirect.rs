@@ -98,8 +98,7 @@ impl Placing {
         }
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(EVENTS);
-        let (id, party, codecs, ladder) =
-            (leg.id, leg.party.clone(), leg.codecs.clone(), leg.ladder.clone());
+        let (id, party, codecs, ladder) = (leg.id, leg.party.clone(), leg.codecs.clone(), leg.ladder.clone());
         let thread = thread.unwrap_or(leg.thread);
         let pursuit = Pursuit {
             placing: self.clone(),
