@@ -270,7 +270,7 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          audio_buffer 20-160\n\
          video_source fakevideo,nil\nvideo_display fakevideo,nil\n\
          video_size {size}\nvideo_bitrate {bitrate}\nvideo_fps {fps}\n\
-         rtp_ports 20000-28998\n\
+         rtp_ports 28100-29998\n\
          jitter_buffer_delay 1-10\n\
          rtp_timeout 0\n\
          net_interface 127.0.0.1\n\
