@@ -72,8 +72,7 @@ fn promise_17_calls_registrations_and_sessions_survive_every_jump_of_the_clock()
         assert_eq!(after["calls"][0]["state"], "answered", "{to}: {after:#}");
         assert!(bob(&after), "{to}: {after:#}");
     }
-    gateway.signal("TERM");
-    gateway.signal("TERM");
+    gateway.stop_at_once();
     call.is_hung_up();
     assert_eq!(gateway.ends().code(), Some(0), "{}", gateway.log());
 }

@@ -158,6 +158,15 @@ impl Gateway {
         assert!(sent.success(), "SIG{name} was not sent");
     }
 
+    /// Has it end without the time that calls have: by a second signal, once the first is heard.
+    pub fn stop_at_once(&self) {
+        let stops = || self.log().matches("no more calls are taken").count();
+        let before = stops();
+        self.signal("TERM");
+        wait_for("the stop to begin", || (stops() > before).then_some(()));
+        self.signal("TERM");
+    }
+
     /// Waits until it has ended by itself.
     pub fn ends(&mut self) -> ExitStatus {
         let child = &mut self.child;

@@ -335,8 +335,8 @@ impl Exchange {
             }
         };
         record.rule = rule;
-        let trail = Trail::default();
-        let placing = Placing::new(self.clone(), number, Asker::Caller(caller.clone()), follow, &trail);
+        let trail = Trail::of(number);
+        let placing = Placing::new(self.clone(), Asker::Caller(caller.clone()), follow, &trail);
         if self.need_venue(&targets) {
             let (mut record, cause, rang) =
                 self.meet(leg, offered, targets, placing, record, view, start).await;

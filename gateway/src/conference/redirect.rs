@@ -40,8 +40,6 @@ pub(super) enum Asker {
 #[derive(Clone, Debug)]
 pub(super) struct Placing {
     exchange: Exchange,
-    /// Its number.
-    call: u64,
     asker: Asker,
     /// The rule that lets it out says that redirections are followed.
     follow: bool,
@@ -49,14 +47,28 @@ pub(super) struct Placing {
 }
 
 /// Where a call was sent, for its record. Clones share it; [`PLACES`] at most.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trail(Arc<Mutex<Vec<RedirectionRecord>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Trail {
+    /// The number of the call.
+    call: u64,
+    places: Arc<Mutex<Vec<RedirectionRecord>>>,
+}
 
 impl Trail {
+    /// Of that call.
+    pub(super) fn of(call: u64) -> Self {
+        Self { call, places: Arc::default() }
+    }
+
+    /// The number of the call.
+    pub(super) const fn call(&self) -> u64 {
+        self.call
+    }
+
     fn note(&self, to: &str, rule: Option<String>, outcome: &str) {
         tracing::info!(to, rule, outcome, "call redirected");
         let (to, outcome) = (to.to_owned(), outcome.to_owned());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() <= PLACES {
             all.push(RedirectionRecord { to, rule, outcome });
         }
@@ -64,7 +76,7 @@ impl Trail {
 
     /// Writes it down. Whoever answered is whom the call went to last.
     pub(super) fn mark(&self, record: &mut CallRecord) {
-        record.redirections.clone_from(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        record.redirections.clone_from(&self.places.lock().unwrap_or_else(PoisonError::into_inner));
         let called = record.redirections.iter().rfind(|it| it.outcome == CALLED);
         if let (Some(called), Some(_)) = (called, &record.answered_by) {
             record.answered_by = Some(called.to.clone());
@@ -75,13 +87,13 @@ impl Trail {
 const CALLED: &str = "called";
 
 impl Placing {
-    pub(super) fn new(exchange: Exchange, call: u64, asker: Asker, follow: bool, trail: &Trail) -> Self {
-        Self { exchange, call, asker, follow, trail: trail.clone() }
+    pub(super) fn new(exchange: Exchange, asker: Asker, follow: bool, trail: &Trail) -> Self {
+        Self { exchange, asker, follow, trail: trail.clone() }
     }
 
     /// The number of the call.
     pub(super) const fn call(&self) -> u64 {
-        self.call
+        self.trail.call()
     }
 
     /// `leg`, which calls `target`, and whom it is sent to.

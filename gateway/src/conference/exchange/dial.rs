@@ -66,8 +66,8 @@ impl Exchange {
         if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone() }) {
             return Err(DialRefused::Busy);
         }
-        let trail = Trail::default();
-        match self.place(number, service, &caller, dialling, begins, view, &trail).await {
+        let trail = Trail::of(number);
+        match self.place(service, &caller, dialling, begins, view, &trail).await {
             Ok(Placed { uuid, rule, address, over }) => {
                 tracing::info!(
                     call = number,
@@ -98,7 +98,6 @@ impl Exchange {
 
     async fn place(
         &self,
-        number: u64,
         service: &Arc<Service>,
         caller: &Party,
         dialling: Dialling,
@@ -114,13 +113,13 @@ impl Exchange {
         let (targets, rule, follow) = match resolution {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = dialling.destination, why, "call routed");
-                self.0.traces.note(number, &format!("routed: {why}"));
+                self.0.traces.note(trail.call(), &format!("routed: {why}"));
                 (targets, rule, follow)
             }
             Resolution::Enter { service, .. } => return Err(DialRefused::Conference(service.name.clone())),
             Resolution::Refuse { reason, why } => {
                 tracing::warn!(caller = caller.address, called = dialling.destination, why, "call refused");
-                self.0.traces.note(number, &format!("refused, {}: {why}", reason.word()));
+                self.0.traces.note(trail.call(), &format!("refused, {}: {why}", reason.word()));
                 return Err(DialRefused::Nowhere(reason));
             }
         };
@@ -128,7 +127,7 @@ impl Exchange {
             return Err(DialRefused::Over);
         }
         let asker = Asker::Conference(caller.address.clone());
-        let placing = Placing::new(self.clone(), number, asker, follow, trail);
+        let placing = Placing::new(self.clone(), asker, follow, trail);
         let legs = self.begin(service, &dialling, way, &targets, rule.as_deref(), &placing)?;
         let address =
             legs.first().map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));

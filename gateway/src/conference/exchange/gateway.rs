@@ -118,8 +118,8 @@ impl Exchange {
             rule,
             ..CallRecord::default()
         };
-        let trail = Trail::default();
-        let placing = Placing::new(self.clone(), number, Asker::Caller(caller.clone()), follow, &trail);
+        let trail = Trail::of(number);
+        let placing = Placing::new(self.clone(), Asker::Caller(caller.clone()), follow, &trail);
         let placed = self.place_as(&caller, &targets, &placing).await;
         match &placed {
             Ok((_, joined)) => {

@@ -38,8 +38,7 @@ impl Exchange {
         let address = kept.device.clone().unwrap_or_else(|| shown(&kept.address));
         let (name, hops) = (kept.name.clone(), asker.hops.saturating_sub(1));
         let from = Caller { address, name, hops, venue: None };
-        let placing =
-            Placing::new(self.clone(), number, Asker::Caller(asker.clone()), follow, &Trail::default());
+        let placing = Placing::new(self.clone(), Asker::Caller(asker.clone()), follow, &Trail::of(number));
         let legs = self.begin_all(&targets, &from, offer, Some(thread), &placing);
         Ok((legs.map_err(|cause| cause.reason)?, rule))
     }
