@@ -32,8 +32,10 @@ fn receiver(port: u16, answers: &'static [&'static str]) -> Receiver<Value> {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
             let answer = answers.get(n).or_else(|| answers.last()).unwrap();
-            write!(stream.get_mut(), "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
-            if answer.starts_with("200") {
+            // In one piece: the gateway is content with the first line, and closes.
+            let whole = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+            let arrived = stream.get_mut().write_all(whole.as_bytes()).is_ok();
+            if arrived && answer.starts_with("200") {
                 for line in std::str::from_utf8(&body).unwrap().lines() {
                     if told.send(serde_json::from_str(line).unwrap()).is_err() {
                         return;
