@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,19 +28,7 @@ fn shown_token(gateway: &Gateway) -> Vec<String> {
 }
 
 fn ask(gateway: &Gateway, token: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let mut stream = TcpStream::connect(("127.0.0.1", gateway.http)).unwrap();
-    write!(
-        stream,
-        "{method} /api/admin/v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+    gateway.ask(token, method, path, &body.map(Value::to_string).unwrap_or_default())
 }
 
 fn printed(gateway: &Gateway, arguments: &[&str]) -> String {

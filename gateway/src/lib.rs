@@ -20,6 +20,8 @@ pub mod records;
 pub mod registrar;
 pub mod routing;
 pub mod rules;
+#[cfg(test)]
+mod scratch;
 pub mod services;
 pub mod settings;
 pub mod status;

@@ -325,13 +325,7 @@ fn ends_with_newline(file: &File, length: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("crosspoint-records-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
+    use crate::scratch::scratch;
 
     fn record(call: u64, called: &str) -> CallRecord {
         CallRecord { call, called: called.into(), reason: "hangup".into(), ..CallRecord::default() }
@@ -344,7 +338,7 @@ mod tests {
 
     #[test]
     fn each_call_is_one_line_whatever_peers_send() {
-        let folder = scratch("lines");
+        let folder = scratch("records-lines");
         let log = CallLog::open(&folder).unwrap();
         log.write(record(1, "bob\r\n{\"forged\":1}\u{1b}[31m"));
         log.write(record(2, &"x".repeat(100_000)));
@@ -358,7 +352,7 @@ mod tests {
 
     #[test]
     fn records_go_on_after_a_restart_and_after_half_a_line() {
-        let folder = scratch("restart");
+        let folder = scratch("records-restart");
         let log = CallLog::open(&folder).unwrap();
         log.write(record(1, "a"));
         drop(log);
@@ -380,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_full_file_is_turned_over_and_only_some_are_kept() {
-        let folder = scratch("turn");
+        let folder = scratch("records-turn");
         let log = CallLog::open_with(&folder, 1000).unwrap();
         for call in 0..100 {
             log.write(record(call, "bob"));

@@ -1,6 +1,6 @@
 //! The gateway as users run it: its binary, a configuration file, a data folder.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -134,14 +134,17 @@ impl Gateway {
 
     /// Gives it an order by the management API, with the token that it leaves for its own user.
     pub fn order(&self, path: &str, body: &str) -> (u16, Value) {
-        use std::io::{Read, Write};
         let token = std::fs::read_to_string(self.scratch.path().join("data/admin-token")).unwrap();
+        self.ask(token.trim(), "POST", path, body)
+    }
+
+    /// Asks its management API; status and document, which is null where there is none.
+    pub fn ask(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
         write!(
             stream,
-            "POST /api/admin/v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+            "{method} /api/admin/v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            token.trim(),
             body.len()
         )
         .unwrap();

@@ -89,13 +89,18 @@ impl Registering {
     }
 
     fn receive(&self) -> Option<Response> {
-        let mut buffer = [0; 65_536];
-        loop {
-            let count = self.socket.recv(&mut buffer).ok()?;
-            match Message::parse(&buffer[..count]) {
-                Ok(Message::Response(response)) if response.status >= 200 => return Some(response),
-                _ => {}
-            }
+        final_answer(&self.socket)
+    }
+}
+
+/// The next final answer that comes; nothing when none comes in time.
+pub fn final_answer(socket: &UdpSocket) -> Option<Response> {
+    let mut buffer = [0; 65_536];
+    loop {
+        let count = socket.recv(&mut buffer).ok()?;
+        match Message::parse(&buffer[..count]) {
+            Ok(Message::Response(response)) if response.status >= 200 => return Some(response),
+            _ => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crosspoint_proto::sip::{Message, Response};
 
 use super::gateway::Gateway;
+use super::register::final_answer;
 
 /// One socket.
 pub struct Stranger {
@@ -67,14 +68,7 @@ impl Stranger {
 
     /// The next final answer; nothing when none comes in time.
     pub fn hear(&self) -> Option<Response> {
-        let mut buffer = [0; 65_536];
-        loop {
-            let count = self.socket.recv(&mut buffer).ok()?;
-            match Message::parse(&buffer[..count]) {
-                Ok(Message::Response(response)) if response.status >= 200 => return Some(response),
-                _ => {}
-            }
-        }
+        final_answer(&self.socket)
     }
 
     /// Sends such a request; its final answer.

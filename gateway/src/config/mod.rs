@@ -15,19 +15,21 @@ use serde::Serialize;
 
 use crate::conference::prompts::BUILT_IN;
 
+mod hosts;
 mod live;
 mod parse;
 mod read;
 mod trunk;
 mod types;
 
+pub use hosts::{HostPort, Webhook};
 pub use live::LiveConfig;
 pub use parse::{ConfigError, Fault};
 pub use trunk::{Callers, Fingerprint, Registration, Trunk};
 pub use types::{
-    Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, HostPort, Instructions, Latching,
-    Listen, LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule,
-    Strangers, Template, Webhook,
+    Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, Instructions, Latching, Listen,
+    LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers,
+    Template,
 };
 
 /// The folder that is used when neither the command line nor the file names one, if it exists: the

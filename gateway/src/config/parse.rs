@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use crosspoint_proto::Transport;
 use toml::de::DeTable;
 
+use super::hosts;
 use super::read::{Faults, Section};
 use super::trunk::{self, Callers, Trunk};
 use super::types::{self, Choice, Credentials, DeviceEntry, Listen, Protocol, Proxy, Rule, Template};
@@ -147,7 +148,7 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         }
     }
     for domain in &sip.domains {
-        if !types::is_host_name(domain) {
+        if !hosts::is_host_name(domain) {
             from.fault("domains", format!("\"{domain}\" is not a domain: write \"example.com\""));
         }
     }

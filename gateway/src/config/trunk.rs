@@ -9,10 +9,9 @@ use std::time::Duration;
 use crosspoint_proto::Transport;
 use serde::{Serialize, Serializer};
 
+use super::hosts::{HostPort, is_host_name};
 use super::read::Section;
-use super::types::{
-    CodecChoice, Credentials, Encryption, HostPort, Network, is_host_name, show_duration, show_transport,
-};
+use super::types::{CodecChoice, Credentials, Encryption, Network, show_duration, show_transport};
 
 /// How often a trunk is asked whether it is there: one small message each way, and an hour's outage is
 /// noticed within the first minute.

@@ -12,6 +12,7 @@ use crosspoint_proto::address::Prefix;
 use regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
+use super::hosts::{HostPort, Webhook};
 use super::trunk::Callers;
 
 /// A secret: shown nowhere, not even by `Debug`.
@@ -515,128 +516,6 @@ fn groups(text: &str) -> Result<Vec<&str>, String> {
     Ok(found)
 }
 
-/// A host name or address, and maybe a port: "proxy.example.com:5061".
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    /// `None`: the protocol's own.
-    pub port: Option<u16>,
-}
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a host: write \"proxy.example.com\" or \"192.0.2.1:5060\"");
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(wrong);
-        if let Some(rest) = text.strip_prefix('[') {
-            let (address, rest) = rest.split_once(']').ok_or_else(wrong)?;
-            let address: std::net::Ipv6Addr = address.parse().map_err(|_| wrong())?;
-            let port = match rest {
-                "" => None,
-                rest => Some(port(rest.strip_prefix(':').ok_or_else(wrong)?)?),
-            };
-            return Ok(Self { host: address.to_string(), port });
-        }
-        let (host, port) = match text.split_once(':') {
-            Some((host, number)) => (host, Some(port(number)?)),
-            None => (text, None),
-        };
-        if !is_host_name(host) {
-            return Err(wrong());
-        }
-        Ok(Self { host: host.to_ascii_lowercase(), port })
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?;
-        } else {
-            f.write_str(&self.host)?;
-        }
-        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
-    }
-}
-
-/// Where events are sent: "https://example.com/events".
-#[derive(Clone, PartialEq, Eq)]
-pub struct Webhook {
-    /// Whether it is spoken to by TLS; else it is on this machine.
-    pub tls: bool,
-    /// A name or an address, the latter without brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
-}
-
-impl Webhook {
-    /// Host and port, as in a URL and in the header Host.
-    pub fn authority(&self) -> String {
-        HostPort { host: self.host.clone(), port: Some(self.port) }.to_string()
-    }
-}
-
-impl FromStr for Webhook {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a webhook: write \"https://example.com/events\"");
-        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
-        let tls = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return Err(wrong()),
-        };
-        let (authority, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        // What stands in a request's first line.
-        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err(wrong());
-        }
-        // An address in brackets may stand alone.
-        let host: HostPort = authority.parse().map_err(|_| wrong())?;
-        let local = host.host == "localhost"
-            || host.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !tls && !local {
-            return Err(format!("\"{text}\" would be sent over the network in the clear: write https://"));
-        }
-        let port = host.port.unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { tls, host: host.host, port, path: path.into() })
-    }
-}
-
-/// Many a path is a secret: whoever knows it may send.
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Webhook({}, {})", self.authority(), Redacted::SHOWN)
-    }
-}
-
-impl fmt::Display for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path)
-    }
-}
-
-/// Letters, digits and hyphens in labels (RFC 1123), or an IPv4 address.
-pub(crate) fn is_host_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
-}
-
 /// A device that may register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceEntry {
@@ -811,18 +690,6 @@ mod tests {
         assert!(Template::new("${1}0", &pattern).is_ok());
         for wrong in ["$3", "$1x", "$", "${1", "$other"] {
             assert!(Template::new(wrong, &pattern).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn hosts_and_ports() {
-        for right in ["proxy.example.com", "proxy.example.com:5061", "192.0.2.1:5060", "[2001:db8::1]:5060"] {
-            assert_eq!(right.parse::<HostPort>().unwrap().to_string(), right);
-        }
-        for wrong in
-            ["", "a b", "host:", "host:0", "host:99999", "2001:db8::1", "[::1]5060", "-a.com", "a..b"]
-        {
-            assert!(wrong.parse::<HostPort>().is_err(), "{wrong}");
         }
     }
 }

@@ -126,17 +126,11 @@ fn whole_lines(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("crosspoint-spool-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
+    use crate::scratch::scratch;
 
     #[test]
     fn what_was_not_delivered_is_there_after_a_restart_and_what_was_is_not() {
-        let folder = scratch("restart");
+        let folder = scratch("spool-restart");
         let mut spool = Spool::open(&folder, 1000).unwrap();
         assert_eq!(spool.waiting(10).unwrap().0, Vec::<String>::new());
         for line in ["one", "two", "three"] {
@@ -159,7 +153,7 @@ mod tests {
 
     #[test]
     fn it_has_a_bound_and_an_offset_that_cannot_be_is_none() {
-        let folder = scratch("bound");
+        let folder = scratch("spool-bound");
         let mut spool = Spool::open(&folder, 10).unwrap();
         assert!(spool.append("123456789").unwrap());
         assert!(!spool.append("1").unwrap());

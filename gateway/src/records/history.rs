@@ -147,13 +147,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("crosspoint-history-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
+    use crate::scratch::scratch;
 
     /// Everything, page by page.
     fn all(folder: &Path, limit: usize) -> Vec<u64> {
@@ -176,7 +170,7 @@ mod tests {
 
     #[test]
     fn records_come_newest_first_over_all_files_whatever_the_page() {
-        let folder = scratch("pages");
+        let folder = scratch("history-pages");
         assert!(all(&folder, 5).is_empty(), "no file yet");
         let of = |calls: std::ops::Range<u64>| calls.map(|it| line(it, 7_000)).collect::<String>();
         fs::write(folder.join("calls.2.jsonl"), of(0..90)).unwrap();
@@ -193,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_mark_outlives_a_turn_of_the_files_but_not_its_file() {
-        let folder = scratch("marks");
+        let folder = scratch("history-marks");
         let write = |name: &str, calls: std::ops::Range<u64>| {
             fs::write(folder.join(name), calls.map(|it| line(it, 10)).collect::<String>()).unwrap();
         };

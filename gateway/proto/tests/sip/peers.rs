@@ -21,18 +21,6 @@ fn start_call(solo: &mut Solo) -> Out {
     sent[0].clone()
 }
 
-/// A call that the far end made and that stands: its INVITE and our 200.
-fn standing(solo: &mut Solo, ask: &Ask) -> (CallId, Out) {
-    solo.hear(ask.text());
-    let call = incoming(solo);
-    let ok = solo.tell(Command::Answer { call, body: sdp("answer") }).remove(0);
-    assert_eq!(ok.status(), 200);
-    let ack = Ask { body: String::new(), ..ask.within("ACK", &ok, ask.cseq) };
-    assert!(solo.hear(ack.text()).is_empty());
-    assert!(matches!(solo.event(), Event::Acked { .. }));
-    (call, ok)
-}
-
 #[test]
 fn of_several_phones_the_first_to_answer_wins_and_the_others_are_hung_up() {
     let mut solo = Solo::new();
@@ -171,7 +159,7 @@ fn options_are_answered_without_and_within_a_dialog() {
     assert!(answer[0].header("Allow").unwrap().contains("INVITE"));
     assert_eq!(answer[0].header("Accept"), Some("application/sdp"));
     let ask = Ask::invite();
-    let (_, ok) = standing(&mut solo, &ask);
+    let (_, ok) = solo.standing(&ask);
     let within = Ask { body: String::new(), ..ask.within("OPTIONS", &ok, 11) };
     assert_eq!(solo.hear(within.text())[0].status(), 200);
 }
@@ -180,7 +168,7 @@ fn options_are_answered_without_and_within_a_dialog() {
 fn numbers_that_go_back_and_tags_of_strangers_are_refused() {
     let mut solo = Solo::new();
     let ask = Ask::invite();
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     let stranger = Ask { from: "<sip:bob@example.com>;tag=other".into(), ..ask.within("BYE", &ok, 20) };
     assert_eq!(solo.hear(stranger.text())[0].status(), 481);
     assert_eq!(solo.hear(ask.within("INVITE", &ok, 9).text())[0].status(), 500);
@@ -199,7 +187,7 @@ fn numbers_that_go_back_and_tags_of_strangers_are_refused() {
 fn a_second_offer_before_the_first_is_settled_is_put_off() {
     let mut solo = Solo::new();
     let ask = Ask::invite();
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     solo.hear(ask.within("INVITE", &ok, 11).text());
     assert!(matches!(solo.event(), Event::Reinvite { .. }));
     let second = solo.hear(ask.within("INVITE", &ok, 12).text());
@@ -355,7 +343,7 @@ fn what_is_behind_a_nat_is_reached_the_way_it_came() {
 fn proxies_that_want_to_stay_stay() {
     let mut solo = Solo::new();
     let ask = Ask::invite().with("Record-Route: <sip:192.0.2.30:5070;lr>\r\n");
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     assert_eq!(ok.header("Record-Route"), Some("<sip:192.0.2.30:5070;lr>"));
     let bye = solo.tell(Command::Hangup { call, reason: None }).remove(0);
     assert_eq!(bye.to, Some("192.0.2.30:5070".parse().unwrap()));
@@ -382,7 +370,7 @@ fn a_redirection_is_told_and_not_followed() {
 fn a_dialog_that_the_far_end_forgot_is_over() {
     for status in ["481 Gone", "408 Request Timeout"] {
         let mut solo = Solo::new();
-        let (call, _) = standing(&mut solo, &Ask::invite());
+        let (call, _) = solo.standing(&Ask::invite());
         let reinvite = solo.tell(Command::Reinvite { call, body: Some(sdp("hold")) }).remove(0);
         let sent = solo.hear(reinvite.response(status, "", "", ""));
         assert_eq!(sent.iter().map(|o| &o.start()[..3]).collect::<Vec<_>>(), ["ACK", "BYE"]);
@@ -606,7 +594,7 @@ fn a_flow_of_another_life_leads_nowhere() {
 fn a_draining_endpoint_takes_nothing_new() {
     let mut solo = Solo::new();
     let ask = Ask::invite();
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     solo.tell(Command::Drain);
     let fresh = Ask { call_id: "call-2".into(), branch: "z9hG4bKnew".into(), ..Ask::invite() };
     let sent = solo.hear(fresh.text());

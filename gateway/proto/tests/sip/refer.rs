@@ -2,24 +2,11 @@
 
 use std::time::Duration;
 
-use crosspoint_proto::sip::{CallId, Command, Event, Load};
+use crosspoint_proto::sip::{Command, Event, Load};
 
 use crate::solo::{Ask, Out, Solo};
-use crate::world::sdp;
 
 const CAROL: &str = "Refer-To: <sip:carol@example.com>\r\nContact: <sip:bob@192.0.2.2:5060>\r\n";
-
-/// A call of the far end's that stands, and our 200.
-fn standing(solo: &mut Solo) -> (CallId, Out) {
-    let ask = Ask::invite();
-    solo.hear(ask.text());
-    let Event::Incoming(incoming) = solo.event() else { panic!("no call") };
-    let call = incoming.call;
-    let ok = solo.tell(Command::Answer { call, body: sdp("v=0\r\nours") }).remove(0);
-    solo.hear(ask.ack(&ok).text());
-    assert!(matches!(solo.event(), Event::Acked { .. }));
-    (call, ok)
-}
 
 fn refer(ok: &Out, cseq: u32, more: &str) -> String {
     let ask = Ask { body: String::new(), more: more.into(), ..Ask::invite().within("REFER", ok, cseq) };
@@ -38,7 +25,7 @@ fn told(notify: &Out) -> (&str, &str, &str) {
 #[test]
 fn who_sends_a_refer_is_told_how_the_call_goes_until_its_answer() {
     let mut solo = Solo::new();
-    let (call, ok) = standing(&mut solo);
+    let (call, ok) = solo.standing(&Ask::invite());
     assert!(ok.header("Allow").unwrap().contains("REFER"));
     assert!(solo.hear(refer(&ok, 11, CAROL)).is_empty(), "the owner decides");
     let Event::Refer { to, call: of } = solo.event() else { panic!("not told") };
@@ -72,7 +59,7 @@ fn who_sends_a_refer_is_told_how_the_call_goes_until_its_answer() {
 #[test]
 fn rfc_4488_who_does_not_want_to_be_told_is_not() {
     let mut solo = Solo::new();
-    let (call, ok) = standing(&mut solo);
+    let (call, ok) = solo.standing(&Ask::invite());
     let more = format!("{CAROL}Refer-Sub: false\r\nRequire: norefersub\r\n");
     solo.hear(refer(&ok, 11, &more));
     let sent = solo.tell(Command::AnswerRefer { call, status: 202 });
@@ -84,7 +71,7 @@ fn rfc_4488_who_does_not_want_to_be_told_is_not() {
 fn who_refuses_a_notify_is_told_nothing_more_and_keeps_the_call() {
     for answer in ["481 Gone", "489 Bad Event"] {
         let mut solo = Solo::new();
-        let (call, ok) = standing(&mut solo);
+        let (call, ok) = solo.standing(&Ask::invite());
         solo.hear(refer(&ok, 11, CAROL));
         let sent = solo.tell(Command::AnswerRefer { call, status: 202 });
         solo.hear(sent[1].response(answer, "", "", ""));
@@ -97,7 +84,7 @@ fn who_refuses_a_notify_is_told_nothing_more_and_keeps_the_call() {
 #[test]
 fn what_is_no_proper_refer_is_refused_and_a_hang_up_ends_what_was_asked() {
     let mut solo = Solo::new();
-    let (call, ok) = standing(&mut solo);
+    let (call, ok) = solo.standing(&Ask::invite());
     let two = format!("{CAROL}Refer-To: <sip:dave@example.com>\r\n");
     for (cseq, more) in [(11, ""), (12, two.as_str()), (13, "Refer-To: <<sip:carol>\r\n")] {
         assert_eq!(solo.hear(refer(&ok, cseq, more))[0].status(), 400, "{more}");

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crosspoint_proto::sip::{Command, Config, Endpoint, Event, Load, PingId};
+use crosspoint_proto::sip::{CallId, Command, Config, Endpoint, Event, Load, PingId};
 use crosspoint_proto::{ConnId, Input, Instant, Now, Output, SansIo, Transport};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::world::{address, config, over, uri};
+use crate::world::{address, config, over, sdp, uri};
 
 /// Something that the endpoint sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,18 @@ pub(crate) fn far() -> SocketAddr {
 impl Solo {
     pub(crate) fn new() -> Self {
         Self::with(config(0))
+    }
+
+    /// A call that the far end made by `ask` and that stands, and our 200.
+    pub(crate) fn standing(&mut self, ask: &Ask) -> (CallId, Out) {
+        self.hear(ask.text());
+        let Event::Incoming(incoming) = self.event() else { panic!("no call") };
+        let call = incoming.call;
+        let ok = self.tell(Command::Answer { call, body: sdp("v=0\r\nours") }).remove(0);
+        assert_eq!(ok.status(), 200);
+        assert!(self.hear(ask.ack(&ok).text()).is_empty());
+        assert!(matches!(self.event(), Event::Acked { .. }));
+        (call, ok)
     }
 
     /// One that the far end has shown that it hears it: what gets lost is repeated without end.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crosspoint_proto::sip::{By, CallId, Command, Event, How, Load};
+use crosspoint_proto::sip::{By, Command, Event, How, Load};
 
 use crate::solo::{Ask, Out, Solo};
 use crate::world::{invite, sdp, text};
@@ -11,17 +11,6 @@ const CONTACT: &str = "Contact: <sip:bob@192.0.2.2>\r\n";
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// A call of the far end that stands, and our 200.
-fn standing(solo: &mut Solo, ask: &Ask) -> (CallId, Out) {
-    solo.hear(ask.text());
-    let Event::Incoming(incoming) = solo.event() else { panic!("no call") };
-    let call = incoming.call;
-    let ok = solo.tell(Command::Answer { call, body: sdp("v=0\r\nours") }).remove(0);
-    solo.hear(ask.ack(&ok).text());
-    assert!(matches!(solo.event(), Event::Acked { .. }));
-    (call, ok)
 }
 
 /// An UPDATE within it; without a body unless given one.
@@ -33,7 +22,7 @@ fn update(ask: &Ask, ours: &Out, cseq: u32, body: &str) -> Ask {
 fn an_update_without_an_offer_moves_the_target_and_refreshes() {
     let mut solo = Solo::new();
     let ask = Ask::invite().with("Supported: timer\r\nSession-Expires: 300;refresher=uac\r\n");
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     assert!(ok.header("Allow").unwrap().contains("UPDATE"));
     for n in 0..5 {
         assert!(solo.wait(secs(200)).is_empty());
@@ -60,7 +49,7 @@ fn an_update_without_an_offer_moves_the_target_and_refreshes() {
 fn an_offer_by_update_is_answered_or_refused_as_one_by_reinvite() {
     let mut solo = Solo::new();
     let ask = Ask::invite();
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     assert!(solo.hear(update(&ask, &ok, 11, "v=0\r\nhold").text()).is_empty());
     match solo.event() {
         Event::Reinvite { body: Some(body), .. } => assert_eq!(text(&body), "v=0\r\nhold"),
@@ -104,7 +93,7 @@ fn an_offer_by_update_is_answered_or_refused_as_one_by_reinvite() {
 fn an_offer_by_update_gives_way_to_one_of_ours() {
     let mut solo = Solo::new();
     let ask = Ask::invite();
-    let (call, ok) = standing(&mut solo, &ask);
+    let (call, ok) = solo.standing(&ask);
     let ours = solo.tell(Command::Reinvite { call, body: Some(sdp("ours")) }).remove(0);
     assert_eq!(solo.hear(update(&ask, &ok, 11, "v=0\r\n").text())[0].status(), 491, "section 5.2");
     assert_eq!(solo.hear(update(&ask, &ok, 12, "").text())[0].status(), 200, "no offer, no glare");

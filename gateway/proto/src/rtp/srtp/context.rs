@@ -131,6 +131,12 @@ impl fmt::Debug for SrtpContext {
     }
 }
 
+/// The last `len` bytes, and those before.
+pub(super) fn split_end(buffer: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8]), SrtpError> {
+    let at = buffer.len().checked_sub(len).ok_or(SrtpError::Malformed)?;
+    buffer.split_at_mut_checked(at).ok_or(SrtpError::Malformed)
+}
+
 /// SSRC, sequence number, and where the encrypted part begins. Padding is encrypted, so this cannot
 /// judge it and must not: the packet's last byte is not yet what it will be.
 fn read_header(packet: &[u8]) -> Result<(RtpHeader, usize), SrtpError> {

@@ -8,7 +8,7 @@ use aws_lc_rs::iv::FixedLength;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::context::{MAX_RTCP_INDEX, RTCP_CLEAR, RTCP_ENCRYPTED, RTCP_INDEX};
+use super::context::{MAX_RTCP_INDEX, RTCP_CLEAR, RTCP_ENCRYPTED, RTCP_INDEX, split_end};
 use super::{MasterKey, SrtpError, SrtpSuite};
 
 /// What a derived key is for (section 4.3.2); that of RTCP is three more.
@@ -262,12 +262,6 @@ fn rtcp_header(header: &[u8], word: u32) -> Result<[u8; RTCP_CLEAR + RTCP_INDEX]
     front.copy_from_slice(header.get(..RTCP_CLEAR).ok_or(SrtpError::Malformed)?);
     back.copy_from_slice(&word.to_be_bytes());
     Ok(clear)
-}
-
-/// The last `len` bytes, and those before.
-fn split_end(buffer: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8]), SrtpError> {
-    let at = buffer.len().checked_sub(len).ok_or(SrtpError::Malformed)?;
-    buffer.split_at_mut_checked(at).ok_or(SrtpError::Malformed)
 }
 
 /// The roll-over counter, as it follows the packet into the tag (section 4.2).

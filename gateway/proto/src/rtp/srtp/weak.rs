@@ -2,7 +2,7 @@
 //! link no C: everything around the cipher is as it is in the product, and what was changed under way
 //! is still refused. Built with `--cfg fuzzing` alone.
 
-use super::context::{RTCP_CLEAR, RTCP_ENCRYPTED, RTCP_INDEX};
+use super::context::{RTCP_CLEAR, RTCP_ENCRYPTED, RTCP_INDEX, split_end};
 use super::{MasterKey, SrtpError, SrtpSuite};
 
 /// The keys of one direction for RTP or for RTCP.
@@ -124,10 +124,4 @@ fn mix(start: u64, octets: &[u8]) -> u64 {
         state ^ state >> 29
     };
     octets.iter().fold(step(start, 0x100), |state, octet| step(state, u64::from(*octet)))
-}
-
-/// The last `len` bytes, and those before.
-fn split_end(buffer: &mut [u8], len: usize) -> Result<(&mut [u8], &mut [u8]), SrtpError> {
-    let at = buffer.len().checked_sub(len).ok_or(SrtpError::Malformed)?;
-    buffer.split_at_mut_checked(at).ok_or(SrtpError::Malformed)
 }
