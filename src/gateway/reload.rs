@@ -27,6 +27,9 @@ const LIVE: [&str; 11] = [
     "rules",
 ];
 
+/// What there are several of.
+const LISTS: [&str; 3] = ["devices", "rules", "trunks"];
+
 impl Gateway {
     /// Takes of `config` what can change under calls, and says what that was and what it leaves for the
     /// next start. The certificate's files are read again; where they do not fit together nothing at all
@@ -80,6 +83,7 @@ fn compare(before: &Config, config: &Config, most_calls: usize) -> Reloaded {
         let differs = match name.as_str() {
             "devices" => before.devices != config.devices,
             "rules" => before.rules != config.rules,
+            "trunks" => before.trunks != config.trunks,
             name => value(&one, name) != value(&other, name),
         };
         if !differs {
@@ -110,13 +114,13 @@ fn fields(config: &Config) -> Vec<(String, Value)> {
     let Ok(Value::Object(document)) = serde_json::to_value(config) else { return Vec::new() };
     let mut fields: Vec<(String, Value)> = Vec::new();
     // Absent where they are empty.
-    fields.extend(["devices", "rules"].map(|name| (name.to_owned(), Value::Null)));
+    fields.extend(LISTS.map(|name| (name.to_owned(), Value::Null)));
     for (section, value) in document {
         match value {
             Value::Object(members) => {
                 fields.extend(members.into_iter().map(|(name, value)| (format!("{section}.{name}"), value)));
             }
-            _ if ["devices", "rules"].contains(&section.as_str()) => {}
+            _ if LISTS.contains(&section.as_str()) => {}
             value => fields.push((section, value)),
         }
     }
@@ -158,6 +162,19 @@ mod tests {
         assert_eq!(told(&device("one", ""), &device("two", "")), (names(["devices"]), vec![]));
         let (changed, restart) = told(&device("one", ""), &device("one", "codecs = [\"pcma\"]\n"));
         assert_eq!((changed, restart), (names(["devices"]), names(["devices.codecs"])));
+    }
+
+    #[test]
+    fn promise_22_another_password_of_a_trunk_waits_and_is_named() {
+        let trunk = |password: &str| {
+            format!(
+                "[[trunks]]\nname = \"t\"\nhost = \"192.0.2.1\"\n\
+                 credentials = {{ realm = \"r\", username = \"u\", password = \"{password}\" }}\n"
+            )
+        };
+        assert_eq!(told(&trunk("one"), &trunk("two")), (vec![], names(["trunks"])));
+        assert_eq!(told(&trunk("one"), &trunk("one")), (vec![], vec![]));
+        assert_eq!(told("", &trunk("one")), (vec![], names(["trunks"])));
     }
 
     #[test]
