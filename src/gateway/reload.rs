@@ -79,11 +79,12 @@ fn compare(before: &Config, config: &Config, most_calls: usize) -> Reloaded {
     let value = |of: &[(String, Value)], name: &str| of.iter().find(|it| it.0 == name).map(|it| it.1.clone());
     let mut told = Reloaded::default();
     for name in names {
-        // Passwords are the same asterisks everywhere: lists that have some are compared as they are.
+        // Passwords are the same asterisks everywhere: what has some is compared as it is.
         let differs = match name.as_str() {
             "devices" => before.devices != config.devices,
             "rules" => before.rules != config.rules,
             "trunks" => before.trunks != config.trunks,
+            "events.webhook" => before.events.webhook != config.events.webhook,
             name => value(&one, name) != value(&other, name),
         };
         if !differs {
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn promise_22_another_password_of_a_trunk_waits_and_is_named() {
+    fn promise_22_another_secret_of_a_trunk_or_webhook_waits_and_is_named() {
         let trunk = |password: &str| {
             format!(
                 "[[trunks]]\nname = \"t\"\nhost = \"192.0.2.1\"\n\
@@ -175,6 +176,8 @@ mod tests {
         assert_eq!(told(&trunk("one"), &trunk("two")), (vec![], names(["trunks"])));
         assert_eq!(told(&trunk("one"), &trunk("one")), (vec![], vec![]));
         assert_eq!(told("", &trunk("one")), (vec![], names(["trunks"])));
+        let hook = |path: &str| format!("[events]\nwebhook = \"https://example.com/{path}\"\n");
+        assert_eq!(told(&hook("one"), &hook("two")), (vec![], names(["events.webhook"])));
     }
 
     #[test]

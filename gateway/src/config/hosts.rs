@@ -77,7 +77,8 @@ impl FromStr for Webhook {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a webhook: write \"https://example.com/events\"");
+        // It is not repeated: what is wrong with it may stand before a secret.
+        let wrong = || "is not a webhook: write \"https://example.com/events\"".to_owned();
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let tls = match scheme {
             "https" => true,
@@ -88,6 +89,9 @@ impl FromStr for Webhook {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
         };
+        if path.strip_prefix('/') == Some(Redacted::SHOWN) {
+            return Err("must have the real path, not a placeholder".into());
+        }
         // What stands in a request's first line.
         if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(wrong());
@@ -97,24 +101,25 @@ impl FromStr for Webhook {
         let local = host.host == "localhost"
             || host.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         if !tls && !local {
-            return Err(format!("\"{text}\" would be sent over the network in the clear: write https://"));
+            return Err("would be sent over the network in the clear: write https://".into());
         }
         let port = host.port.unwrap_or(if tls { 443 } else { 80 });
         Ok(Self { tls, host: host.host, port, path: path.into() })
     }
 }
 
-/// Many a path is a secret: whoever knows it may send.
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Webhook({}, {})", self.authority(), Redacted::SHOWN)
-    }
-}
-
+/// Many a path is a secret: whoever knows it may send. It is shown nowhere.
 impl fmt::Display for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+        let path = if self.path == "/" { "" } else { Redacted::SHOWN };
+        write!(f, "{scheme}://{}/{path}", self.authority())
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Webhook({self})")
     }
 }
 
@@ -142,6 +147,22 @@ mod tests {
             ["", "a b", "host:", "host:0", "host:99999", "2001:db8::1", "[::1]5060", "-a.com", "a..b"]
         {
             assert!(wrong.parse::<HostPort>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_a_webhook_is_shown_nowhere_and_a_placeholder_is_none() {
+        let hook: Webhook = "https://example.com/hook?key=topsecret".parse().unwrap();
+        let json = serde_json::to_string(&hook).unwrap();
+        for shown in [hook.to_string(), format!("{hook:?}"), json] {
+            assert!(shown.contains("https://example.com:443/[redacted]"), "{shown}");
+            assert!(shown.parse::<Webhook>().is_err(), "{shown}");
+        }
+        let error = hook.to_string().parse::<Webhook>().unwrap_err();
+        assert!(error.contains("placeholder"), "{error}");
+        assert_eq!("https://example.com".parse::<Webhook>().unwrap().to_string(), "https://example.com:443/");
+        for wrong in ["http://example.com/topsecret", "ftp://example.com/topsecret", "https://-/topsecret"] {
+            assert!(!wrong.parse::<Webhook>().unwrap_err().contains("topsecret"), "{wrong}");
         }
     }
 }
