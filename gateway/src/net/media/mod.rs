@@ -16,6 +16,7 @@ mod dtls;
 mod handshakes;
 mod hold;
 mod legs;
+mod pace;
 mod port;
 mod ports;
 mod stream;

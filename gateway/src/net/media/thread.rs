@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::OpenError;
 use super::legs::Legs;
+use super::pace::Pace;
 use super::stream::{Order, Stream, pool};
 use crate::media::port::{Feed, PortError, StreamEvent, StreamId, Unfit, Wake};
 use crate::net::clock::Clock;
@@ -153,6 +154,7 @@ pub(super) fn start(number: usize, clock: Clock) -> io::Result<(Handle, JoinHand
         engaged: Vec::new(),
         timers: BinaryHeap::new(),
         ready: Vec::with_capacity(EVENTS),
+        pace: Pace::default(),
         buffer: vec![0; DATAGRAM].into(),
     };
     let ends = Ends(inbox.clone());
@@ -190,6 +192,7 @@ struct Loop {
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sockets that may hold more.
     ready: Vec<Token>,
+    pace: Pace,
     buffer: Box<[u8]>,
 }
 
@@ -220,10 +223,14 @@ impl Loop {
                 self.drain_outlets();
             }
             std::mem::swap(&mut self.ready, &mut turn);
+            let read = turn.len();
             for token in turn.drain(..) {
                 self.read(token);
             }
             self.fire();
+            if let Some(rest) = self.pace.after(self.clock.now(), read) {
+                std::thread::sleep(rest);
+            }
         }
         let now = self.clock.now();
         for stream in self.streams.iter_mut().flatten() {
