@@ -30,7 +30,8 @@ fn codecs(criterion: &mut Criterion) {
     for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
         let format = AudioFormat::new(codec);
         let mut encoder = registry.audio_encoder(&format).expect("an encoder");
-        let tuning = AudioTuning { bitrate: Some(24_000), loss_percent: 10, fec: true, dtx: false };
+        let tuning =
+            AudioTuning { bitrate: Some(24_000), loss_percent: 10, fec: true, ..AudioTuning::of(&format) };
         encoder.tune(tuning).expect("a tuning");
         let signal = voice(codec.sample_rate());
         let frame = signal.len() / 50;

@@ -82,6 +82,16 @@ pub struct AudioTuning {
     pub fec: bool,
     /// Send nothing while nobody speaks.
     pub dtx: bool,
+    /// Samples a second that what is encoded was made of, where those are fewer than the encoder takes:
+    /// above half of that there is nothing to be heard, and nothing to be spent on.
+    pub source_rate: Option<u32>,
+}
+
+impl AudioTuning {
+    /// As an encoder begins that nobody has told anything but what was agreed.
+    pub const fn of(format: &AudioFormat) -> Self {
+        Self { bitrate: None, loss_percent: 0, fec: format.fec, dtx: format.dtx, source_rate: None }
+    }
 }
 
 /// Encodes mono samples at the codec's own rate.

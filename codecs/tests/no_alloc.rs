@@ -68,7 +68,13 @@ fn audio_codecs_do_not_allocate() {
         let mut pcm = [0i16; 960];
         let pcm = &mut pcm[..codec.sample_rate() as usize / 50];
         let mut packet = [0; 1_500];
-        let tuning = AudioTuning { bitrate: Some(24_000), loss_percent: 10, fec: true, dtx: true };
+        let tuning = AudioTuning {
+            bitrate: Some(24_000),
+            loss_percent: 10,
+            fec: true,
+            dtx: true,
+            source_rate: Some(16_000),
+        };
         let mut frame = |n: i16| {
             for (at, sample) in pcm.iter_mut().enumerate() {
                 *sample = i16::try_from(at).unwrap().wrapping_mul(37).wrapping_mul(n);

@@ -50,7 +50,13 @@ pub(super) fn codecs() -> Result<Vec<Probe>, CapacityError> {
     ] {
         let format = AudioFormat::new(codec);
         let mut encoder = registry.audio_encoder(&format)?;
-        encoder.tune(AudioTuning { bitrate: Some(32_000), loss_percent: 0, fec: false, dtx: false })?;
+        encoder.tune(AudioTuning {
+            bitrate: Some(32_000),
+            loss_percent: 0,
+            fec: false,
+            dtx: false,
+            source_rate: None,
+        })?;
         let signal = voice(encoder.sample_rate(), 140.0);
         let tick = signal.len() / 50;
         let packets = packets(|pcm, out| encoder.encode(pcm, out), &signal)?;

@@ -98,7 +98,7 @@ fn with_room(
     Ok(Box::new(Encoding {
         encoder,
         rate,
-        tuning: AudioTuning { bitrate: None, loss_percent: 0, fec: format.fec, dtx: format.dtx },
+        tuning: AudioTuning::of(format),
         fec: format.fec,
         pool: Pool::new(packets, bytes),
         pcm: vec![0; packet + LONGEST_TICK].into(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crosspoint_codecs::audio::opus;
 use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::AudioTuning;
 use crosspoint_codecs::format::AudioFormat;
@@ -24,7 +25,7 @@ const TUNE_EVERY: u8 = 50;
 /// FEC costs a third of the bitrate: worth it from this loss on, until there is none.
 const FEC_FROM_PERCENT: u8 = 3;
 /// Speech is never given more than this, whatever the receiver could take.
-pub(super) const SPEECH_BITRATE: u32 = 32_000;
+pub(super) const SPEECH_BITRATE: u32 = opus::SPEECH_BITRATE;
 
 /// A sink.
 pub(super) struct AudioSink {
@@ -274,7 +275,16 @@ impl AudioSink {
         if self.edge == Edge::In {
             self.edge = Edge::None;
         }
-        self.tune();
+        let source_rate = match sound {
+            Sound::Source(source) => Some(source.block().1),
+            // Of a mix of many nobody says.
+            Sound::Bus { .. } => None,
+            // Clips are made for the encoder.
+            Sound::Nothing if routing.player.is_some() => None,
+            // A pause, or what fades out.
+            Sound::Nothing => self.encoding.tuning.source_rate,
+        };
+        self.tune(source_rate);
         self.encodes = true;
         self.encoding.append(now, block);
     }
@@ -325,23 +335,26 @@ impl AudioSink {
         true
     }
 
-    /// Once a second: the encoder follows what the receiver reports.
-    fn tune(&mut self) {
-        if self.tune_in > 0 {
+    /// Once a second the encoder follows what the receiver reports; and at once what it is fed.
+    fn tune(&mut self, source_rate: Option<u32>) {
+        if self.tune_in == 0 {
+            self.tune_in = TUNE_EVERY;
+            self.counters.bitrate.store(self.bytes.saturating_mul(8), Relaxed);
+            self.bytes = 0;
+        } else if source_rate == self.encoding.tuning.source_rate {
             self.tune_in -= 1;
             return;
         }
-        self.tune_in = TUNE_EVERY - 1;
-        self.counters.bitrate.store(self.bytes.saturating_mul(8), Relaxed);
-        self.bytes = 0;
+        self.tune_in -= 1;
         let wishes = &self.outlet.wishes;
         let loss = wishes.reported_loss();
         let encoding = &mut *self.encoding;
         let tuning = AudioTuning {
-            bitrate: wishes.bitrate_limit().map(|limit| limit.min(SPEECH_BITRATE)),
+            bitrate: wishes.bitrate_limit().map(|limit| limit.min(opus::speech_bitrate(source_rate))),
             loss_percent: loss,
             fec: encoding.fec && (loss >= FEC_FROM_PERCENT || (loss > 0 && encoding.tuning.fec)),
             dtx: encoding.tuning.dtx,
+            source_rate,
         };
         if tuning != encoding.tuning {
             encoding.tuning = tuning;
