@@ -2,7 +2,7 @@
 # `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build demo test gate bench bench-peers bless fmt lint
+.PHONY: help setup setup-test build demo test gate bench bench-peers bench-servers bless fmt lint
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ test: setup-test ## every test of CI, with the time of each stage
 	@./tests/stages ci
 
 gate: setup-test ## the release gate: slow and real-time promises
-	@./tests/setup gate
+	@./tests/setup gate servers
 	@./tests/stages gate
 
 bench: setup ## criterion benchmarks of codecs and kernels
@@ -32,6 +32,10 @@ bench: setup ## criterion benchmarks of codecs and kernels
 bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2, ffmpeg and plain C, with ratios
 	@./tests/setup build bench
 	cargo run --release --manifest-path benches/peers/Cargo.toml
+
+bench-servers: ## a leg, a registration and a call beside rtpengine and Kamailio, in turns, with ratios
+	@./tests/setup build servers
+	cargo test --locked --workspace --release --test gate_figures -- --nocapture --test-threads=1
 
 bless: setup ## the pictures that layouts are compared with, made anew: look at them before you commit
 	mkdir -p fixtures/layouts

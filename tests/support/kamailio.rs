@@ -15,10 +15,15 @@ pub struct Kamailio {
 }
 
 impl Kamailio {
-    /// Starts it. `transport` is what its Service-Route says.
+    /// Starts it as a carrier. `transport` is what its Service-Route says.
     pub fn start(transport: &str) -> Self {
+        Self::with("kamailio/upstream.cfg", transport)
+    }
+
+    /// Starts it with another configuration of the fixtures.
+    pub fn with(config: &str, transport: &str) -> Self {
         let (scratch, port) = (Scratch::new("kamailio"), free_port());
-        let text = std::fs::read_to_string(fixture("kamailio/upstream.cfg")).unwrap();
+        let text = std::fs::read_to_string(fixture(config)).unwrap();
         let text = text.replace("PORT", &port.to_string()).replace("OWN", transport);
         std::fs::write(scratch.path().join("kamailio.cfg"), text).unwrap();
         let mut this = Self { port, scratch, child: None };
@@ -46,6 +51,11 @@ impl Kamailio {
             .unwrap();
         self.child = Some(child);
         wait_for("Kamailio's port", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+    }
+
+    /// The group of its processes, while it runs.
+    pub fn group(&self) -> u32 {
+        self.child.as_ref().expect("a running Kamailio").id()
     }
 
     /// Ends it as a power cut does.

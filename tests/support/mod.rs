@@ -9,6 +9,7 @@
 
 pub mod baresip;
 pub mod call;
+pub mod cpu;
 pub mod cut;
 pub mod gateway;
 pub mod infinity;
@@ -18,8 +19,10 @@ pub mod register;
 pub mod registered;
 pub mod road;
 pub mod room;
+pub mod rtpengine;
 pub mod sipp;
 pub mod stranger;
+pub mod streams;
 pub mod web;
 
 use std::net::{TcpListener, UdpSocket};

@@ -1,0 +1,209 @@
+//! What the same work costs Crosspoint and the programs that operators run today: packets beside rtpengine,
+//! registrations and calls beside Kamailio, in turns, as processor time by the scheduler's own count. Each turn
+//! proves first that the work was done. Prints its figures; run it alone, in the release profile:
+//! `make bench-servers`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a test that cannot set up its peers has failed, and figures of a bench"
+)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crosspoint_codecs::format::Codec;
+use support::call::StandingCall;
+use support::gateway::{Device, Gateway};
+use support::kamailio::Kamailio;
+use support::register::Registering;
+use support::rtpengine::Rtpengine;
+use support::streams::{Clip, Party, talk};
+use support::{Scratch, cpu, fixture, free_port, program, sipp};
+
+/// Turns of each. Odd, so that the median is one of them.
+const ROUNDS: usize = 3;
+/// How long all talk in a turn.
+const TALK: Duration = Duration::from_secs(5);
+/// Who registers, in each turn anew.
+const USERS: usize = 2_000;
+/// Registrations a second.
+const REGISTERS: u32 = 1_000;
+/// Calls of a turn, and a second.
+const CALLS: (u32, u32) = (500, 50);
+
+#[test]
+fn g711_is_relayed() {
+    beside_rtpengine("ulaw relay", 100, Codec::Pcmu, None);
+}
+
+#[test]
+fn g711_becomes_opus_and_back() {
+    // As good and as dear an encoder as ours: one channel, the same rate and complexity.
+    let theirs = "opus/48000/1/32000///compression_level=5,application=voip";
+    beside_rtpengine("ulaw <-> opus", 20, Codec::Opus, Some(theirs));
+}
+
+#[test]
+fn g711_becomes_g722_and_back() {
+    beside_rtpengine("ulaw <-> g722", 20, Codec::G722, Some("G722"));
+}
+
+/// Calls of one who speaks mu-law and one who speaks `codec`.
+fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>) {
+    let payload_type = match codec {
+        Codec::Opus => 96,
+        Codec::G722 => 9,
+        _ => 0,
+    };
+    let (near, far) = (Clip::new(Codec::Pcmu, 0, 440), Clip::new(codec, payload_type, 620));
+    let pairs = || -> Vec<Party> { (0..calls).flat_map(|_| [Party::new(&near), Party::new(&far)]).collect() };
+
+    let rtpengine = Rtpengine::start();
+    let mut at_rtpengine = pairs();
+    for (number, call) in at_rtpengine.chunks_exact_mut(2).enumerate() {
+        let to = rtpengine.join(&format!("call{number}"), &call[0].sdp(), &call[1].sdp(), theirs);
+        call.iter_mut().zip(to).for_each(|(party, to)| party.send_to(to));
+    }
+
+    let names: Vec<String> = (0..calls).map(|n| format!("leg{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let gateway = Gateway::start(&names, "");
+    let mut at_gateway = pairs();
+    let mut standing = Vec::new();
+    for (name, call) in names.iter().zip(at_gateway.chunks_exact_mut(2)) {
+        let sdp = [call[0].sdp(), call[1].sdp()];
+        let (stands, told) =
+            StandingCall::with(gateway.sip, name, &format!("{name}-secret"), [&sdp[0], &sdp[1]]);
+        call.iter_mut().zip(&told).for_each(|(party, told)| party.follow(told));
+        standing.push(stands);
+    }
+
+    let leg_seconds = 2.0 * calls as f64 * TALK.as_secs_f64();
+    let mut figures = Figures::default();
+    for _ in 0..ROUNDS {
+        let turn = |parties: &mut Vec<Party>, pid: u32| {
+            let before = cpu::of_process(pid);
+            talk(parties, TALK);
+            (cpu::of_process(pid) - before) as f64 / leg_seconds
+        };
+        let theirs = turn(&mut at_rtpengine, rtpengine.pid());
+        figures.add(theirs, turn(&mut at_gateway, gateway.pid()));
+    }
+    figures.print(&format!("{what}, a leg-second"), "rtpengine");
+}
+
+#[test]
+fn telephones_register() {
+    let kamailio = Kamailio::with("kamailio/bench.cfg", "udp");
+    let names: Vec<String> = (0..USERS).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let gateway = Gateway::start(&names, "");
+    let mut figures = Figures::default();
+    for _ in 0..ROUNDS {
+        let theirs = cost(|| cpu::of_group(kamailio.group()), || register(&names, kamailio.port));
+        let ours = cost(|| cpu::of_process(gateway.pid()), || register(&names, gateway.sip));
+        figures.add(theirs / USERS as f64, ours / USERS as f64);
+    }
+    assert_eq!(gateway.status()["registrations"].as_array().unwrap().len(), USERS);
+    figures.print("REGISTER with digest", "Kamailio");
+}
+
+#[test]
+fn calls_are_set_up() {
+    let kamailio = Kamailio::with("kamailio/bench.cfg", "udp");
+    let device = Device { name: "uas", more: String::new() };
+    // Nor does a proxy make a ringing tone.
+    let gateway = Gateway::with_sip(&[device], "", "ringback = \"phone\"");
+    let mut figures = Figures::default();
+    for _ in 0..ROUNDS {
+        let theirs = cost(|| cpu::of_group(kamailio.group()), || call(kamailio.port));
+        let ours = cost(|| cpu::of_process(gateway.pid()), || call(gateway.sip));
+        figures.add(theirs / f64::from(CALLS.0), ours / f64::from(CALLS.0));
+    }
+    figures.print("a call, set up and ended", "Kamailio, a proxy");
+}
+
+fn cost(used: impl Fn() -> u64, work: impl FnOnce()) -> f64 {
+    let before = used();
+    work();
+    (used() - before) as f64
+}
+
+/// All of them register, each with a challenge and its answer.
+fn register(names: &[&str], port: u16) {
+    let scratch = Scratch::new("figures-register");
+    let mut csv = String::from("SEQUENTIAL\n");
+    for name in names {
+        writeln!(csv, "{name};[authentication username={name} password={name}-secret]").unwrap();
+    }
+    std::fs::write(scratch.path().join("users.csv"), csv).unwrap();
+    rate(&scratch, port, "sipp/register.xml", (USERS as u32, REGISTERS), &["-inf", "users.csv"]);
+}
+
+/// Calls to the device "uas", who registers first.
+fn call(server: u16) {
+    let (port, scratch) = (free_port(), Scratch::new("figures-calls"));
+    assert_eq!(Registering::on(server, port, port.into()).register("uas", "uas-secret"), Some(200));
+    let mut callee = program("sipp")
+        .current_dir(scratch.path())
+        .args(["-sf", fixture("sipp/routed_callee.xml").to_str().unwrap()])
+        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    rate(&scratch, server, "sipp/routed_caller.xml", CALLS, &["-s", "uas", "-d", "500"]);
+    let _ = callee.kill();
+    let _ = callee.wait();
+}
+
+/// So many of a scenario, so many a second; none fails.
+fn rate(scratch: &Scratch, port: u16, scenario: &str, (number, rate): (u32, u32), more: &[&str]) {
+    let (to, from) = (format!("127.0.0.1:{port}"), free_port().to_string());
+    let (number, rate, scenario) = (number.to_string(), rate.to_string(), fixture(scenario));
+    let mut arguments = vec![to.as_str(), "-sf", scenario.to_str().unwrap(), "-i", "127.0.0.1"];
+    arguments.extend([
+        "-mi",
+        "127.0.0.1",
+        "-p",
+        &from,
+        "-r",
+        &rate,
+        "-m",
+        &number,
+        "-timeout",
+        "60s",
+        "-trace_err",
+    ]);
+    arguments.extend(more);
+    sipp::succeeded(&sipp::run(scratch.path(), &arguments), scratch.path());
+}
+
+/// Nanoseconds of each round, the peer's first.
+#[derive(Default)]
+struct Figures(Vec<(f64, f64)>);
+
+impl Figures {
+    fn add(&mut self, theirs: f64, ours: f64) {
+        self.0.push((theirs, ours));
+    }
+
+    /// Medians, and the median of the ratios of each round.
+    fn print(&self, what: &str, peer: &str) {
+        let of = |value: fn(&(f64, f64)) -> f64| median(self.0.iter().map(value).collect());
+        println!(
+            "{what:30} {peer:18} {:8.1} us   Crosspoint {:8.1} us   ratio {:.2}",
+            of(|turn| turn.0) / 1e3,
+            of(|turn| turn.1) / 1e3,
+            of(|turn| turn.1 / turn.0),
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
