@@ -40,7 +40,7 @@ impl Directory for SwitchDirectory {
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
         let device = party.device.as_deref().and_then(|alias| self.routing.alias(alias).ok());
         let request = Request {
-            called: &party.called,
+            called: party.dialled(),
             caller: &party.address,
             device: device.as_ref(),
             trunk: party.trunk.as_deref(),

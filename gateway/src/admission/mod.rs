@@ -24,7 +24,7 @@ use crate::conference::Exchange;
 use crate::config::Protocol;
 use crate::guard::{Gate, Porter};
 use crate::leg::connect::ConnectLegs;
-use crate::leg::sip::{Proven, SipLegs, Trunks};
+use crate::leg::sip::{Proven, SipLegs, Trunks, dialled};
 use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
 use crate::routing::{Refused, Routing};
@@ -231,7 +231,7 @@ impl SipDoor {
     /// Whether the call would get through if the caller were somebody.
     fn would_need_proof(&self, claimed: &str, incoming: &Incoming) -> bool {
         let request = crate::routing::Request {
-            called: &incoming.request.uri.alias(),
+            called: &dialled(&incoming.request.uri),
             caller: claimed,
             device: None,
             trunk: None,

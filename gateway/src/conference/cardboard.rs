@@ -90,6 +90,7 @@ pub(crate) fn leg(number: u64) -> (Leg, Far) {
         address: String::new(),
         name: String::new(),
         called: String::new(),
+        uri: None,
         device: None,
         trunk: None,
         signalling: None,

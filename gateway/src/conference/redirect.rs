@@ -288,10 +288,7 @@ impl Pursuit {
     async fn resolve(&self, to: &str) -> Result<(Vec<Address>, Option<String>, bool), &'static str> {
         let directory = self.placing.exchange.directory();
         let resolution = match &self.placing.asker {
-            Asker::Caller(caller) => {
-                let party = Party { called: to.to_owned(), ..caller.clone() };
-                directory.resolve(&party).await
-            }
+            Asker::Caller(caller) => directory.resolve(&caller.calling(to)).await,
             Asker::Conference(alias) => directory.dial_out(alias, to).await,
         };
         match resolution {

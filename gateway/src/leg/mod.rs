@@ -47,6 +47,8 @@ pub struct Party {
     pub name: String,
     /// What an incoming leg called; what an outgoing leg was told to call.
     pub called: String,
+    /// The same as a URI, where the leg named one: whether it is `sips`, and its port.
+    pub uri: Option<String>,
     /// The device alias that it proved to be, if it did.
     pub device: Option<String>,
     /// The trunk that it comes from, or goes to.
@@ -57,6 +59,18 @@ pub struct Party {
     pub transport: &'static str,
     /// Hops that the call may still take: two gateways that point at each other end there.
     pub hops: u8,
+}
+
+impl Party {
+    /// What it called, as routing wants it: the URI, where there is one.
+    pub fn dialled(&self) -> &str {
+        self.uri.as_deref().unwrap_or(&self.called)
+    }
+
+    /// The same party, as if it had called `to`.
+    pub fn calling(&self, to: &str) -> Self {
+        Self { called: to.to_owned(), uri: None, ..self.clone() }
+    }
 }
 
 /// Hops that a call begins with (RFC 3261 section 8.1.1.6; H.225 has the same number).

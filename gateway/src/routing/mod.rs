@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use crosspoint_proto::sip::{Host, SipUri};
+use crosspoint_proto::Transport;
+use crosspoint_proto::sip::{Host, SipUri, Uri};
 
 use crate::alias::{Alias, AliasError, Domains};
 use crate::cause::Reason;
@@ -89,15 +90,19 @@ pub enum Refused {
     /// Every trunk that a rule would send it to is down.
     #[error("the trunk does not answer")]
     TrunkDown,
+    /// It is to be called by SIPS, and the rule's next hop is not reached by TLS.
+    #[error("it would lead from sips to sip")]
+    Downgrade,
 }
 
 impl Refused {
-    /// What the calling leg is ended with: 404, 480, 504 and 403 in SIP.
+    /// What the calling leg is ended with: 404, 480, 504, 488 and 403 in SIP.
     pub const fn reason(self) -> Reason {
         match self {
             Self::NotAnAlias(_) | Self::NotFound => Reason::NotFound,
             Self::NotRegistered => Reason::Unavailable,
             Self::TrunkDown => Reason::Unreachable,
+            Self::Downgrade => Reason::NotAcceptable,
             Self::Unauthenticated | Self::Denied | Self::NoDestination => Reason::Forbidden,
         }
     }
@@ -282,17 +287,17 @@ impl Routing {
         }
         why.push(format!("no device has the alias {called}"));
         let rules = &live.rules;
-        let mut down = false;
+        let mut barred = None;
         for rule in rules.iter() {
             match self.try_rule(rule, &called, request, directory, why) {
                 // The next rule that matches may lead there by another way.
-                Some(Err(Refused::TrunkDown)) => down = true,
+                Some(Err(why @ (Refused::TrunkDown | Refused::Downgrade))) => barred = Some(why),
                 Some(outcome) => return outcome,
                 None => {}
             }
         }
-        if down {
-            return Err(Refused::TrunkDown);
+        if let Some(why) = barred {
+            return Err(why);
         }
         if rules.is_empty() {
             why.push("there are no rules".into());
@@ -432,18 +437,25 @@ impl Routing {
             why.push(format!("it makes {text} of it"));
             text
         });
-        let now_called = replaced.as_deref().unwrap_or(subject.as_str());
-        Some(self.follow(rule, now_called, directory, why))
+        // What was asked for outside by SIPS stays so, whatever the rule makes of it. Within a domain of ours the
+        // rule is what says how calls go on (RFC 3261 section 26.2.2).
+        let outside = subject.as_str().rsplit_once('@').is_some_and(|(_, host)| !self.domains.list(host));
+        let called = Called {
+            alias: replaced.as_deref().unwrap_or(subject.as_str()),
+            spelled: replaced.as_deref().unwrap_or(request.called),
+            secure: outside && named(request.called).is_some_and(|uri| uri.secure),
+        };
+        Some(self.follow(rule, &called, directory, why))
     }
 
     fn follow(
         &self,
         rule: &Rule,
-        now_called: &str,
+        called: &Called<'_>,
         directory: &impl Directory,
         why: &mut Vec<String>,
     ) -> Result<Target, Refused> {
-        let alias = Alias::parse(now_called, &self.domains).map_err(|error| {
+        let alias = Alias::parse(called.alias, &self.domains).map_err(|error| {
             why.push(format!("which is no alias: {error}"));
             Refused::NotAnAlias(error)
         })?;
@@ -461,12 +473,18 @@ impl Routing {
             return Err(Refused::TrunkDown);
         }
         let hop = trunk.map(Trunk::domain).or_else(|| rule.proxy.as_ref().map(|proxy| proxy.host.clone()));
-        let Some(uri) = self.external_uri(now_called, hop.as_ref()) else {
+        let Some(uri) = self.external_uri(called, hop.as_ref()) else {
             why.push(
                 "neither the alias nor the rule names a host: add a proxy or a trunk to the rule".into(),
             );
             return Err(Refused::NoDestination);
         };
+        let next = trunk.map(|it| it.transport).or_else(|| rule.proxy.as_ref().map(|proxy| proxy.transport));
+        if uri.secure && next.is_some_and(|transport| transport != Transport::Tls) {
+            why.push("it was called by sips, and the next hop is not reached by TLS".into());
+            return Err(Refused::Downgrade);
+        }
+        let uri = uri.to_string();
         match (trunk, &rule.proxy) {
             (Some(trunk), _) => {
                 why.push(format!("it goes to {uri} by trunk \"{}\" at {}", trunk.name, trunk.host));
@@ -482,25 +500,57 @@ impl Routing {
         Ok(Target::External { rule: name, follow, uri, protocol, trunk, proxy })
     }
 
-    /// The URI to call outside: at the host of the alias, unless that is a domain of ours, else at
-    /// the next hop.
-    fn external_uri(&self, called: &str, hop: Option<&HostPort>) -> Option<String> {
-        let full = Alias::with_host(called).ok()?;
+    /// The URI to call outside: at the host of the alias, unless that is a domain of ours, with the port and
+    /// the transport that were named with it; else at the next hop.
+    fn external_uri(&self, called: &Called<'_>, hop: Option<&HostPort>) -> Option<SipUri> {
+        let full = Alias::with_host(called.alias).ok()?;
         let (user, host) = match full.as_str().rsplit_once('@') {
             Some((user, host)) => (user, Some(host).filter(|host| !self.domains.list(host))),
             None => (full.as_str(), None),
         };
-        let (host, port) = match (host, hop) {
+        let (text, port) = match (host, hop) {
             (Some(host), _) => (host.to_owned(), None),
             (None, Some(hop)) => (hop.host.clone(), hop.port),
             (None, None) => return None,
         };
-        let host = match host.parse() {
+        let parsed = match text.parse() {
             Ok(address) => Host::from(std::net::IpAddr::to_canonical(&address)),
-            Err(_) => Host::parse(&host).ok()?,
+            Err(_) => Host::parse(&text).ok()?,
         };
-        Some(SipUri::new(Some(user), host, port).to_string())
+        let mut uri = SipUri::new(Some(user), parsed, port);
+        let spelled = host.and_then(|_| named(called.spelled));
+        if let Some(spelled) =
+            spelled.filter(|it| it.host.to_string().eq_ignore_ascii_case(&uri.host.to_string()))
+        {
+            (uri.port, uri.secure) = (spelled.port, spelled.secure);
+            if let Some(transport) = spelled.transport() {
+                uri.params.set("transport", Some(transport));
+            }
+        }
+        uri.secure |= called.secure;
+        Some(uri)
     }
+}
+
+/// What a rule is followed with.
+struct Called<'a> {
+    /// What is called now.
+    alias: &'a str,
+    /// As somebody spelled it: the caller, or who wrote the rule.
+    spelled: &'a str,
+    /// It must be reached by SIPS.
+    secure: bool,
+}
+
+/// What was dialled as a SIP URI, where it is one with a host.
+fn named(dialled: &str) -> Option<SipUri> {
+    let dialled = dialled.trim();
+    let uri = Uri::parse(dialled).ok();
+    let uri = uri.filter(|uri| uri.as_sip().is_some()).or_else(|| {
+        let bare = dialled.contains('@').then(|| Uri::parse(&format!("sip:{dialled}")))?;
+        bare.ok()
+    });
+    uri.and_then(|uri| uri.as_sip().cloned())
 }
 
 #[cfg(test)]

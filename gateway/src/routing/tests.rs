@@ -138,7 +138,7 @@ fn a_rule_can_lead_to_a_device() {
 
 #[test]
 fn a_rule_can_match_the_host_too() {
-    for called in ["sip:joe@192.0.2.77", "joe@192.0.2.77", "sip:Joe@192.0.2.77:5060;transport=tcp"] {
+    for called in ["sip:joe@192.0.2.77", "joe@192.0.2.77", "sip:Joe:secret@192.0.2.77;user=phone?Subject=x"] {
         assert_eq!(uri(called, None), "sip:joe@192.0.2.77");
     }
     // Without domains of our own every domain counts as ours, and can still be matched.
@@ -152,6 +152,68 @@ fn a_rule_can_match_the_host_too() {
         Ok(Target::Device(alias("alice")))
     );
     assert_eq!(outcome("sip:joe@198.51.100.1", None), Err(Refused::NotFound));
+}
+
+#[test]
+fn the_port_and_the_transport_that_were_named_are_called() {
+    for called in ["sip:Joe@192.0.2.77:5070;transport=tcp", "sip:joe@PARTNER.example:5070;transport=tcp"] {
+        let expected = called.to_lowercase();
+        assert_eq!(uri(called, None), expected);
+    }
+    assert_eq!(uri("joe@partner.example:5070", None), "sip:joe@partner.example:5070");
+    // Those of the rule count where it names the host, and those of the caller nowhere else.
+    let rule = RULES.replace("replace = \"alice\"", "replace = 'sip:desk@desk.example:5080'");
+    for called in ["0", "sip:0@example.com:5070;transport=tcp"] {
+        let decision = decide(&rule, called, "x@y.org", None);
+        let Ok(Target::External { uri, .. }) = &decision.outcome else { panic!("{decision:?}") };
+        assert_eq!(uri, "sip:desk@desk.example:5080");
+    }
+    let number = uri("sip:+15551234@example.com:7777;transport=udp", Some("alice"));
+    assert_eq!(number, "sip:0015551234@trunk.example.net:5061");
+}
+
+/// RFC 3261 section 26.2.2: outside by SIPS means TLS all the way.
+#[test]
+fn promise_33_who_calls_by_sips_is_not_connected_by_sip() {
+    assert_eq!(uri("sips:joe@partner.example", None), "sips:joe@partner.example");
+    assert_eq!(uri("sips:joe@192.0.2.77:5071", None), "sips:joe@192.0.2.77:5071");
+    let by = |proxy: &str| {
+        let rule = format!(r"match = '[^@]+@partner\.example'{proxy}");
+        RULES.replacen(r"match = '[^@]+@partner\.example'", &rule, 1)
+    };
+    let hop = |transport: &str| {
+        by(&format!("\n    proxy = {{ host = \"192.0.2.9\", transport = \"{transport}\" }}"))
+    };
+    for (config, called, expected) in [
+        (hop("udp"), "sips:joe@partner.example", Err(Refused::Downgrade)),
+        (hop("tcp"), "sips:joe@partner.example", Err(Refused::Downgrade)),
+        (hop("tls"), "sips:joe@partner.example", Ok("sips:joe@partner.example")),
+        (hop("udp"), "sip:joe@partner.example", Ok("sip:joe@partner.example")),
+        // What the rule makes of it is no way around.
+        (
+            by("\n    replace = 'sip:desk@desk.example'"),
+            "sips:joe@partner.example",
+            Ok("sips:desk@desk.example"),
+        ),
+    ] {
+        let outcome = decide(&config, called, "x@y.org", None).outcome;
+        let uri = outcome.as_ref().map(|target| match target {
+            Target::External { uri, .. } => uri.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(uri.map_err(|refused| *refused), expected, "{called}");
+    }
+    assert_eq!(Refused::Downgrade.reason(), Reason::NotAcceptable, "488");
+    // A rule after it may lead there by TLS.
+    let second = format!(
+        "{}\n[[rules]]\nname = \"secure\"\npriority = 50\nmatch = '.*@partner\\.example'\n\
+         only_if_registered = false\n",
+        hop("udp")
+    );
+    let outcome = decide(&second, "sips:joe@partner.example", "x@y.org", None).outcome;
+    assert!(matches!(outcome, Ok(Target::External { ref rule, .. }) if rule == "secure"), "{outcome:?}");
+    // A number of our own domain goes as the rule for it says.
+    assert_eq!(uri("sips:+15551234@example.com", Some("alice")), "sip:0015551234@trunk.example.net:5061");
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn caller(address: &str, device: Option<&str>, dialled: &str) -> Party {
         address: address.into(),
         name: String::new(),
         called: dialled.into(),
+        uri: None,
         device: device.map(str::to_owned),
         trunk: None,
         signalling: None,

@@ -87,6 +87,7 @@ pub(super) async fn make(
         address: device.clone().unwrap_or_default(),
         name: name.clone(),
         called: alias.to_owned(),
+        uri: None,
         device,
         trunk: None,
         signalling: source,

@@ -89,7 +89,7 @@ impl Call {
         }
         let called = leg == self.caller.leg.id;
         let (offer, thread, kept) = (takes(other), other.leg.thread, other.leg.party.clone());
-        let asker = Party { address: identity(referrer), called: to.to_owned(), ..referrer.clone() };
+        let asker = Party { address: identity(referrer), ..referrer.calling(to) };
         let (legs, rule) = exchange.transfer(number, &asker, &kept, &offer, thread).await?;
         if called {
             self.swap_sides();

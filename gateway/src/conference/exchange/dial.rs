@@ -217,6 +217,7 @@ fn of_conference(service: &Service, dialling: &Dialling) -> Party {
         address: address_of(service),
         name: service.name.clone(),
         called: dialling.destination.clone(),
+        uri: None,
         device: None,
         trunk: None,
         signalling: None,

@@ -132,7 +132,7 @@ impl Room {
         let Invited { role, keeps, keys, name, streams, rings } = who;
         let Leg { id, party, commands, events, .. } = leg;
         let called = self.service.aliases.first().map(ToString::to_string).unwrap_or_default();
-        let party = Party { name, called, ..party };
+        let party = Party { name, called, uri: None, ..party };
         let mut attendee = Attendee::new(id, party, SystemTime::now())
             .spoken_to_by(&self.voice)
             .with_leg(commands, self.follow(id, events))
@@ -260,6 +260,7 @@ impl Room {
             address: String::new(),
             name,
             called: self.service.name.clone(),
+            uri: None,
             device: None,
             trunk: None,
             signalling: source,

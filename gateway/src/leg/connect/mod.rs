@@ -134,6 +134,7 @@ impl Protocol for ConnectLegs {
             address: alias.to_string(),
             name: String::new(),
             called: alias.to_string(),
+            uri: None,
             device: Some(alias.to_string()),
             trunk: None,
             signalling,

@@ -24,7 +24,8 @@ use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
 use crosspoint_proto::sip::{
-    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Sighted, SipUri, Source, Uri,
+    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Params, Sighted, SipUri,
+    Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
@@ -195,6 +196,7 @@ impl SipLegs {
             },
             name: clean(from.as_ref().and_then(|from| from.display.as_deref()).unwrap_or_default()),
             called,
+            uri: Some(dialled(&request.uri)),
             device,
             trunk,
             signalling: Some(source.remote),
@@ -349,6 +351,7 @@ impl Protocol for SipLegs {
             address: to.uri.clone(),
             name: String::new(),
             called: to.uri.clone(),
+            uri: None,
             device: to.device.clone(),
             trunk: to.trunk.clone(),
             signalling: None,
@@ -510,6 +513,17 @@ const fn word(transport: Transport) -> &'static str {
 
 fn user_of(address: &str) -> &str {
     address.split('@').next().unwrap_or(address)
+}
+
+/// A URI as routing wants it: its headers and most of its parameters are nobody's business.
+pub fn dialled(uri: &Uri) -> String {
+    let Uri::Sip(sip) = uri else { return uri.alias() };
+    let mut named = sip.clone();
+    (named.password, named.params, named.headers) = (None, Params::default(), Vec::new());
+    if let Some(transport) = sip.transport() {
+        named.params.set("transport", Some(transport));
+    }
+    named.to_string()
 }
 
 /// A display name without what could break a line of a log or a page.
