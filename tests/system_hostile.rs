@@ -12,12 +12,9 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crosspoint_proto::sip::auth::{Account, Client, Secret};
-use crosspoint_proto::sip::{Message, Method, Request, Response};
-use rand_chacha::ChaCha12Rng;
-use rand_core::SeedableRng;
+use crosspoint_proto::sip::{Method, Response};
 use support::gateway::{Device, Gateway};
-use support::stranger::Stranger;
+use support::stranger::{Stranger, signed};
 use support::wait_for;
 
 /// A number from the environment, for the release gate.
@@ -32,31 +29,6 @@ fn hall(change: impl FnOnce(String) -> String) -> Gateway {
     std::fs::write(&file, change(std::fs::read_to_string(&file).unwrap())).unwrap();
     gateway.kill_and_restart();
     gateway
-}
-
-fn parsed(text: &str) -> Request {
-    match Message::parse(text.as_bytes()).unwrap() {
-        Message::Request(request) => request,
-        Message::Response(_) => unreachable!("a request was written"),
-    }
-}
-
-/// The same request with the digest of `user`, for the challenge of a REGISTER.
-fn signed(stranger: &mut Stranger, user: &str, password: &str, text: &str) -> String {
-    let account = Account {
-        username: user.to_owned(),
-        secret: Secret::Password(password.to_owned()),
-        realm: None,
-        peers: vec![[127, 0, 0, 1].into()],
-    };
-    let challenge = stranger.ask("REGISTER", user, user, "").expect("a challenge");
-    assert_eq!(challenge.status, 401);
-    let mut request = parsed(text);
-    let mut rng = ChaCha12Rng::seed_from_u64(9);
-    let answered = Client::new(account).answer(&request, &challenge, [127, 0, 0, 1].into(), &mut rng);
-    let (name, credentials) = answered.unwrap();
-    request.headers.set(name, credentials);
-    String::from_utf8(request.to_bytes().to_vec()).unwrap()
 }
 
 /// Who asks.

@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use crosspoint_proto::sip::auth::{Account, Client, Secret};
 use crosspoint_proto::sip::{Message, Response};
+use rand_chacha::ChaCha12Rng;
+use rand_core::SeedableRng;
 
 use super::gateway::Gateway;
 use super::register::final_answer;
@@ -26,7 +29,16 @@ pub struct Flood {
 
 impl Stranger {
     pub fn at(address: impl Into<Ipv4Addr>, gateway: &Gateway) -> Self {
-        let socket = UdpSocket::bind((address.into(), 0)).unwrap();
+        Self::on(address, 0, gateway)
+    }
+
+    /// On a certain port.
+    pub fn on(address: impl Into<Ipv4Addr>, port: u16, gateway: &Gateway) -> Self {
+        Self::over(UdpSocket::bind((address.into(), port)).unwrap(), gateway)
+    }
+
+    /// By that socket.
+    pub fn over(socket: UdpSocket, gateway: &Gateway) -> Self {
         let to = SocketAddr::from(([127, 0, 0, 1], gateway.sip));
         socket.connect(to).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -69,6 +81,22 @@ impl Stranger {
     /// The next final answer; nothing when none comes in time.
     pub fn hear(&self) -> Option<Response> {
         final_answer(&self.socket)
+    }
+
+    /// The next message, whatever it is; nothing when none comes in time.
+    pub fn receive(&self) -> Option<Message> {
+        let mut buffer = [0; 65_536];
+        loop {
+            let count = self.socket.recv(&mut buffer).ok()?;
+            if let Ok(message) = Message::parse(&buffer[..count]) {
+                return Some(message);
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn here(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
     }
 
     /// Sends such a request; its final answer.
@@ -117,6 +145,24 @@ impl Stranger {
         self.socket.set_nonblocking(false).unwrap();
         flood
     }
+}
+
+/// The same request with the digest of `user`, for the challenge of a REGISTER.
+pub fn signed(stranger: &mut Stranger, user: &str, password: &str, text: &str) -> String {
+    let account = Account {
+        username: user.to_owned(),
+        secret: Secret::Password(password.to_owned()),
+        realm: None,
+        peers: vec![[127, 0, 0, 1].into()],
+    };
+    let challenge = stranger.ask("REGISTER", user, user, "").expect("a challenge");
+    assert_eq!(challenge.status, 401);
+    let Ok(Message::Request(mut request)) = Message::parse(text.as_bytes()) else { panic!("{text}") };
+    let mut rng = ChaCha12Rng::seed_from_u64(9);
+    let answered = Client::new(account).answer(&request, &challenge, [127, 0, 0, 1].into(), &mut rng);
+    let (name, credentials) = answered.unwrap();
+    request.headers.set(name, credentials);
+    String::from_utf8(request.to_bytes().to_vec()).unwrap()
 }
 
 /// Resident memory of the program, in KiB.
