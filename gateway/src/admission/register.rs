@@ -1,5 +1,6 @@
 //! REGISTER (RFC 3261 section 10.3) between the machine and the registrar.
 
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use crosspoint_proto::sip::auth::Verdict;
@@ -8,8 +9,9 @@ use crosspoint_proto::sip::{Contacts as Header, Name, Request, Source, Uri};
 use super::SipDoor;
 use crate::registrar::{Binding, Contact, Contacts, Refusal, Register};
 
-/// Retry-After of a refusal because too much is going on, in seconds.
-const RETRY_AFTER: u64 = 10;
+/// Retry-After of a refusal because too much is going on, in seconds: one of these, so that a crowd does not come
+/// back as one.
+const RETRY_AFTER: RangeInclusive<u64> = 5..=30;
 
 /// A final response.
 pub(super) struct Answer {
@@ -67,7 +69,7 @@ impl SipDoor {
                 }
                 Answer { status: 200, headers }
             }
-            Err(refusal) => refused(&refusal),
+            Err(refusal) => refused(&refusal, request.headers.call_id().unwrap_or_default()),
         }
     }
 }
@@ -120,7 +122,7 @@ fn contact(binding: &Binding, now: crosspoint_proto::Instant) -> String {
     format!("<{}>{q}{flow};expires={}", binding.uri, binding.remaining(now).as_secs())
 }
 
-fn refused(refusal: &Refusal) -> Answer {
+fn refused(refusal: &Refusal, call_id: &str) -> Answer {
     match refusal {
         Refusal::UnknownAlias => Answer::of(404),
         Refusal::TooBrief { least } => {
@@ -128,11 +130,20 @@ fn refused(refusal: &Refusal) -> Answer {
         }
         Refusal::BadWildcard => Answer::of(400),
         Refusal::TooManyContacts => Answer::of(403),
-        Refusal::Full => {
-            Answer { status: 503, headers: vec![("Retry-After".to_owned(), RETRY_AFTER.to_string())] }
-        }
+        Refusal::Full => Answer {
+            status: 503,
+            headers: vec![("Retry-After".to_owned(), retry_after(call_id).to_string())],
+        },
         _ => Answer::of(500),
     }
+}
+
+/// The chance is the telephone's own: its Call-ID is like no other's (RFC 3261 section 8.1.1.4). FNV-1a.
+fn retry_after(call_id: &str) -> u64 {
+    let mix = |hash: u64, octet: u8| (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3);
+    let hash = call_id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    let (first, last) = RETRY_AFTER.into_inner();
+    first + (hash >> 32) % (last - first + 1)
 }
 
 /// RFC 1123 date: some phones set their clock by it (RFC 3261 section 20.17).
@@ -177,6 +188,20 @@ mod tests {
         assert!(!is_outbound(&request("", &flow)));
         assert!(!is_outbound(&request(supported, device)));
         assert!(!is_outbound(&request(supported, "<sip:alice@192.0.2.9>;reg-id=1")));
+    }
+
+    #[test]
+    fn promise_25_a_crowd_that_is_refused_does_not_come_back_as_one() {
+        let mut at = [0_usize; 31];
+        for n in 0..10_000 {
+            let answer = refused(&Refusal::Full, &format!("{n}@192.0.2.9"));
+            let [(name, after)] = answer.headers.as_slice() else { panic!("{:?}", answer.headers) };
+            assert_eq!((answer.status, name.as_str()), (503, "Retry-After"));
+            at[after.parse::<usize>().unwrap()] += 1;
+        }
+        assert_eq!(at[..5], [0; 5]);
+        let each = 10_000 / 26;
+        assert!(at[5..].iter().all(|count| (each * 7 / 10..each * 13 / 10).contains(count)), "{at:?}");
     }
 
     #[test]
