@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use super::gateway::Gateway;
 use super::register::Registering;
@@ -31,6 +32,18 @@ pub fn succeeded(output: &Output, folder: &Path) {
 /// So many calls at that rate, of half a second each, to the device "uas", while `meanwhile` is done.
 /// None fails.
 pub fn calls(gateway: &Gateway, rate: u32, number: u32, meanwhile: impl FnOnce()) {
+    let _ = calls_of(gateway, Duration::from_millis(500), rate, number, meanwhile);
+}
+
+/// The same with calls that last so long. How long each waited from its INVITE to its 200, the shortest
+/// first: who is called answers at once.
+pub fn calls_of(
+    gateway: &Gateway,
+    lasting: Duration,
+    rate: u32,
+    number: u32,
+    meanwhile: impl FnOnce(),
+) -> Vec<Duration> {
     let port = free_port();
     let scratch = Scratch::new("sipp-calls");
     // The callee registers from the port that it will listen on: calls come back the same way.
@@ -65,10 +78,13 @@ pub fn calls(gateway: &Gateway, rate: u32, number: u32, meanwhile: impl FnOnce()
                     "-m",
                     &number.to_string(),
                     "-d",
-                    "500",
+                    &lasting.as_millis().to_string(),
                     "-timeout",
                     "120s",
                     "-trace_err",
+                    "-trace_rtt",
+                    "-rtt_freq",
+                    "1",
                 ],
             )
         });
@@ -78,4 +94,17 @@ pub fn calls(gateway: &Gateway, rate: u32, number: u32, meanwhile: impl FnOnce()
     let _ = uas.kill();
     let _ = uas.wait();
     succeeded(&output, scratch.path());
+    let mut waits = waits(scratch.path());
+    waits.sort();
+    waits
+}
+
+/// What sipp has measured, of a line "when;milliseconds;which" each.
+fn waits(folder: &Path) -> Vec<Duration> {
+    let files = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let file =
+        files.into_iter().find(|it| it.to_string_lossy().ends_with("_rtt.csv")).expect("response times");
+    let text = std::fs::read_to_string(file).unwrap();
+    let millis = text.lines().filter_map(|line| line.split(';').nth(1)?.trim().parse::<f64>().ok());
+    millis.map(|it| Duration::from_secs_f64(it / 1_000.0)).collect()
 }
