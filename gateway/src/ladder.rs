@@ -178,9 +178,9 @@ pub fn printable(text: &str) -> Box<str> {
 
 /// Control characters, and those of Unicode that move what is beside them (bidirectional and line
 /// controls).
-fn drives(sign: char) -> bool {
+pub fn drives(sign: char) -> bool {
     sign.is_control()
-        || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(sign, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

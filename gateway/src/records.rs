@@ -14,6 +14,8 @@ use std::thread::JoinHandle;
 
 use serde::Serialize;
 
+use crate::ladder::drives;
+
 mod history;
 
 pub use history::{History, Mark, NoMark, Page};
@@ -170,7 +172,7 @@ pub fn clean(text: &str) -> String {
         if out.len() + c.len_utf8() > TEXT {
             break;
         }
-        out.push(if c.is_control() { ' ' } else { c });
+        out.push(if drives(c) { ' ' } else { c });
     }
     out
 }

@@ -1,5 +1,7 @@
 //! Where log lines go: to standard error, for people or as JSON. How much can be changed while it runs.
 
+mod line;
+
 use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 
@@ -43,9 +45,10 @@ pub(super) fn start(log: &Log, filter: Option<&str>) -> Result<Levels, Failure> 
     let out = fmt::layer().with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Human => {
-            registry.with(out.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init()
+            let out = out.with_ansi(io::stderr().is_terminal()).with_target(false);
+            registry.with(out.fmt_fields(line::fields())).try_init()
         }
-        LogFormat::Json => registry.with(out.json().flatten_event(true)).try_init(),
+        LogFormat::Json => registry.with(out.event_format(line::Json).fmt_fields(line::Json)).try_init(),
     };
     started.map_err(|error| Failure::Told(format!("logging cannot be set up: {error}")))?;
     let state = State { default: text.into(), now: text.into() };

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use crosspoint_gateway::alias::{Alias, AliasError};
 use crosspoint_gateway::config::{Config, ConfigError, DATA_FOLDER, SERVICE_DATA_FOLDER};
+use crosspoint_gateway::ladder::drives;
 use crosspoint_gateway::registrar::StoreError;
 use crosspoint_gateway::rules::RuleError;
 use crosspoint_gateway::services::ServiceError;
@@ -232,10 +233,19 @@ impl Setting {
     }
 }
 
-/// Prints to standard output; a reader who has seen enough (`| head`) is no failure.
+/// Prints to standard output; a reader who has seen enough (`| head`) is no failure. What could drive a
+/// terminal is spelled out, whoever has sent it, in a way that JSON reads as it was.
 fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut shown = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '\n' | '\t' => shown.push(sign),
+            sign if drives(sign) => shown.push_str(&format!("\\u{:04x}", u32::from(sign))),
+            sign => shown.push(sign),
+        }
+    }
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

@@ -5,3 +5,4 @@
 mod support;
 
 mod fraud;
+mod injection;
