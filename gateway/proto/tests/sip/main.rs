@@ -27,4 +27,5 @@ mod tap;
 mod timers;
 mod torture;
 mod update;
+mod vanish;
 mod world;
