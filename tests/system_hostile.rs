@@ -536,9 +536,9 @@ fn promise_31_an_encrypted_call_does_not_notice_forged_packets() {
     println!("{forged} forged, {all} true: {stream}; {heard} came back, longest pause of ours {longest:?}");
     assert!(forged >= rate * seconds * 8 / 10, "{forged}");
     let received = stream["packets_received"].as_u64().unwrap() as usize;
-    // None of them is another's. One in a thousand may be lost; in CI more, where other tests have the
-    // processor while the socket's buffer fills.
-    let lost = all / if seconds > 3 { 1_000 } else { 10 } + 1;
+    // None of them is another's. One in a hundred may be lost: at that rate the socket's buffer is full in
+    // 2 ms, and whoever forges here has a processor of ours. In CI other tests have it as well.
+    let lost = all / if seconds > 3 { 100 } else { 10 } + 1;
     assert!((all - lost..=all).contains(&received), "{received} of {all}");
     assert!(heard >= all * 9 / 10, "{heard} of about {all}");
     assert_eq!(guest.ask("BYE", 2), 200, "the call stands to its end");
