@@ -552,15 +552,20 @@ fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
     let listen = listening
         .iter()
         .map(|listen| {
-            let ip = advertised(config, listen.address.ip());
             let mut it = sip::Listen::new(listen.transport, listen.address);
-            if ip != listen.address.ip() {
-                it.advertised = Some((host(ip), listen.address.port()));
-            }
+            let public = public(config, listen.address.ip());
+            it.advertised = public.map(|ip| (host(ip), listen.address.port()));
             it
         })
         .collect();
     let mut machine = sip::Config::new(listen);
+    // Without descriptors nobody can be asked: then it is the address that leads to most.
+    let usual =
+        [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(|any| advertised(config, any));
+    machine.towards = Some(sip::Towards(Arc::new(move |peer: IpAddr| {
+        let usual = if peer.is_ipv4() { usual[0] } else { usual[1] };
+        crosspoint_gateway::net::local_address_towards(peer).unwrap_or(usual)
+    })));
     machine.product = concat!("Crosspoint/", env!("CARGO_PKG_VERSION")).to_owned();
     machine.session.expires = config.sip.session_expires;
     machine.session.min_expires = config.sip.min_session_expires;
@@ -607,7 +612,10 @@ fn leg_config(config: &Config, listening: &[Listen], trunks: Trunks) -> SipLegCo
             .collect(),
         latching: config.media.latching == Latching::Auto,
         media_timeout: Some(config.media.timeout),
-        domain: domain.unwrap_or_else(|| host(advertised(config, ip))),
+        domain: domain.or_else(|| public(config, ip).map(host)).or_else(|| {
+            // Of all addresses each peer is told the one that leads to it.
+            (!ip.is_unspecified()).then(|| host(ip))
+        }),
         trunks,
     }
 }
@@ -619,7 +627,12 @@ const fn algorithm(digest: Digest) -> Algorithm {
     }
 }
 
-/// The address that peers are told instead of `local`.
+/// The address that peers are told instead of `local`, where one is configured for its family.
+fn public(config: &Config, local: IpAddr) -> Option<IpAddr> {
+    config.sip.public_address.filter(|public| public.is_ipv4() == local.is_ipv4())
+}
+
+/// The address that peers are told instead of `local`, whoever they are.
 fn advertised(config: &Config, local: IpAddr) -> IpAddr {
     /// Only the routing table is asked: nothing is sent there (RFC 5737, RFC 3849).
     const ELSEWHERE: (Ipv4Addr, Ipv6Addr) =
@@ -628,12 +641,12 @@ fn advertised(config: &Config, local: IpAddr) -> IpAddr {
         IpAddr::V4(_) => (ELSEWHERE.0.into(), Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(_) => (ELSEWHERE.1.into(), Ipv6Addr::LOCALHOST.into()),
     };
-    match config.sip.public_address {
-        Some(public) if public.is_ipv4() == local.is_ipv4() => public,
-        _ if local.is_unspecified() => {
+    match public(config, local) {
+        Some(public) => public,
+        None if local.is_unspecified() => {
             crosspoint_gateway::net::local_address_towards(elsewhere).unwrap_or(loopback)
         }
-        _ => local,
+        None => local,
     }
 }
 

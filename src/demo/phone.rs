@@ -112,7 +112,7 @@ impl Phone {
             media_timeout: None,
             codecs: HashMap::new(),
             trunks: Trunks::default(),
-            domain: Host::V4(Ipv4Addr::LOCALHOST),
+            domain: Some(Host::V4(Ipv4Addr::LOCALHOST)),
         };
         let legs =
             SipLegs::new(driver.commands(), net.clone(), config, random()?, Arc::new(AtomicU64::new(1)));

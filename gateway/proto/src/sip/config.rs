@@ -1,9 +1,11 @@
 //! What a SIP endpoint is made with.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Host;
+use super::{Flow, Host};
 use crate::Transport;
 
 /// Where the endpoint listens, and what it calls itself there.
@@ -12,7 +14,7 @@ pub struct Listen {
     /// How.
     pub transport: Transport,
     /// Where, as the driver reports it. For datagrams an unspecified address needs
-    /// [`Self::advertised`], since nobody says which one they came to.
+    /// [`Self::advertised`] or [`Config::towards`], since nobody says which one they came to.
     pub address: SocketAddr,
     /// Host and port for Via and Contact, when others reach it under another name.
     pub advertised: Option<(Host, u16)>,
@@ -24,13 +26,28 @@ impl Listen {
         Self { transport, address, advertised: None }
     }
 
-    /// Host and port for Via and Contact on a way whose near end is `local`.
-    pub(super) fn name(&self, local: IpAddr) -> (Host, u16) {
-        match &self.advertised {
-            Some((host, port)) => (host.clone(), *port),
-            None if self.address.ip().is_unspecified() => (Host::from(local), self.address.port()),
-            None => (Host::from(self.address.ip()), self.address.port()),
+    /// Host and port for Via and Contact on that way.
+    pub(super) fn name(&self, flow: &Flow, towards: Option<&Towards>) -> (Host, u16) {
+        let port = self.address.port();
+        match (&self.advertised, self.address.ip(), flow.local.ip()) {
+            (Some((host, port)), ..) => (host.clone(), *port),
+            (None, any, near) if any.is_unspecified() && near.is_unspecified() => {
+                (Host::from(towards.map_or(near, |towards| towards.0(flow.remote.ip()))), port)
+            }
+            (None, any, near) if any.is_unspecified() => (Host::from(near), port),
+            (None, own, _) => (Host::from(own), port),
         }
+    }
+}
+
+/// Which address of ours leads to a peer, asked for what is said to him by datagrams from a listener on all
+/// addresses. He is told of that one and of no other.
+#[derive(Clone)]
+pub struct Towards(pub Arc<dyn Fn(IpAddr) -> IpAddr + Send + Sync>);
+
+impl fmt::Debug for Towards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Towards(..)")
     }
 }
 
@@ -138,6 +155,8 @@ pub struct Config {
     pub session: SessionTimer,
     /// The owner is told of every message of a call ([`super::Event::Sighted`]).
     pub tap: bool,
+    /// What it calls itself to whom, where a listener is on all addresses and has no name.
+    pub towards: Option<Towards>,
 }
 
 impl Config {
@@ -150,6 +169,37 @@ impl Config {
             limits: Limits::default(),
             session: SessionTimer::default(),
             tap: false,
+            towards: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_46_each_peer_is_told_the_address_that_leads_to_him_and_no_other() {
+        let towards = Towards(Arc::new(|peer: IpAddr| match peer {
+            IpAddr::V4(peer) if peer.is_private() => [10, 0, 0, 1].into(),
+            IpAddr::V4(_) => [192, 0, 2, 1].into(),
+            IpAddr::V6(_) => "2001:db8::1".parse().unwrap(),
+        }));
+        let any = |transport| Listen::new(transport, "0.0.0.0:5060".parse().unwrap());
+        let name = |listen: &Listen, flow: &str| {
+            let (host, port) = listen.name(&flow.parse().unwrap(), Some(&towards));
+            format!("{host}:{port}")
+        };
+        let mut udp = any(Transport::Udp);
+        assert_eq!(name(&udp, "udp 0.0.0.0:5060 10.0.0.7:5060"), "10.0.0.1:5060");
+        assert_eq!(name(&udp, "udp 0.0.0.0:5060 198.51.100.7:5060"), "192.0.2.1:5060");
+        // A connection has an end here.
+        assert_eq!(name(&any(Transport::Tcp), "tcp 10.9.9.9:5060 10.0.0.7:40000 2"), "10.9.9.9:5060");
+        let six = Listen::new(Transport::Udp, "[::]:5060".parse().unwrap());
+        assert_eq!(name(&six, "udp [::]:5060 [2001:db8::7]:5060"), "[2001:db8::1]:5060");
+        let one = Listen::new(Transport::Udp, "10.0.0.2:5060".parse().unwrap());
+        assert_eq!(name(&one, "udp 10.0.0.2:5060 198.51.100.7:5060"), "10.0.0.2:5060");
+        udp.advertised = Some((Host::parse("sip.example.com").unwrap(), 5062));
+        assert_eq!(name(&udp, "udp 0.0.0.0:5060 10.0.0.7:5060"), "sip.example.com:5062");
     }
 }

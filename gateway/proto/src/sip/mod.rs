@@ -47,7 +47,7 @@ pub use command::{
     Body, CallId, Command, Destination, Elsewhere, Invite, MAX_FORWARDS, PingId, Registration,
     RegistrationId, RequestId,
 };
-pub use config::{Config, Limits, Listen, SessionTimer, Timing};
+pub use config::{Config, Limits, Listen, SessionTimer, Timing, Towards};
 pub use endpoint::{Endpoint, Error, Load};
 pub use event::{By, Ending, Event, How, Incoming, Sighted, Source};
 pub use flow::{Flow, FlowError};

@@ -303,7 +303,7 @@ impl Stack {
 
     /// Our Contact on that way.
     pub(super) fn contact(&self, flow: &Flow, user: Option<&str>, secure: bool) -> Option<NameAddr> {
-        let (host, port) = self.transports.listen_for(flow)?.name(flow.local.ip());
+        let (host, port) = self.transports.listen_for(flow)?.name(flow, self.config.towards.as_ref());
         let mut uri = SipUri::new(None, host, Some(port));
         uri.user = user.map(str::to_owned);
         uri.secure = secure;
@@ -335,7 +335,8 @@ impl Stack {
     }
 
     fn sign(&mut self, request: &mut Request, flow: &Flow) -> Result<(), Unsendable> {
-        let (host, port) = self.transports.listen_for(flow).ok_or(Unsendable)?.name(flow.local.ip());
+        let listen = self.transports.listen_for(flow).ok_or(Unsendable)?;
+        let (host, port) = listen.name(flow, self.config.towards.as_ref());
         let token = self.token();
         let branch = match request.method {
             Method::Invite => self.loops.branch(&token, &request.uri),

@@ -77,8 +77,8 @@ pub struct SipLegConfig {
     pub media_timeout: Option<Duration>,
     /// Devices that are held to some codecs.
     pub codecs: HashMap<String, Vec<CodecChoice>>,
-    /// The host in From of calls to others: our domain or address.
-    pub domain: Host,
+    /// The host in From of calls to others: our domain or address. `None`: the address that leads to them.
+    pub domain: Option<Host>,
     /// Whom calls come from and go to by name.
     pub trunks: Trunks,
 }
@@ -324,12 +324,15 @@ impl Protocol for SipLegs {
         let proxy = trunk.as_ref().map(|trunk| trunk::proxy(trunk)).or_else(|| to.proxy.clone());
         let call = CallId(self.0.next_call.fetch_add(1, Ordering::Relaxed));
         let domain = trunk.as_ref().and_then(|trunk| trunk::home(trunk));
-        let domain = domain.unwrap_or_else(|| self.0.config.domain.clone());
-        let mut caller = SipUri::new(Some(user_of(&from.address)), domain, None);
+        let domain = domain.or_else(|| self.0.config.domain.clone());
+        let host = domain.clone().unwrap_or_else(|| Host::from(self.0.config.bind));
+        let mut unnamed = domain.is_none();
+        let mut caller = SipUri::new(Some(user_of(&from.address)), host, None);
         if let Some((user, host)) = from.address.rsplit_once('@')
             && let Ok(host) = Host::parse(host)
         {
             caller = SipUri::new(Some(user), host, None);
+            unnamed = false;
         }
         let invite = Invite {
             call,
@@ -375,6 +378,7 @@ impl Protocol for SipLegs {
         let has_flow = flow.is_some();
         tokio::spawn(async move {
             let mut invite = invite;
+            let mut reached = known.map(|address| address.ip());
             if !has_flow {
                 let places = match actor.find(&hop).await {
                     Ok(places) => places,
@@ -384,9 +388,15 @@ impl Protocol for SipLegs {
                 let Some(place) = actor.set_out(places, &offer) else {
                     return actor.fail(Cause::local(Reason::Unreachable)).await;
                 };
+                reached = Some(place.address.ip());
                 invite.destination = place.destination();
                 invite.elsewhere = actor.may_go_elsewhere();
                 invite.account = credentials.map(|it| trunk::account(&it, peers));
+            }
+            if let (true, Some(peer), Uri::Sip(uri)) = (unnamed, reached, &mut invite.from.uri)
+                && let Ok(own) = this.0.network.local_address_towards(peer)
+            {
+                uri.host = Host::from(own);
             }
             match actor.write_offer(&offer) {
                 Ok(body) => {

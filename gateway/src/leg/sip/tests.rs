@@ -101,7 +101,7 @@ impl Rig {
             latching: false,
             media_timeout: None,
             codecs: HashMap::new(),
-            domain: Host::from(LO),
+            domain: (!bind.is_unspecified()).then(|| Host::from(LO)),
             trunks,
         };
         let rng = ChaCha12Rng::seed_from_u64(1);
@@ -279,6 +279,7 @@ async fn a_proxy_that_is_configured_by_name_is_offered_the_address_that_it_can_r
     let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
     let Destination::Address { address, .. } = invite.destination else { panic!("no address") };
     assert_eq!(address.ip(), PROXY);
+    assert_eq!(invite.from.uri.to_string(), format!("sip:alice@{OURS}"), "promise 46");
     let offer = Sdp::parse(&invite.body.unwrap().data).unwrap();
     assert_eq!(offer.address_of(&offer.media[0]), Some(OURS));
     assert_eq!(offer.origin.address, OURS.to_string());
