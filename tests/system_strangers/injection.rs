@@ -249,6 +249,14 @@ fn examine(gateway: &Gateway, standing: Vec<Stranger>) {
     records.lines().for_each(|line| has_ends("record", &serde_json::from_str(line).unwrap()));
 }
 
+/// Where in the log its events begin: behind what it says of itself for whoever has started it.
+fn begun(gateway: &Gateway) -> usize {
+    wait_for("its summary", || {
+        let log = gateway.log();
+        log.contains("\n  rules ").then_some(log.len())
+    })
+}
+
 fn log_since(gateway: &Gateway, mark: usize) -> String {
     let log = std::fs::read(gateway.scratch.path().join("log")).unwrap();
     let log = is_tame("log", &log[mark..]);
@@ -259,7 +267,7 @@ fn log_since(gateway: &Gateway, mark: usize) -> String {
 #[test]
 fn promise_45_what_peers_write_forges_no_line_and_drives_no_terminal() {
     let gateway = gateway("human");
-    let mark = gateway.log().len();
+    let mark = begun(&gateway);
     let standing = attack(&gateway);
     examine(&gateway, standing);
     for line in log_since(&gateway, mark).lines() {
@@ -274,7 +282,7 @@ fn promise_45_what_peers_write_forges_no_line_and_drives_no_terminal() {
 #[test]
 fn promise_45_each_line_of_json_is_one_event_with_fields_that_end() {
     let gateway = gateway("json");
-    let mark = gateway.log().len();
+    let mark = begun(&gateway);
     let standing = attack(&gateway);
     examine(&gateway, standing);
     for line in log_since(&gateway, mark).lines() {
