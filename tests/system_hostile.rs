@@ -10,7 +10,7 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crosspoint_proto::rtp::srtp::SrtpContext;
@@ -558,13 +558,22 @@ fn promises_24_and_25_all_devices_register_and_come_back_after_a_kill() {
     gateway.kill_and_restart();
     let before = support::stranger::resident(&gateway);
     let begun = Instant::now();
-    let mut took = everybody(&names, gateway.sip, Some(500));
+    let ports = [0; CLIENTS].map(|_| support::free_port());
+    let mut took = everybody(&names, gateway.sip, &ports, Some(500));
     let all = begun.elapsed();
     took.sort();
     let p99 = took[took.len() * 99 / 100 - 1];
     let registered = |gateway: &Gateway| gateway.status()["registrations"].as_array().unwrap().len();
     assert_eq!(registered(&gateway), count);
     println!("{count} registrations in {all:?}, p99 {p99:?}");
+    // In CI others have the processors as well.
+    assert!(count < 10_000 || p99 <= Duration::from_millis(50), "{p99:?}");
+    // 10 000 that refresh each minute may take 35 % of a processor: so much for each, with its challenge.
+    let idle = busy(&gateway);
+    everybody(&names, gateway.sip, &ports, Some(500));
+    let spent = (busy(&gateway) - idle) / count as u32;
+    println!("{spent:?} of processor time for a refresh");
+    assert!(spent <= Duration::from_secs(60) * 35 / 100 / 10_000, "{spent:?}");
     gateway.kill_and_restart();
     // What they take, without what was needed to make them and to show them.
     let each = support::stranger::resident(&gateway).saturating_sub(before) * 1_024 / count as u64;
@@ -573,21 +582,27 @@ fn promises_24_and_25_all_devices_register_and_come_back_after_a_kill() {
     assert!(each <= if count < 10_000 { 16_384 } else { 4_096 }, "{each} octets each");
     assert_eq!(registered(&gateway), count, "acknowledged");
     let begun = Instant::now();
-    everybody(&names, gateway.sip, None);
+    everybody(&names, gateway.sip, &ports, None);
     println!("all back after {:?}", begun.elapsed());
     assert!(begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
     assert_eq!(registered(&gateway), count);
 }
 
-/// Registers all of them by eight sockets, so many a second, again after 503 or silence; how long each took.
-fn everybody(names: &[String], server: u16, rate: Option<u32>) -> Vec<Duration> {
-    const CLIENTS: usize = 8;
+/// Sockets of all devices together.
+const CLIENTS: usize = 8;
+
+/// Registers all of them by sockets on these ports, so many a second, again after 503 or silence; how long each
+/// took.
+fn everybody(names: &[String], server: u16, ports: &[u16], rate: Option<u32>) -> Vec<Duration> {
+    static ROUNDS: AtomicU64 = AtomicU64::new(0);
+    let round = ROUNDS.fetch_add(1, Ordering::Relaxed);
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..CLIENTS)
             .map(|worker| {
                 scope.spawn(move || {
-                    let mut client = support::register::Registering::new(server, worker as u64);
+                    let seed = round * CLIENTS as u64 + worker as u64;
+                    let mut client = support::register::Registering::on(server, ports[worker], seed);
                     let mut took = Vec::new();
                     for (n, name) in names.iter().enumerate().skip(worker).step_by(CLIENTS) {
                         if let Some(rate) = rate {
