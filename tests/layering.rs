@@ -202,6 +202,49 @@ fn sources_say_nothing_that_the_map_forbids() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// Files of the SIP machine that follow no RFC, and why.
+const WITHOUT_RFC: &[(&str, &str)] = &[("schedule.rs", "deadlines by key: it does not know what falls due")];
+
+/// A file of the SIP machine is never as long as this.
+const SIP_FILE: usize = 800;
+
+#[test]
+fn every_file_of_the_sip_machine_is_short_and_names_the_rules_that_it_follows() {
+    let mut without: BTreeSet<&str> = WITHOUT_RFC.iter().map(|(file, _)| *file).collect();
+    for (path, text) in sources() {
+        let Some(file) = path.strip_prefix("gateway/proto/src/sip/") else { continue };
+        assert!(text.lines().count() < SIP_FILE, "{path} is too long: split it");
+        match (names_a_section(&text), without.remove(file)) {
+            (true, true) => panic!("{path} names a section, and is said to need none"),
+            (false, false) => panic!("{path} says nowhere which section of which RFC it follows"),
+            _ => {}
+        }
+    }
+    assert!(without.is_empty(), "no such files: {without:?}");
+}
+
+/// Whether a comment says "RFC 3261 section 8.2", on one line or on two.
+fn names_a_section(text: &str) -> bool {
+    let comments = text.lines().filter_map(|line| line.trim().split_once("//"));
+    let words: Vec<&str> = comments.flat_map(|(_, text)| text.split_whitespace()).collect();
+    let number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
+    let is = |four: &[&str]| {
+        four[0].ends_with("RFC") && number(four[1]) && four[2].starts_with("section") && number(four[3])
+    };
+    // What marks a line as documentation is no word of it.
+    let words: Vec<&str> = words.into_iter().filter(|word| !["/", "!"].contains(word)).collect();
+    words.windows(4).any(is)
+}
+
+#[test]
+fn a_section_is_seen_in_comments_only() {
+    assert!(names_a_section("//! Dialogs (RFC 3261 section 12): what.\n"));
+    assert!(names_a_section("    /// goes there (RFC 3261\n    /// sections 8.1 and 9).\n"));
+    for text in ["//! SIP (RFC 3261).", "// section 8 of it", "let x = \"RFC 3261 section 12\";"] {
+        assert!(!names_a_section(text), "{text}");
+    }
+}
+
 #[test]
 fn a_leg_never_knows_another_kind_of_leg() {
     let root = root().join("gateway/src/leg");

@@ -70,7 +70,7 @@ impl Body {
 pub enum Destination {
     /// Back over the flow that a device registered from, and nowhere else.
     Flow(Flow),
-    /// To that address. Names are the owner's to resolve (RFC 3263).
+    /// To that address. Names are the owner's to resolve (RFC 3263 section 4).
     Address {
         /// How. `None`: by UDP, and by TCP what is too long for a datagram (RFC 3261 section
         /// 18.1.1), back to UDP when nobody listens there.
@@ -99,7 +99,7 @@ pub struct Invite {
     pub to: Option<NameAddr>,
     /// The offer. `None`: the far end shall offer, and our answer goes into [`Command::Ack`].
     pub body: Option<Body>,
-    /// Proxies that it has to go by (RFC 3608); loose routers. `destination` leads to the first.
+    /// Proxies that it has to go by (RFC 3608 section 6.1); loose routers. `destination` leads to the first.
     pub routes: Vec<NameAddr>,
     /// Further headers, name and value. Those that the machine writes itself are left out.
     pub headers: Vec<(String, String)>,
@@ -181,7 +181,7 @@ pub enum Command {
         status: u16,
         /// The reason phrase; empty: the usual one.
         phrase: String,
-        /// Why, for a Reason header (RFC 3326).
+        /// Why, for a Reason header (RFC 3326 section 2).
         reason: Option<Reason>,
         /// Further headers, name and value.
         headers: Vec<(String, String)>,
@@ -200,7 +200,7 @@ pub enum Command {
     Hangup {
         /// Which.
         call: CallId,
-        /// Why, for a Reason header (RFC 3326).
+        /// Why, for a Reason header (RFC 3326 section 2).
         reason: Option<Reason>,
     },
     /// Offer anew within the call. Waits for an INVITE under way; repeated after 491.

@@ -119,7 +119,7 @@ impl Default for Limits {
     }
 }
 
-/// How long a call stands without a sign of the far end (RFC 4028). A peer that knows nothing of
+/// How long a call stands without a sign of the far end (RFC 4028 section 10). A peer that knows nothing of
 /// session timers has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimer {

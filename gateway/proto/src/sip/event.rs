@@ -80,7 +80,7 @@ pub enum How {
     NoAck,
     /// The far end no longer knows the dialog (481, 408 within it).
     Gone,
-    /// Nobody refreshed the session in time (RFC 4028).
+    /// Nobody refreshed the session in time (RFC 4028 section 10).
     Expired,
     /// The far end sent what makes no sense.
     Protocol,
@@ -97,7 +97,7 @@ pub struct Ending {
     pub status: Option<u16>,
     /// Its reason phrase.
     pub phrase: String,
-    /// The far end's Reason header (RFC 3326), first of them.
+    /// The far end's Reason header (RFC 3326 section 2), first of them.
     pub reason: Option<Reason>,
     /// Where a 3xx points. It is not followed.
     pub contacts: Vec<NameAddr>,
@@ -150,7 +150,7 @@ pub enum Event {
         fork: u32,
     },
     /// Incoming, or a re-INVITE that we accepted: the ACK came. The body is the answer to the
-    /// offer in our 200. For an offer in our 183 it is the PRACK that came (RFC 3262), and the ACK
+    /// offer in our 200. For an offer in our 183 it is the PRACK that came (RFC 3262 section 5), and the ACK
     /// after it has no body.
     Acked {
         /// Which.
@@ -188,7 +188,7 @@ pub enum Event {
         /// The final status.
         status: u16,
     },
-    /// The session was refreshed (RFC 4028) by our offering again what stood. The body is the
+    /// The session was refreshed (RFC 4028 section 7.4) by our offering again what stood. The body is the
     /// answer, which may differ from the one before. Nothing must follow.
     Refreshed {
         /// Which.
@@ -210,7 +210,7 @@ pub enum Event {
         /// The final status; 408 when nothing came.
         status: u16,
     },
-    /// The far end of a standing call wants us to call somebody (RFC 3515);
+    /// The far end of a standing call wants us to call somebody (RFC 3515 section 2.4.2);
     /// [`super::Command::AnswerRefer`] must follow within 32 s.
     Refer {
         /// Which.
@@ -245,7 +245,7 @@ pub enum Event {
         registration: RegistrationId,
         /// For how long.
         expires: Duration,
-        /// By which proxies our requests have to go (RFC 3608), nearest first.
+        /// By which proxies our requests have to go (RFC 3608 section 6.1), nearest first.
         service_route: Vec<NameAddr>,
     },
     /// The registrar refused, or is not there. The machine tries again after `retry`; `None`: it

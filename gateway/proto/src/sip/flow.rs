@@ -1,4 +1,4 @@
-//! Flows: the ways on which a far end reached us, kept to reach it again.
+//! Flows (RFC 5626 section 2): the ways on which a far end reached us, kept to reach it again.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -35,7 +35,8 @@ impl Flow {
         self.remote
     }
 
-    /// Whether it is a connection that this endpoint opened, and whose far end it has checked (TLS).
+    /// Whether it is a connection that this endpoint opened, and whose far end it has checked (TLS, RFC
+    /// 5922 section 7).
     pub fn is_opened(&self) -> bool {
         // Odd numbers are ours.
         self.conn.is_some_and(|conn| !conn.0.is_multiple_of(2))
@@ -78,7 +79,7 @@ impl FromStr for Flow {
     }
 }
 
-/// The transport's word in URIs, status and records.
+/// The transport's word in URIs (RFC 3261 section 19.1.1), status and records.
 pub(super) const fn word(transport: Transport) -> &'static str {
     match transport {
         Transport::Udp => "udp",

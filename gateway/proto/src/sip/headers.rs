@@ -1,4 +1,4 @@
-//! Header names and the ordered list of headers.
+//! Header names and the ordered list of headers (RFC 3261 section 7.3).
 
 use std::fmt;
 
@@ -31,140 +31,140 @@ macro_rules! names {
 }
 
 names! {
-    /// RFC 3261.
+    /// RFC 3261 section 20.1.
     Accept = "Accept";
-    /// RFC 3841.
+    /// RFC 3841 section 9.2.
     AcceptContact = "Accept-Contact", "a";
-    /// RFC 3261.
+    /// RFC 3261 section 20.2.
     AcceptEncoding = "Accept-Encoding";
-    /// RFC 3261.
+    /// RFC 3261 section 20.3.
     AcceptLanguage = "Accept-Language";
-    /// RFC 3261.
+    /// RFC 3261 section 20.4.
     AlertInfo = "Alert-Info";
-    /// RFC 3261.
+    /// RFC 3261 section 20.5.
     Allow = "Allow";
-    /// RFC 6665.
+    /// RFC 6665 section 8.2.2.
     AllowEvents = "Allow-Events", "u";
-    /// RFC 3261.
+    /// RFC 3261 section 20.6.
     AuthenticationInfo = "Authentication-Info";
-    /// RFC 3261.
+    /// RFC 3261 section 20.7.
     Authorization = "Authorization";
-    /// RFC 3261.
+    /// RFC 3261 section 20.8.
     CallId = "Call-ID", "i";
-    /// RFC 3261.
+    /// RFC 3261 section 20.10.
     Contact = "Contact", "m";
-    /// RFC 3261.
+    /// RFC 3261 section 20.11.
     ContentDisposition = "Content-Disposition";
-    /// RFC 3261.
+    /// RFC 3261 section 20.12.
     ContentEncoding = "Content-Encoding", "e";
-    /// RFC 3261.
+    /// RFC 3261 section 20.13.
     ContentLanguage = "Content-Language";
-    /// RFC 3261. Printing makes it from the body; no list of headers has one.
+    /// RFC 3261 section 20.14. Printing makes it from the body; no list of headers has one.
     ContentLength = "Content-Length", "l";
-    /// RFC 2045, in parts of a body.
+    /// RFC 2045 section 6, in parts of a body.
     ContentTransferEncoding = "Content-Transfer-Encoding";
-    /// RFC 3261.
+    /// RFC 3261 section 20.15.
     ContentType = "Content-Type", "c";
-    /// RFC 3261.
+    /// RFC 3261 section 20.16.
     CSeq = "CSeq";
-    /// RFC 3261.
+    /// RFC 3261 section 20.17.
     Date = "Date";
     /// RFC 5806.
     Diversion = "Diversion";
-    /// RFC 3261.
+    /// RFC 3261 section 20.18.
     ErrorInfo = "Error-Info";
-    /// RFC 6665.
+    /// RFC 6665 section 8.2.1.
     Event = "Event", "o";
-    /// RFC 3261.
+    /// RFC 3261 section 20.19.
     Expires = "Expires";
-    /// RFC 3261.
+    /// RFC 3261 section 20.20.
     From = "From", "f";
-    /// RFC 7044.
+    /// RFC 7044 section 5.
     HistoryInfo = "History-Info";
-    /// RFC 8224.
+    /// RFC 8224 section 4.
     Identity = "Identity", "y";
-    /// RFC 3261.
+    /// RFC 3261 section 20.21.
     InReplyTo = "In-Reply-To";
-    /// RFC 3261.
+    /// RFC 3261 section 20.22.
     MaxForwards = "Max-Forwards";
-    /// RFC 3261.
+    /// RFC 3261 section 20.24.
     MimeVersion = "MIME-Version";
-    /// RFC 3261.
+    /// RFC 3261 section 20.23.
     MinExpires = "Min-Expires";
-    /// RFC 4028.
+    /// RFC 4028 section 5.
     MinSe = "Min-SE";
-    /// RFC 3325.
+    /// RFC 3325 section 9.1.
     PAssertedIdentity = "P-Asserted-Identity";
-    /// RFC 3325.
+    /// RFC 3325 section 9.2.
     PPreferredIdentity = "P-Preferred-Identity";
-    /// RFC 3327.
+    /// RFC 3327 section 4.
     Path = "Path";
-    /// RFC 3323.
+    /// RFC 3323 section 4.2.
     Privacy = "Privacy";
-    /// RFC 3261.
+    /// RFC 3261 section 20.27.
     ProxyAuthenticate = "Proxy-Authenticate";
-    /// RFC 3261.
+    /// RFC 3261 section 20.28.
     ProxyAuthorization = "Proxy-Authorization";
-    /// RFC 3261.
+    /// RFC 3261 section 20.29.
     ProxyRequire = "Proxy-Require";
-    /// RFC 3262.
+    /// RFC 3262 section 7.2.
     RAck = "RAck";
-    /// RFC 3262.
+    /// RFC 3262 section 7.1.
     RSeq = "RSeq";
-    /// RFC 3326.
+    /// RFC 3326 section 2.
     Reason = "Reason";
-    /// RFC 3261.
+    /// RFC 3261 section 20.30.
     RecordRoute = "Record-Route";
-    /// RFC 4488.
+    /// RFC 4488 section 4.
     ReferSub = "Refer-Sub";
-    /// RFC 3515.
+    /// RFC 3515 section 2.1.
     ReferTo = "Refer-To", "r";
-    /// RFC 3892.
+    /// RFC 3892 section 3.
     ReferredBy = "Referred-By", "b";
-    /// RFC 3841.
+    /// RFC 3841 section 9.2.
     RejectContact = "Reject-Contact", "j";
-    /// RFC 3891.
+    /// RFC 3891 section 6.1.
     Replaces = "Replaces";
-    /// RFC 3261.
+    /// RFC 3261 section 20.31.
     ReplyTo = "Reply-To";
-    /// RFC 3841.
+    /// RFC 3841 section 9.1.
     RequestDisposition = "Request-Disposition", "d";
-    /// RFC 3261.
+    /// RFC 3261 section 20.32.
     Require = "Require";
-    /// RFC 3261.
+    /// RFC 3261 section 20.33.
     RetryAfter = "Retry-After";
-    /// RFC 3261.
+    /// RFC 3261 section 20.34.
     Route = "Route";
-    /// RFC 3261.
+    /// RFC 3261 section 20.35.
     Server = "Server";
-    /// RFC 3608.
+    /// RFC 3608 section 5.
     ServiceRoute = "Service-Route";
-    /// RFC 4028.
+    /// RFC 4028 section 4.
     SessionExpires = "Session-Expires", "x";
-    /// RFC 3261.
+    /// RFC 3261 section 20.36.
     Subject = "Subject", "s";
-    /// RFC 6665.
+    /// RFC 6665 section 8.2.3.
     SubscriptionState = "Subscription-State";
-    /// RFC 3261.
+    /// RFC 3261 section 20.37.
     Supported = "Supported", "k";
-    /// RFC 3261.
+    /// RFC 3261 section 20.38.
     Timestamp = "Timestamp";
-    /// RFC 3261.
+    /// RFC 3261 section 20.39.
     To = "To", "t";
-    /// RFC 3261.
+    /// RFC 3261 section 20.40.
     Unsupported = "Unsupported";
-    /// RFC 3261.
+    /// RFC 3261 section 20.41.
     UserAgent = "User-Agent";
-    /// RFC 3261.
+    /// RFC 3261 section 20.42.
     Via = "Via", "v";
-    /// RFC 3261.
+    /// RFC 3261 section 20.43.
     Warning = "Warning";
-    /// RFC 3261.
+    /// RFC 3261 section 20.44.
     WwwAuthenticate = "WWW-Authenticate";
 }
 
 impl Name {
-    /// Parses a name in long or compact form; nothing when it is no token.
+    /// Parses a name in long or compact form (RFC 3261 section 7.3.3); nothing when it is no token.
     pub fn parse(text: &str) -> Option<Self> {
         let is = |known: &str| known.eq_ignore_ascii_case(text);
         let known = Self::KNOWN.iter().find(|(_, long, compact)| is(long) || compact.is_some_and(is));

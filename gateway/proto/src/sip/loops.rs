@@ -1,4 +1,4 @@
-//! Requests of ours that come back (RFC 5393): a mark in their branch tells them.
+//! Requests of ours that come back (RFC 5393 section 4.2): a mark in their branch tells them.
 //!
 //! A call of ours that a proxy sends back to us unchanged would be made again, and where one alias
 //! rings several devices, several times. Max-Forwards ends that late; the mark ends it at once. A

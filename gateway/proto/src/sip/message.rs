@@ -211,7 +211,7 @@ impl Response {
     }
 }
 
-/// A `token` of RFC 3261: never empty, and nothing in it can end a header.
+/// A `token` of RFC 3261 section 25.1: never empty, and nothing in it can end a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Token(String);
 
@@ -249,29 +249,29 @@ impl fmt::Display for Token {
 /// A method. Case counts: `invite` is another method than `INVITE` (RFC 3261 section 7.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// RFC 3261.
+    /// RFC 3261 section 13.
     Invite,
-    /// RFC 3261.
+    /// RFC 3261 section 13.2.2.4.
     Ack,
-    /// RFC 3261.
+    /// RFC 3261 section 15.
     Bye,
-    /// RFC 3261.
+    /// RFC 3261 section 9.
     Cancel,
-    /// RFC 3261.
+    /// RFC 3261 section 10.
     Register,
-    /// RFC 3261.
+    /// RFC 3261 section 11.
     Options,
-    /// RFC 6086.
+    /// RFC 6086 section 4.
     Info,
-    /// RFC 3262.
+    /// RFC 3262 section 6.
     Prack,
-    /// RFC 3311.
+    /// RFC 3311 section 7.
     Update,
-    /// RFC 6665.
+    /// RFC 6665 section 8.1.1.
     Subscribe,
-    /// RFC 6665.
+    /// RFC 6665 section 8.1.2.
     Notify,
-    /// RFC 3515.
+    /// RFC 3515 section 2.
     Refer,
     /// RFC 3428.
     Message,

@@ -1,10 +1,12 @@
-//! SIP (RFC 3261): the wire layer, and the machines on top of it.
+//! SIP (RFC 3261): the wire layer, and the machines on top of it. Where a rule comes from an RFC, its
+//! section stands beside it.
 //!
 //! Bytes become a [`Message`] in one of two ways: [`Message::parse`] takes a whole datagram,
 //! [`StreamFramer`] cuts messages out of a stream. A message that parsed has the headers that
-//! every machine needs (Via, From, To, Call-ID, CSeq), and their typed readers on [`Headers`]
-//! answer; all other headers are text until somebody asks for them. A request that did not parse
-//! leaves a [`ParseError`] that can still answer it without state. Whatever the peer sent is
+//! every machine needs (Via, From, To, Call-ID, CSeq; RFC 3261 section 8.1.1), and their typed
+//! readers on [`Headers`] answer; all other headers are text until somebody asks for them. A request
+//! that did not parse leaves a [`ParseError`] that can still answer it without state (section 8.2.7).
+//! Whatever the peer sent is
 //! bounded by the constants of [`limits`], and printing cannot make a line that the caller did
 //! not mean: carriage returns and line feeds never reach the wire from a value.
 

@@ -125,7 +125,7 @@ impl fmt::Display for Params {
     }
 }
 
-/// `token` characters of RFC 3261.
+/// `token` characters of RFC 3261 section 25.1.
 pub(super) const fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '!' | '%' | '*' | '_' | '+' | '`' | '\'' | '~')
 }
@@ -207,8 +207,8 @@ pub(super) fn split_outside(text: &str, separator: char) -> Result<Vec<&str>, Va
     Ok(pieces)
 }
 
-/// A number of digits only. What is too large for a u32 is [`u32::MAX`]: RFC 3261 wants delta
-/// seconds beyond 2^32 - 1 taken as that.
+/// A number of digits only. What is too large for a u32 is [`u32::MAX`]: delta seconds are taken as that
+/// beyond 2^32 - 1 (RFC 3261 section 20.19).
 pub(super) fn saturating_number(text: &str) -> Option<u32> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -1,7 +1,8 @@
 //! Our types as those of `rsip`, for a host program that already speaks its model.
 //!
 //! Only this direction exists: octets of a peer are read by our own parser, because `rsip` refuses
-//! valid messages (folding, extension methods, other schemes) and ignores Content-Length.
+//! valid messages (folding and extension methods, RFC 3261 sections 7.3.1 and 7.1; other schemes, section
+//! 25.1) and ignores Content-Length (section 18.3).
 
 use super::message::{Method, Token};
 use super::uri::{Host, SipUri, Uri};
@@ -20,7 +21,7 @@ impl TryFrom<&Uri> for rsip::Uri {
 }
 
 impl From<&SipUri> for rsip::Uri {
-    /// Without the URI's headers, which the model cannot hold.
+    /// Without the URI's headers (RFC 3261 section 19.1.1), which the model cannot hold.
     fn from(uri: &SipUri) -> Self {
         let host: rsip::Host = match &uri.host {
             Host::Name(name) => rsip::Host::Domain(name.clone().into()),

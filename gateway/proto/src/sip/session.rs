@@ -1,4 +1,4 @@
-//! Session timers (RFC 4028): a call whose far end is gone ends, whatever its media does.
+//! Session timers (RFC 4028 sections 7 to 10): a call whose far end is gone ends, whatever its media does.
 //!
 //! One side refreshes the session at half of its interval by a request within the dialog. Both end
 //! it by BYE when that time runs out.

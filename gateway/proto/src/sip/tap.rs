@@ -1,7 +1,7 @@
 //! A look at the messages of calls as they come and go, for ladders and captures.
 //!
 //! What belongs to which call is found by Call-ID and, where a call of ours has come back to us, by
-//! our tag. Nothing here changes what the machine does, and without [`super::Config::tap`] there is no
+//! our tag, as dialogs are (RFC 3261 section 12). Nothing here changes what the machine does, and without [`super::Config::tap`] there is no
 //! tap at all.
 
 use std::collections::HashMap;
@@ -123,7 +123,8 @@ impl Stack {
     }
 }
 
-/// Our tag is in From of requests that we send and in To of those that we get; responses mirror them.
+/// Our tag is in From of requests that we send and in To of those that we get (RFC 3261 section 12.2.1.1);
+/// responses mirror them (section 8.2.6.2).
 fn our_tag(message: &Message, sent: bool) -> Option<String> {
     let request = matches!(message, Message::Request(_));
     let headers = message.headers();

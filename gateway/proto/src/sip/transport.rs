@@ -1,4 +1,4 @@
-//! Bindings and connections: which way a message goes, and what came on which.
+//! Bindings and connections (RFC 3261 section 18): which way a message goes, and what came on which.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -134,7 +134,8 @@ impl Transports {
     ) -> Result<(), Unsendable> {
         let mut flow = reply.flow;
         if !self.stands(&flow) {
-            // A response whose connection is gone goes where the request says (section 18.2.2).
+            // A response whose connection is gone goes where the request says (RFC 3261 section
+            // 18.2.2).
             let fallback = reply.fallback.ok_or(Unsendable)?;
             flow = self.way_to(now, flow.transport, fallback, None, out)?;
         }

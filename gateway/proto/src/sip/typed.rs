@@ -77,7 +77,7 @@ impl fmt::Display for CSeq {
     }
 }
 
-/// One element of Reason (RFC 3326).
+/// One element of Reason (RFC 3326 section 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// `SIP`, `Q.850` and so on.
@@ -123,7 +123,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A media type: Content-Type, or one element of Accept.
+/// A media type: Content-Type, or one element of Accept (RFC 3261 sections 20.15 and 20.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentType {
     /// `application`.

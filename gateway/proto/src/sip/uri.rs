@@ -289,7 +289,7 @@ impl OpaqueUri {
         &self.rest
     }
 
-    /// Whether it is a telephone number (RFC 3966).
+    /// Whether it is a telephone number (RFC 3966 section 3).
     pub fn is_tel(&self) -> bool {
         self.scheme.eq_ignore_ascii_case("tel")
     }

@@ -9,7 +9,7 @@ use super::typed::ValueError;
 use super::uri::{DEFAULT_PORT, DEFAULT_TLS_PORT, Host, parse_host_port};
 use crate::Transport;
 
-/// What every branch of RFC 3261 starts with.
+/// What every branch of RFC 3261 section 8.1.1.7 starts with.
 pub const MAGIC_COOKIE: &str = "z9hG4bK";
 
 /// One hop's Via.
@@ -26,7 +26,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// Our own, with a branch and a request for `rport` (RFC 3581).
+    /// Our own, with a branch and a request for `rport` (RFC 3581 section 3).
     pub fn new(transport: Transport, host: Host, port: Option<u16>, branch: &str) -> Self {
         let mut params = Params::default();
         params.set("branch", Some(branch));
@@ -75,7 +75,8 @@ impl Via {
         self.params.get("branch")
     }
 
-    /// Whether the branch is unique by itself; otherwise the hop speaks RFC 2543.
+    /// Whether the branch is unique by itself; otherwise the hop speaks RFC 2543
+    /// (RFC 3261 section 17.2.3).
     pub fn has_magic_branch(&self) -> bool {
         let cookie = self.branch().and_then(|branch| branch.get(..MAGIC_COOKIE.len()));
         cookie.is_some_and(|cookie| cookie.eq_ignore_ascii_case(MAGIC_COOKIE))

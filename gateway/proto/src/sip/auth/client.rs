@@ -1,4 +1,4 @@
-//! The client's side of digest authentication.
+//! The client's side of digest authentication (RFC 3261 section 22, RFC 7616 sections 3.3 and 3.4).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use rand_core::Rng;
 use super::{Challenge, Credentials, Qop, Secret};
 use crate::sip::{Method, Name, Request, Response, Uri};
 
-/// `stale=true` in a row for one request; a server that never gets enough is left.
+/// `stale=true` (RFC 7616 section 3.3) in a row for one request; a server that never gets enough is left.
 const STALE_IN_A_ROW: u8 = 2;
 
 /// Whom we are, and to whom we say it.
@@ -48,8 +48,10 @@ impl Client {
         Self { account, session: None, stale_in_a_row: 0 }
     }
 
-    /// Answers the 401 or 407 that `peer` sent to our `request`: the header for the request to send
-    /// next, which needs a higher CSeq and a new branch. Of several challenges the strongest counts.
+    /// Answers the 401 or 407 that `peer` sent to our `request` (RFC 3261 sections 22.2 and 22.3): the
+    /// header for the request to send next, which needs a higher CSeq and a new branch (section 8.1.3.5).
+    /// Of several challenges the strongest counts, wherever it stands: the local policy that RFC 8760
+    /// section 2.4 allows.
     ///
     /// The caller vouches that the response belongs to a transaction of ours.
     pub fn answer(
@@ -102,8 +104,8 @@ impl Client {
         self.next(&request.method, &request.uri, rng).ok_or(ClientRefusal::NoChallenge)
     }
 
-    /// The header for another request to the same peer, with the next nonce count; nothing before
-    /// the first challenge.
+    /// The header for another request to the same peer, with the next nonce count (RFC 7616 section
+    /// 3.4); nothing before the first challenge.
     pub fn next(&mut self, method: &Method, uri: &Uri, rng: &mut impl Rng) -> Option<(Name, Credentials)> {
         let session = self.session.as_mut()?;
         session.nc = session.nc.checked_add(1)?;

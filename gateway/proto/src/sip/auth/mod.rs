@@ -27,11 +27,11 @@ use super::params::{LWS, is_token_char, quote, split_outside, unquote};
 /// How a digest is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// RFC 2617; old devices know nothing else.
+    /// RFC 2617 section 3.2.1; old devices know nothing else.
     Md5,
-    /// RFC 8760.
+    /// RFC 8760 section 2.1.
     Sha256,
-    /// RFC 8760. Nobody's stored hash is of this kind.
+    /// RFC 8760 section 2.1. Nobody's stored hash is of this kind.
     Sha512_256,
 }
 
@@ -94,8 +94,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `H(username:realm:password)` for each algorithm. It is as good as the password for this realm,
-/// and useless for others.
+/// `H(username:realm:password)` for each algorithm (A1 of RFC 7616 section 3.4.2). It is as good as the
+/// password for this realm, and useless for others (section 5.2).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ha1 {
     /// By MD5.
@@ -118,7 +118,7 @@ impl fmt::Debug for Ha1 {
     }
 }
 
-/// A WWW-Authenticate or Proxy-Authenticate value that we can answer.
+/// A WWW-Authenticate or Proxy-Authenticate value that we can answer (RFC 7616 section 3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// Whose passwords are meant.
@@ -129,9 +129,10 @@ pub struct Challenge {
     pub opaque: Option<String>,
     /// How.
     pub algorithm: Algorithm,
-    /// Whether `qop` offers `auth`. Without any `qop` the digest is that of RFC 2069.
+    /// Whether `qop` offers `auth`. Without any `qop` the digest is that of RFC 2069
+    /// (RFC 2617 section 3.2.2.1).
     pub qop_auth: bool,
-    /// The digest was right, its nonce too old.
+    /// The digest was right, its nonce too old (RFC 7616 section 3.3).
     pub stale: bool,
 }
 
@@ -170,7 +171,7 @@ impl fmt::Display for Challenge {
     }
 }
 
-/// An Authorization or Proxy-Authorization value.
+/// An Authorization or Proxy-Authorization value (RFC 7616 section 3.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// Who.

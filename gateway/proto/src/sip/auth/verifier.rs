@@ -1,4 +1,4 @@
-//! The server's side of digest authentication.
+//! The server's side of digest authentication (RFC 3261 section 22, RFC 7616 section 3).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ const USED_NONCES: usize = 131_072;
 /// Stale uses remembered, so that each is told `stale=true` once; the oldest is forgotten.
 const STALE_USES: usize = 4_096;
 
-/// Nonce counts below the highest that may still come: parallel requests overtake each other.
+/// Nonce counts (RFC 7616 section 3.4) below the highest that may still come: parallel requests overtake
+/// each other.
 const NC_WINDOW: u32 = 64;
 
 /// What an attempt comes to. All but [`Verdict::Accepted`] are answered with fresh challenges.
@@ -66,7 +67,7 @@ pub struct Verifier {
 
 impl Verifier {
     /// For a realm. `key` signs nonces and seeds their salt: 32 random octets, kept nowhere else.
-    /// Challenges come in the order of `algorithms`; RFC 8760 wants the strongest first.
+    /// Challenges come in the order of `algorithms`; RFC 8760 section 2.3 wants the strongest first.
     pub fn new(realm: &str, algorithms: &[Algorithm], key: [u8; 32]) -> Self {
         let mut salts = ChaCha12Rng::from_seed(key);
         let nobody = Secret::Password(format!("{:016x}{:016x}", salts.next_u64(), salts.next_u64()));
@@ -158,7 +159,8 @@ impl Verifier {
             None => &self.nobody,
         };
         let proved = credentials.prove(&request.method, secret);
-        // A digest made for another target is not good for this one (reuse to dial elsewhere).
+        // A digest made for another target is not good for this one (reuse to dial elsewhere; RFC 3261
+        // section 22.4 lets the two differ in what proxies change, so they are compared as targets).
         let targeted = Uri::parse(&credentials.uri).is_ok_and(|uri| uri.same_target(&request.uri));
         let stamp = self.key.check(&credentials.nonce, source, &self.realm);
         let now = self.clock.read(now);

@@ -1,10 +1,10 @@
-//! What the session timer asks of a call (RFC 4028).
+//! What the session timer asks of a call (RFC 4028 sections 7 and 10).
 
 use super::super::session::Due;
 use super::super::transaction::ServerId;
 use super::*;
 
-/// What the far end is told when nobody refreshed the session (RFC 3326).
+/// What the far end is told when nobody refreshed the session (RFC 3326 section 2).
 const EXPIRED: (u16, &str) = (408, "Session expired");
 
 impl Call {

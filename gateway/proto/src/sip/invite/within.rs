@@ -1,10 +1,10 @@
-//! What comes within a dialog, but for their INVITE.
+//! What comes within a dialog (RFC 3261 section 12.2.2), but for their INVITE.
 
 use super::super::session::Terms;
 use super::super::stack::{ALLOW, SUPPORTED};
 use super::*;
 
-/// Bodies of INFO that are handed over; others get 415.
+/// Bodies of INFO that are handed over; others get 415 (RFC 6086 section 4.2.2).
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", "application/media_control+xml"];
 
 /// What a response of ours says besides its status.
@@ -17,7 +17,8 @@ pub(super) struct Said<'a> {
 }
 
 impl Call {
-    /// A request within one of its dialogs: anything but ACK and CANCEL.
+    /// A request within one of its dialogs: anything but ACK and CANCEL. One of another far end gets 481,
+    /// one out of order 500 (RFC 3261 section 12.2.2).
     pub(in crate::sip) fn request(
         &mut self,
         now: Instant,
@@ -52,6 +53,7 @@ impl Call {
         }
     }
 
+    /// What is pending is answered as well (RFC 3261 section 15.1.2).
     fn bye_arrived(&mut self, now: Instant, stack: &mut Stack, tx: ServerId, request: &Request) {
         stack.answer(now, tx, 200, &self.tag);
         self.bye_wanted = None;
@@ -77,7 +79,8 @@ impl Call {
         }
     }
 
-    /// Answers with what our side of a dialog needs.
+    /// Answers with what our side of a dialog needs: Contact (RFC 3261 section 12.1.1), Allow and Supported
+    /// (section 13.3.1.4).
     pub(super) fn respond_to(
         &self,
         now: Instant,
