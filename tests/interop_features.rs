@@ -211,6 +211,53 @@ fn a_party_that_is_sent_on_talks_to_the_new_one_and_who_sent_it_is_out() {
     assert!((found.frequency - 440.0).abs() < 2.0 && found.snr > 20.0, "{found:?}");
 }
 
+/// Alice talks to Bob, asks Carol, and joins the two by REFER with Replaces. She puts nobody on hold, for
+/// these softphones record nothing after that.
+#[test]
+fn two_calls_of_one_telephone_are_joined_and_it_is_out_of_both() {
+    let gateway = Gateway::start(&["alice", "bob", "carol"], "");
+    let mut alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
+    let mut bob = Baresip::start(Account::new("bob", PCMA, 620), gateway.sip);
+    let carol = Baresip::start(Account::new("carol", "PCMU/8000/1", 840), gateway.sip);
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_millis(1_500));
+    let with_bob = replaces(&alice.log());
+    alice.dial(&format!("sip:carol@127.0.0.1:{}", gateway.sip));
+    carol.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_millis(1_500));
+    alice.command("transfer", &format!("<sip:bob@127.0.0.1:{}?Replaces={with_bob}>", gateway.sip));
+    alice.event("CALL_CLOSED");
+    alice.event("CALL_CLOSED");
+    std::thread::sleep(Duration::from_secs(3));
+    let calls = gateway.status()["calls"].clone();
+    let legs: Vec<_> = calls[0]["legs"].as_array().unwrap().iter().map(|it| it["address"].clone()).collect();
+    assert_eq!((calls.as_array().unwrap().len(), legs.len()), (1, 2), "{legs:?}");
+    bob.hang_up();
+    carol.event("CALL_CLOSED");
+    // That it was tried, and that it stands.
+    assert_eq!(alice.log().matches("Content-Type: message/sipfrag").count(), 2, "{}", alice.log());
+    for (who, phone, first, then) in [("bob", &bob, 440.0, 840.0), ("carol", &carol, 440.0, 620.0)] {
+        let heard = phone.heard();
+        let length = heard.samples.len() as f64 / f64::from(heard.rate);
+        for (body, hertz) in
+            [(part(&heard, 0.3, 1.2), first), (part(&heard, length - 2.0, length - 0.5), then)]
+        {
+            let found = tone(body, heard.rate);
+            assert!((found.frequency - hertz).abs() < 2.0 && found.snr > 20.0, "{who} {hertz}: {found:?}");
+        }
+    }
+}
+
+/// The last call of a softphone, as it is named in the URI of a Refer-To.
+fn replaces(log: &str) -> String {
+    // The first ACK is that of the challenge.
+    let ack = log.rsplit("ACK sip:").next().expect("an ACK");
+    let header = |name: &str| ack.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    let tag = |name: &str| header(name).split(";tag=").nth(1).unwrap();
+    format!("{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}", header("Call-ID:"), tag("To:"), tag("From:"))
+}
+
 #[test]
 fn two_phones_of_one_alias_ring_one_answers_the_other_stops() {
     let (gateway, mut alice, bob) = pair("manual");

@@ -95,6 +95,9 @@ pub struct TransferRecord {
     pub by: String,
     /// To whom.
     pub to: String,
+    /// Who is said to have wanted it (RFC 3892), which nobody has checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub referred_by: Option<String>,
     /// The rule that let the new call out, when one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -160,6 +163,7 @@ impl CallRecord {
         }
         for transfer in &mut self.transfers {
             (transfer.by, transfer.to) = (clean(&transfer.by), clean(&transfer.to));
+            transfer.referred_by = transfer.referred_by.as_deref().map(clean);
         }
         self
     }

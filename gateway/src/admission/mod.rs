@@ -23,8 +23,9 @@ pub use self::directory::SwitchDirectory;
 use crate::conference::Exchange;
 use crate::config::Protocol;
 use crate::guard::{Gate, Porter};
+use crate::leg::Proven;
 use crate::leg::connect::ConnectLegs;
-use crate::leg::sip::{Proven, SipLegs, Trunks, dialled};
+use crate::leg::sip::{SipLegs, Trunks, dialled};
 use crate::net::clock::Clock;
 use crate::registrar::{Device, Registrar};
 use crate::routing::{Refused, Routing};
@@ -165,8 +166,17 @@ impl SipDoor {
             (Some(device), _) => Some(Proven::Device(device.alias.to_string())),
             (None, trunk) => trunk.map(|trunk| Proven::Trunk(trunk.name.clone())),
         };
-        if let Some(leg) = self.legs.incoming(incoming, proven) {
-            self.exchange.accept(leg);
+        // Never a call like others: whoever is on the other end of that dialog would be rung once more.
+        let place = incoming.replaced.map(|it| self.legs.replaceable(proven.as_ref(), it));
+        let place = match place.transpose() {
+            Ok(place) => place,
+            Err(status) => return self.reject(incoming.call, status, Vec::new()).await,
+        };
+        let referred_by = incoming.referred_by.as_ref().map(|by| by.uri.to_string());
+        let Some(leg) = self.legs.incoming(incoming, proven) else { return };
+        match place {
+            Some(old) => self.exchange.replace(leg, old, referred_by),
+            None => self.exchange.accept(leg),
         }
     }
 

@@ -5,17 +5,19 @@
 
 mod participant;
 mod reoffer;
+pub(in crate::conference) mod takeover;
 mod transfer;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::participant::{Participant, next_event};
 use self::reoffer::Crossing;
+use self::takeover::{Give, Order, Replacement, Taking, answer_of, next_order};
 use self::transfer::Transfer;
 use super::exchange::Exchange;
 use super::graph::Graph;
@@ -87,6 +89,12 @@ pub struct Call {
     /// The call's number, and whose rules transfers go by; `None`: there are none.
     transfers: Option<(u64, Exchange)>,
     transfer: Option<Transfer>,
+    /// What other calls want of this one, and who calls for a place in it; `None`: nobody can.
+    orders: Option<mpsc::Receiver<Order>>,
+    taking: Option<Taking>,
+    /// A party that another call wants, and until when that waits for a moment in which it can go.
+    giving: Option<(Give, Instant)>,
+    replacement: Option<Replacement>,
     /// Transfers so far; [`transfer::TRANSFERS`] at most.
     sent_on: Vec<TransferRecord>,
     /// Legs that have sent the other one on, as they were then.
@@ -140,6 +148,10 @@ impl Call {
             crossing: None,
             transfers: None,
             transfer: None,
+            orders: None,
+            taking: None,
+            giving: None,
+            replacement: None,
             sent_on: Vec::new(),
             left: Vec::new(),
             answered_by: None,
@@ -183,7 +195,11 @@ impl Call {
                 reason = stopped(&mut stop), if goodbye.is_none() => {
                     self.end(Cause::local(reason)).await;
                 }
+                order = next_order(&mut self.orders) => self.ordered(order).await,
+                answer = answer_of(&mut self.taking) => self.taken(answer).await,
+                () = until(self.giving.as_ref().map(|(_, until)| *until)) => {}
             }
+            self.give_when_quiet().await;
             if goodbye.is_none() && self.ending() {
                 goodbye = Some(Instant::now() + GOODBYE);
             }
@@ -208,7 +224,12 @@ impl Call {
             LegEvent::ReofferRefused => self.refused(leg).await,
             LegEvent::ReofferWithdrawn => self.withdrawn(leg).await,
             LegEvent::Dtmf(digit) => self.dtmf(leg, digit).await,
-            LegEvent::Referred { to } => self.referred(leg, to).await,
+            LegEvent::Referred { to, instead_of: None, referred_by } => {
+                self.referred(leg, to, referred_by).await;
+            }
+            LegEvent::Referred { to, instead_of: Some(own), referred_by } => {
+                self.referred_to_own(leg, to, own, referred_by).await;
+            }
             LegEvent::Stream { role, event } => self.stream(leg, role, event).await,
             // Whom such legs ring are called from a conference, never from here.
             LegEvent::Taken(_) => self.ended(leg, Cause::local(Reason::Internal)).await,
@@ -287,6 +308,9 @@ impl Call {
             }
             return self.transfer_answered(leg).await;
         }
+        if self.replaced(leg, &streams).await {
+            return;
+        }
         if self.connected.is_some() {
             // Two picked up at once: the later one is told that it was too late.
             if let Some(late) = self.participant(leg) {
@@ -355,9 +379,10 @@ impl Call {
     }
 
     async fn ended(&mut self, leg: LegId, cause: Cause) {
-        if self.leaves_transfer(leg, cause).await {
+        if self.leaves_transfer(leg, cause).await || self.leaves_taking(leg, cause).await {
             return;
         }
+        self.leaves_replacement(leg, cause).await;
         if leg == self.caller.leg.id || self.connected == Some(leg) {
             self.remember();
         }

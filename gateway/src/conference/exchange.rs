@@ -17,6 +17,7 @@ use crosspoint_codecs::format::Capabilities;
 use tokio::sync::{mpsc, watch};
 
 use self::record::{attend, call_ended, ended, recorded, to_its_end};
+use super::call::takeover::{ORDERS, Order};
 use super::call::{Call, CallRules, CallView};
 use super::engaged::quietest;
 use super::graph::Graph;
@@ -35,6 +36,7 @@ use crate::status::rfc3339;
 
 mod dial;
 mod record;
+mod takeover;
 mod transfer;
 
 /// An incoming leg says at once what it offers; one that does not is broken.
@@ -149,6 +151,8 @@ struct Live {
     began: SystemTime,
     caller: Party,
     view: watch::Receiver<CallView>,
+    /// What it is told; `None`: it is in a conference.
+    orders: Option<mpsc::Sender<Order>>,
 }
 
 impl Exchange {
@@ -180,7 +184,9 @@ impl Exchange {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (view, views) = watch::channel(CallView::default());
         let began = SystemTime::now();
-        let fits = self.enlist(number, Live { began, caller: leg.party.clone(), view: views });
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let live = Live { began, caller: leg.party.clone(), view: views, orders: Some(orders) };
+        let fits = self.enlist(number, live);
         if fits {
             self.0.traces.join(number, &leg);
         }
@@ -192,7 +198,8 @@ impl Exchange {
             };
             let span = tracing::info_span!("call", call = number, leg = leg.id.0);
             let record =
-                tracing::Instrument::instrument(this.clone().run(number, began, leg, view), span).await;
+                tracing::Instrument::instrument(this.clone().run(number, began, leg, view, ordered), span)
+                    .await;
             this.finish(number, record);
         });
     }
@@ -289,6 +296,7 @@ impl Exchange {
         began: SystemTime,
         mut leg: Leg,
         view: watch::Sender<CallView>,
+        ordered: mpsc::Receiver<Order>,
     ) -> (CallRecord, Cause, Duration) {
         let start = Instant::now();
         let caller = leg.party.clone();
@@ -352,7 +360,7 @@ impl Exchange {
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
         let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
-        let call = call.with_transfers(number, self.clone());
+        let call = call.with_transfers(number, self.clone()).with_orders(ordered);
         let (outcome, answered) =
             to_its_end(call.run(self.0.stop.subscribe()), answers, self.answered(number)).await;
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
@@ -442,7 +450,7 @@ fn not_dialled(target: &Address, cause: Cause) -> String {
 }
 
 /// Hangs up and waits until the leg is gone; the cause that it ended with.
-async fn refuse(mut leg: Leg, cause: Cause) -> Cause {
+pub(super) async fn refuse(mut leg: Leg, cause: Cause) -> Cause {
     let _ = leg.commands.send(LegCommand::Hangup(cause)).await;
     let gone = async {
         while let Some(event) = leg.events.recv().await {

@@ -71,6 +71,15 @@ impl Party {
     pub fn calling(&self, to: &str) -> Self {
         Self { called: to.to_owned(), uri: None, ..self.clone() }
     }
+
+    /// Who it has proven to be.
+    pub fn proven(&self) -> Option<Proven> {
+        match (&self.device, &self.trunk) {
+            (Some(alias), _) => Some(Proven::Device(alias.clone())),
+            (None, Some(name)) => Some(Proven::Trunk(name.clone())),
+            (None, None) => None,
+        }
+    }
 }
 
 /// Hops that a call begins with (RFC 3261 section 8.1.1.6; H.225 has the same number).
@@ -164,6 +173,17 @@ pub enum Referral {
     Answered,
     /// It came to nothing: the call goes on as it was.
     Failed(Reason),
+    /// The call whose party was meant is not there any more.
+    NoSuchCall,
+}
+
+/// Who somebody has proven to be, where it matters that it is the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proven {
+    /// A device, by its alias.
+    Device(String),
+    /// Whoever calls from a trunk, by the name of that.
+    Trunk(String),
 }
 
 /// What a leg tells.
@@ -199,6 +219,12 @@ pub enum LegEvent {
     Referred {
         /// Whom, in the protocol's own spelling.
         to: String,
+        /// A leg of his own in another call, whose other party is meant and whose place the other party of
+        /// this call takes (RFC 5589 section 7). That it is his was looked at; the call that has it
+        /// looks again.
+        instead_of: Option<LegId>,
+        /// Who is said to have wanted it (RFC 3892). Nothing of it is proven.
+        referred_by: Option<String>,
     },
     /// The streams changed: the end of a re-offer of either side.
     Changed(Vec<LegStream>),

@@ -14,8 +14,9 @@ use super::content::{session_body, takes_sdp};
 use super::event::{By, Ending, Event, How, Incoming, Source};
 use super::flow::Flow;
 use super::framing::{Frame, PONG};
-use super::invite::{Call, push_extra, refuse_brief, refuse_fork};
+use super::invite::{Call, push_extra, refer_to, refuse_brief, refuse_fork};
 use super::registration::Binding;
+use super::replaces::{Named, Replaced, referred_by};
 use super::session::Session;
 use super::stack::{ALLOW, Counters, Owner, SUPPORTED, Stack, Timer, unsupported};
 use super::stun;
@@ -266,6 +267,10 @@ impl Endpoint {
             return;
         }
         let in_dialog = request.headers.to().is_some_and(|to| to.tag().is_some());
+        // It stands in an INVITE or nowhere (RFC 3891 section 3).
+        if request.headers.has(&Name::Replaces) && request.method != Method::Invite {
+            return self.stack.answer_once(now, id, 400, &tag);
+        }
         match (&request.method, in_dialog) {
             (Method::Register, _) => self.register_arrived(now, id, request, source),
             (Method::Options, false) => self.options(now, id, &tag),
@@ -275,11 +280,22 @@ impl Endpoint {
             _ => match self.find(&request) {
                 None => self.stack.answer_once(now, id, 481, &tag),
                 Some(_) if request.method == Method::Options => self.options(now, id, &tag),
-                Some(call) => {
-                    self.with_call(call, |call, stack| call.request(now, stack, id, &request, &source));
-                }
+                Some(call) => self.within(now, id, call, &request, &source),
             },
         }
+    }
+
+    fn within(&mut self, now: Instant, id: ServerId, call: CallId, request: &Request, source: &Source) {
+        let named = match refer_to(&request.headers) {
+            Some(to) if request.method == Method::Refer => Named::of_uri(&to.uri),
+            _ => Ok(None),
+        };
+        let Ok(named) = named else {
+            let tag = self.stack.tag(id);
+            return self.stack.answer(now, id, 400, &tag);
+        };
+        let replaced = named.map(|named| self.replaced(&named));
+        self.with_call(call, |call, stack| call.request(now, stack, id, request, source, replaced));
     }
 
     fn not_taken(&mut self, now: Instant, id: ServerId, request: &Request, tag: &str) {
@@ -334,6 +350,12 @@ impl Endpoint {
         if Session::new(self.stack.config.session).terms(&request.headers).is_err() {
             return refuse_brief(now, &mut self.stack, id, &tag);
         }
+        let (Ok(named), Ok(referred_by)) =
+            (Named::of_request(&request.headers), referred_by(&request.headers))
+        else {
+            return self.stack.answer_once(now, id, 400, &tag);
+        };
+        let replaced = named.map(|named| self.replaced(&named));
         let number = CallId(self.next_call);
         let Some(call) = Call::incoming(&mut self.stack, number, id, &request, &source, body.is_some())
         else {
@@ -342,7 +364,7 @@ impl Endpoint {
         self.next_call = self.next_call.saturating_add(1);
         self.stack.transactions.set_owner(id, number);
         self.insert(call);
-        let incoming = Incoming { call: number, request, source, body };
+        let incoming = Incoming { call: number, request, source, body, replaced, referred_by };
         self.stack.event(Event::Incoming(Box::new(incoming)));
         self.stack.heard_first(now, Some(number));
     }
@@ -470,6 +492,13 @@ impl Endpoint {
         let call_id = request.headers.call_id()?.to_owned();
         let tag = request.headers.to()?.tag()?.to_owned();
         self.dialogs.get(&(call_id, tag)).copied()
+    }
+
+    /// The dialog that a peer names.
+    fn replaced(&self, named: &Named) -> Replaced {
+        let key = (named.call_id.clone(), named.to_tag.clone());
+        let call = self.dialogs.get(&key).and_then(|id| self.calls.get(id));
+        call.map_or(Replaced::Nothing, |call| call.replaced(&named.from_tag, named.early_only))
     }
 
     fn settle_registration(&mut self, id: RegistrationId) {

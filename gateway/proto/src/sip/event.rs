@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Body, CallId, Flow, NameAddr, PingId, Reason, RegistrationId, Request, RequestId};
+use super::{Body, CallId, Flow, NameAddr, PingId, Reason, RegistrationId, Replaced, Request, RequestId};
 use crate::{Instant, Transport};
 
 /// Where a request came from.
@@ -34,6 +34,11 @@ pub struct Incoming {
     pub source: Source,
     /// Its body; `None`: the caller wants our offer.
     pub body: Option<Body>,
+    /// It shall take the place of a dialog (Replaces, RFC 3891 section 3): never to be taken for a call
+    /// like others.
+    pub replaced: Option<Replaced>,
+    /// Who is said to have sent the caller here (Referred-By, RFC 3892 section 3). Nothing of it is proven.
+    pub referred_by: Option<NameAddr>,
 }
 
 /// A message of a call, as it came or went.
@@ -217,6 +222,10 @@ pub enum Event {
         call: CallId,
         /// Whom: Refer-To.
         to: Box<NameAddr>,
+        /// The Replaces in its URI names a dialog whose other party is meant (RFC 3891 section 7.2).
+        replaced: Option<Replaced>,
+        /// Who is said to have asked (Referred-By, RFC 3892 section 3). Nothing of it is proven.
+        referred_by: Option<Box<NameAddr>>,
     },
     /// It is over; nothing follows for this call.
     Ended {

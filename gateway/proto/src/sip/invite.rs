@@ -14,8 +14,9 @@ use super::auth;
 use super::command::{Body, CallId, Elsewhere, Invite};
 use super::dialog::{Dialog, request_uri};
 use super::event::{By, Ending, Event, How, Source};
-use super::session::{Session, TIMER};
-use super::stack::{ALLOW, MAX_DATAGRAM, Owner, SUPPORTED, Stack};
+use super::replaces::Replaced;
+use super::session::Session;
+use super::stack::{ALLOW, MAX_DATAGRAM, Owner, SUPPORTED, SUPPORTED_OFFERLESS, Stack};
 use super::transaction::{ClientId, ServerId};
 use super::transport::Unsendable;
 use super::{CSeq, Destination, Flow, Method, Name, NameAddr, Reason, Request, Response};
@@ -32,6 +33,7 @@ mod within;
 
 pub(super) use client::refuse_fork;
 use client::{ClientInvite, Kind, Unanswered};
+pub(super) use refer::refer_to;
 use refer::{Referral, Subscription};
 use server::ServerInvite;
 pub(super) use timer::refuse_brief;
@@ -207,6 +209,21 @@ impl Call {
     /// What finds it for a request within its dialogs.
     pub(super) fn key(&self) -> (String, String) {
         (self.call_id.clone(), self.tag.clone())
+    }
+
+    /// What it is to who names a dialog of it by the far end's tag (RFC 3891 section 3).
+    pub(super) fn replaced(&self, their_tag: &str, early_only: bool) -> Replaced {
+        if !self.dialog.iter().chain(&self.forks).any(|dialog| dialog.remote_tag() == their_tag) {
+            return Replaced::Nothing;
+        }
+        let refusal = match (self.stage, self.direction) {
+            (Stage::Over, _) => Some(603),
+            // Only who has begun it can end it before its answer.
+            (Stage::Early, Direction::Incoming) => return Replaced::Nothing,
+            (Stage::Early, Direction::Outgoing) => None,
+            (Stage::Confirmed, _) => early_only.then_some(486),
+        };
+        Replaced::Call { call: self.id, refusal }
     }
 
     /// Whether nothing of it is left.
@@ -418,9 +435,7 @@ impl Call {
         request.headers.set(Name::Contact, contact);
         request.headers.set(Name::Allow, ALLOW);
         request.headers.set(Name::Accept, "application/sdp");
-        // A reliable response to an INVITE without an offer would be one, and its PRACK the answer
-        // (RFC 3262 section 5): before the call is answered the owner has none.
-        let supported = if request.body.is_empty() { TIMER } else { SUPPORTED };
+        let supported = if request.body.is_empty() { SUPPORTED_OFFERLESS } else { SUPPORTED };
         request.headers.set(Name::Supported, supported);
         self.session.ask(&mut request.headers);
         stack.start(now, request, flow, Owner::Invite(self.id))

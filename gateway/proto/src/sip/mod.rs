@@ -31,6 +31,7 @@ mod parse;
 #[cfg(test)]
 mod properties;
 mod registration;
+mod replaces;
 mod rsip_model;
 mod schedule;
 mod session;
@@ -60,6 +61,7 @@ pub use multipart::sdp_of;
 pub use name_addr::{Contacts, NameAddr};
 pub use params::Params;
 pub use parse::{ParseError, ParseErrorKind, is_keep_alive};
+pub use replaces::Replaced;
 pub use rsip_model::NotModelled;
 pub use stack::Counters;
 pub use typed::{CSeq, ContentType, Reason, ValueError};

@@ -29,9 +29,14 @@ use crate::{Instant, Output, Transport};
 /// What we take, for Allow. SUBSCRIBE, NOTIFY and MESSAGE are not among them.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REGISTER, REFER";
 
-/// Extensions that we take part in, for Supported: reliable provisional responses (RFC 3262), session
-/// timers (RFC 4028) and REFER without a word of what comes of it (RFC 4488).
-pub(super) const SUPPORTED: &str = "100rel, timer, norefersub";
+/// Extensions that we take part in, for Supported: reliable provisional responses (RFC 3262 section 8),
+/// session timers (RFC 4028 section 3), REFER without a word of what comes of it (RFC 4488 section 4) and
+/// calls in the place of others (RFC 3891 section 6.2).
+pub(super) const SUPPORTED: &str = "100rel, timer, norefersub, replaces";
+
+/// The same in an INVITE without an offer. A reliable response to it would be one, and its PRACK the
+/// answer (RFC 3262 section 5): before the call is answered the owner has none.
+pub(super) const SUPPORTED_OFFERLESS: &str = "timer, norefersub, replaces";
 
 /// What a request requires that we do not know (RFC 3261 section 8.2.2.3).
 pub(super) fn unsupported(headers: &Headers) -> Vec<Token> {

@@ -21,6 +21,7 @@ mod peers;
 mod races;
 mod refer;
 mod reliable;
+mod replaces;
 mod solo;
 mod ssrf;
 mod tap;

@@ -28,7 +28,9 @@ fn who_sends_a_refer_is_told_how_the_call_goes_until_its_answer() {
     let (call, ok) = solo.standing(&Ask::invite());
     assert!(ok.header("Allow").unwrap().contains("REFER"));
     assert!(solo.hear(refer(&ok, 11, CAROL)).is_empty(), "the owner decides");
-    let Event::Refer { to, call: of } = solo.event() else { panic!("not told") };
+    let Event::Refer { to, call: of, replaced: None, referred_by: None } = solo.event() else {
+        panic!("not told")
+    };
     assert_eq!((of, to.uri.to_string().as_str()), (call, "sip:carol@example.com"));
     let sent = solo.tell(Command::AnswerRefer { call, status: 202 });
     assert_eq!((sent.len(), sent[0].status()), (2, 202));

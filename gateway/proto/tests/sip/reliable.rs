@@ -207,7 +207,7 @@ fn our_offer_before_the_answer_is_answered_in_the_prack() {
 fn ours_acknowledges_each_phone_in_order_and_once() {
     let mut solo = Solo::new();
     let asked = solo.tell(Command::Invite(Box::new(invite(1)))).remove(0);
-    assert_eq!(asked.header("Supported"), Some("100rel, timer, norefersub"));
+    assert_eq!(asked.header("Supported"), Some("100rel, timer, norefersub, replaces"));
     let number = asked.header("CSeq").unwrap().to_owned();
     let says = |status: &str, tag: &str, rseq: u32, body: &str| {
         asked.response(status, tag, &format!("{CONTACT}Require: 100rel\r\nRSeq: {rseq}\r\n"), body)
@@ -255,7 +255,7 @@ fn ours_acknowledges_each_phone_in_order_and_once() {
 fn an_invite_without_an_offer_does_not_ask_for_one_before_the_answer() {
     let mut solo = Solo::new();
     let asked = solo.tell(Command::Invite(Box::new(Invite { body: None, ..invite(1) }))).remove(0);
-    assert_eq!(asked.header("Supported"), Some("timer"));
+    assert_eq!(asked.header("Supported"), Some("timer, norefersub, replaces"));
     let odd = format!("{CONTACT}Require: 100rel\r\nRSeq: 1\r\n");
     assert!(solo.hear(asked.response("183 Early", "a", &odd, "offer")).is_empty());
 }

@@ -105,7 +105,7 @@ fn a_422_that_asks_for_nothing_more_is_a_refusal() {
         assert_eq!(asked.header("Session-Expires"), Some("1800"), "section 7.1: nobody is named yet");
         assert_eq!(
             (asked.header("Min-SE"), asked.header("Supported")),
-            (Some("90"), Some("100rel, timer, norefersub"))
+            (Some("90"), Some("100rel, timer, norefersub, replaces"))
         );
         let sent = solo.hear(asked.response("422 Session Interval Too Small", "b", least, ""));
         assert_eq!((sent.len(), &sent[0].start()[..3]), (1, "ACK"), "{least}");
@@ -129,7 +129,7 @@ fn who_asks_for_refreshes_too_often_is_told_our_least() {
     assert_eq!(ok.header("Session-Expires"), Some("90;refresher=uac"));
     assert_eq!(
         (ok.header("Require"), ok.header("Supported")),
-        (Some("timer"), Some("100rel, timer, norefersub"))
+        (Some("timer"), Some("100rel, timer, norefersub, replaces"))
     );
     // A re-INVITE is held to the same, and leaves all as it was.
     let within = more.within("INVITE", &ok, 12);

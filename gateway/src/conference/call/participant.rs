@@ -13,7 +13,7 @@ use crate::media::port::{StreamId, Unfit};
 
 /// A leg and what it has agreed.
 #[derive(Debug)]
-pub(super) struct Participant {
+pub(in crate::conference) struct Participant {
     pub(super) leg: Leg,
     pub(super) streams: Vec<LegStream>,
     pub(super) answered: bool,
@@ -45,6 +45,11 @@ impl Participant {
             ended: None,
             exchange: Exchange::Idle,
         }
+    }
+
+    /// Whether it is told anything yet.
+    pub(super) const fn is_there(&self) -> bool {
+        self.ended.is_none() && !self.hung_up
     }
 
     pub(super) async fn tell(&mut self, command: LegCommand) {

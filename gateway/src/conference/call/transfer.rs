@@ -53,7 +53,7 @@ impl Call {
     }
 
     /// `leg` wants the other party to talk to `to`.
-    pub(super) async fn referred(&mut self, leg: LegId, to: String) {
+    pub(super) async fn referred(&mut self, leg: LegId, to: String, referred_by: Option<String>) {
         let Some(referrer) = self.participant(leg).map(|it| it.leg.party.clone()) else { return };
         let by = identity(&referrer);
         let begun = self.begin(leg, &referrer, &to).await;
@@ -63,7 +63,7 @@ impl Call {
         };
         tracing::info!(leg = leg.0, by, to, rule, outcome, "transfer asked for");
         if self.sent_on.len() < TRANSFERS {
-            self.sent_on.push(TransferRecord { by, to, rule, outcome });
+            self.sent_on.push(TransferRecord { by, to, referred_by, rule, outcome });
         }
         let answer = begun.map_or_else(Referral::Refused, |_| Referral::Accepted);
         if let Some(referrer) = self.participant(leg) {
@@ -80,11 +80,7 @@ impl Call {
         }
         let Some(other) = self.other(leg) else { return Err(Reason::Forbidden) };
         // A hold that is on its way settles in a moment.
-        if self.transfer.is_some()
-            || self.crossing.is_some()
-            || self.ending()
-            || self.sent_on.len() >= TRANSFERS
-        {
+        if self.is_changing() || self.crossing.is_some() || self.ending() || self.sent_on.len() >= TRANSFERS {
             return Err(Reason::Congestion);
         }
         let called = leg == self.caller.leg.id;
@@ -108,7 +104,7 @@ impl Call {
     }
 
     /// Who stays is the caller from now on, and who asked is whom it is connected with.
-    fn swap_sides(&mut self) {
+    pub(super) fn swap_sides(&mut self) {
         let Some(at) = self.connected.and_then(|id| self.callees.iter().position(|it| it.leg.id == id))
         else {
             return;
@@ -213,7 +209,7 @@ impl Call {
         }
     }
 
-    async fn tell_referrer(&mut self, leg: LegId, referral: Referral) {
+    pub(super) async fn tell_referrer(&mut self, leg: LegId, referral: Referral) {
         if let Some(referrer) = self.participant(leg) {
             referrer.tell(LegCommand::Referral(referral)).await;
         }
@@ -232,12 +228,12 @@ impl Call {
 }
 
 /// Who somebody is to the rules, when he calls.
-fn identity(party: &Party) -> String {
+pub(super) fn identity(party: &Party) -> String {
     party.device.clone().unwrap_or_else(|| party.address.clone())
 }
 
 /// What the other party has agreed, both ways: what allows a relay stands first in the offer then.
-fn takes(other: &Participant) -> Capabilities {
+pub(super) fn takes(other: &Participant) -> Capabilities {
     let mut capabilities = answer_for(&other.streams);
     for line in &mut capabilities.media {
         line.direction = Direction::SendRecv;

@@ -63,7 +63,7 @@ impl Exchange {
         };
         let (destination, asked_by) = (dialling.destination.clone(), dialling.asked_by.clone());
         let (view, answers) = watch::channel(CallView::default());
-        if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone() }) {
+        if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone(), orders: None }) {
             return Err(DialRefused::Busy);
         }
         let trail = Trail::of(number);

@@ -106,7 +106,7 @@ impl Exchange {
         };
         let (number, began) = (self.0.next.fetch_add(1, Ordering::Relaxed), SystemTime::now());
         let (view, views) = watch::channel(CallView::default());
-        if !self.enlist(number, Live { began, caller: caller.clone(), view: views }) {
+        if !self.enlist(number, Live { began, caller: caller.clone(), view: views, orders: None }) {
             return Err(Reason::Congestion);
         }
         let record = CallRecord {

@@ -50,4 +50,4 @@ fn shown(address: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ use crosspoint_codecs::format::{Capabilities, MediaKind};
 use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
-use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How};
+use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How, Replaced};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -216,7 +216,7 @@ impl Actor {
     /// Ends an outgoing leg that never began.
     pub(super) async fn fail(self, cause: Cause) {
         self.inner.forget(self.call);
-        self.inner.ladders().remove(&self.call);
+        self.inner.known().remove(&self.call);
         self.note(&format!("over before it began: {}", cause.reason.word()));
         let _ = self.events.send(LegEvent::Ended(cause)).await;
     }
@@ -288,11 +288,10 @@ impl Actor {
             }
             Event::Refreshed { body, .. } => self.refreshed(&body).await,
             Event::Info { body, .. } => self.info(&body).await,
-            Event::Refer { call, to } => match to.uri.as_sip().is_some_and(cause::replaces) {
-                // Whoever is on the other end of that dialog is not rung a second time instead.
-                true => self.machine(Command::AnswerRefer { call, status: 501 }).await,
-                false => self.tell(LegEvent::Referred { to: to.uri.to_string() }).await,
-            },
+            Event::Refer { to, replaced, referred_by, .. } => {
+                let referred_by = referred_by.map(|by| by.uri.to_string());
+                self.referred(to.uri.to_string(), replaced, referred_by).await
+            }
             Event::Unreached { how, pause, .. } => self.unreached(how, pause).await,
             Event::Ended { ending, .. } => {
                 let places = cause::elsewhere(&ending);
@@ -303,6 +302,26 @@ impl Actor {
             }
             _ => Next::Go,
         }
+    }
+
+    /// The peer sends the other party on; `replaced`: to somebody to whom it talks itself.
+    async fn referred(&mut self, to: String, replaced: Option<Replaced>, by: Option<String>) -> Next {
+        let call = self.call;
+        let instead_of = match replaced.map(|it| self.inner.replaceable_by_leg(call, it)).transpose() {
+            Ok(instead_of) => instead_of,
+            Err(403) => return self.machine(Command::AnswerRefer { call, status: 403 }).await,
+            Err(status) => {
+                // As the INVITE would have been answered. A 481 to the REFER itself would say that this
+                // very dialog is gone (RFC 5057 section 5.1).
+                self.note(&format!("asks for a transfer to a call that is not there for it: {status}"));
+                let sent = self.machine(Command::AnswerRefer { call, status: 202 }).await;
+                if matches!(sent, Next::End(_)) {
+                    return sent;
+                }
+                return self.machine(Command::ReferProgress { call, status }).await;
+            }
+        };
+        self.tell(LegEvent::Referred { to, instead_of, referred_by: by }).await
     }
 
     /// The machine offered again what stood (RFC 4028). Mostly the answer is the one before; an

@@ -1,6 +1,6 @@
 //! SIP's words for why a leg ended, both ways.
 
-use crosspoint_proto::sip::{By, CallId, Command, Ending, How, Reason as ReasonHeader, SipUri};
+use crosspoint_proto::sip::{By, CallId, Command, Ending, How, Reason as ReasonHeader};
 
 use crate::cause::{Cause, Reason, Side};
 use crate::leg::Referral;
@@ -34,11 +34,6 @@ pub(super) fn elsewhere(ending: &Ending) -> Vec<String> {
     contacts.into_iter().map(|contact| contact.uri.to_string()).collect()
 }
 
-/// A Refer-To that names a dialog to take the place of (RFC 3891).
-pub(super) fn replaces(uri: &SipUri) -> bool {
-    uri.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Replaces"))
-}
-
 /// What who sent a REFER is answered and told (RFC 3515).
 pub(super) const fn of_referral(call: CallId, referral: Referral) -> Command {
     match referral {
@@ -46,6 +41,7 @@ pub(super) const fn of_referral(call: CallId, referral: Referral) -> Command {
         Referral::Accepted => Command::AnswerRefer { call, status: 202 },
         Referral::Rings => Command::ReferProgress { call, status: 180 },
         Referral::Answered => Command::ReferProgress { call, status: 200 },
+        Referral::NoSuchCall => Command::ReferProgress { call, status: 481 },
         Referral::Failed(reason) => Command::ReferProgress { call, status: to_status(reason) },
     }
 }

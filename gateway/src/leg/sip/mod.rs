@@ -24,7 +24,7 @@ use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
 use crosspoint_proto::sip::{
-    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Params, Sighted, SipUri,
+    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Params, Replaced, Sighted, SipUri,
     Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
@@ -39,7 +39,7 @@ use self::hop::{Hop, Network};
 use self::locate::Failures;
 use self::media::{Lines, Site};
 pub use self::trunk::{NowFn, Reach, TrunkRegistration, TrunkView, Trunks, policy};
-use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol};
+use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol, Proven};
 use crate::cause::{Cause, Reason};
 use crate::config::{CodecChoice, Listen};
 use crate::events::Events;
@@ -87,6 +87,14 @@ pub struct SipLegConfig {
 #[derive(Clone, Debug)]
 pub struct SipLegs(Arc<Inner>);
 
+/// What is known of a call of the machine, as long as it has it.
+#[derive(Default)]
+struct Known {
+    ladder: Ladder,
+    /// Who its far end has proven to be, and which leg that is.
+    whose: Option<(Proven, LegId)>,
+}
+
 /// What all SIP legs have in common.
 pub(super) struct Inner {
     machine: mpsc::Sender<Command>,
@@ -97,18 +105,9 @@ pub(super) struct Inner {
     rng: Mutex<ChaCha12Rng>,
     inboxes: Mutex<HashMap<CallId, mpsc::Sender<Event>>>,
     /// Of every call that the machine has: their legs may be there before, and no longer.
-    ladders: Mutex<HashMap<CallId, Ladder>>,
+    known: Mutex<HashMap<CallId, Known>>,
     next_call: AtomicU64,
     next_leg: Arc<AtomicU64>,
-}
-
-/// Who an incoming call proved to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proven {
-    /// A device, by its alias.
-    Device(String),
-    /// Whoever calls from a trunk, by the name of that.
-    Trunk(String),
 }
 
 impl SipLegs {
@@ -139,7 +138,7 @@ impl SipLegs {
             failures: Mutex::default(),
             rng: Mutex::new(rng),
             inboxes: Mutex::default(),
-            ladders: Mutex::default(),
+            known: Mutex::default(),
             next_call: AtomicU64::new(1),
             next_leg,
         }))
@@ -161,7 +160,7 @@ impl SipLegs {
         match event {
             Event::Sighted(sighted) => return self.0.sighted(&sighted),
             Event::Released { call } => {
-                self.0.ladders().remove(&call);
+                self.0.known().remove(&call);
                 return;
             }
             _ => {}
@@ -175,10 +174,16 @@ impl SipLegs {
         }
     }
 
+    /// The leg whose place a new call of `by` may take; else the status that refuses it (RFC 3891 section
+    /// 3): 403 to who has proven nothing, 481 where there is no such dialog or it is another's.
+    pub fn replaceable(&self, by: Option<&Proven>, replaced: Replaced) -> Result<LegId, u16> {
+        self.0.replaceable(by, replaced)
+    }
+
     /// Makes a leg of a call that came in. `proven` says which device or trunk it is, when it proved it.
     /// `None`: its offer cannot be understood, and it has been refused.
     pub fn incoming(&self, incoming: Incoming, proven: Option<Proven>) -> Option<Leg> {
-        let Incoming { call, request, source, body } = incoming;
+        let Incoming { call, request, source, body, .. } = incoming;
         let from = request.headers.from();
         let called = request.uri.alias();
         let (device, trunk) = match proven {
@@ -231,7 +236,12 @@ impl SipLegs {
         let (event_queue, events) = mpsc::channel(EVENTS);
         let (inbox, inbox_queue) = mpsc::channel(INBOX);
         inner.inboxes().insert(call, inbox);
-        let ladder = inner.ladders().entry(call).or_default().clone();
+        let ladder = {
+            let mut all = inner.known();
+            let known = all.entry(call).or_default();
+            known.whose = party.proven().map(|proven| (proven, id));
+            known.ladder.clone()
+        };
         let advertised = inner.advertised(peer.address.ip());
         let site = Site {
             net: inner.net.clone(),
@@ -449,7 +459,7 @@ impl Inner {
 
     /// A message of a call came or went.
     fn sighted(&self, sighted: &Sighted) {
-        let ladder = self.ladders().entry(sighted.call).or_default().clone();
+        let ladder = self.known().entry(sighted.call).or_default().ladder.clone();
         let message = ladder::line_of(sighted);
         if let Some(shown) = ladder.shown() {
             let mut data = sighted.data.to_vec();
@@ -498,8 +508,25 @@ impl Inner {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ladders(&self) -> MutexGuard<'_, HashMap<CallId, Ladder>> {
-        self.ladders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<CallId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The leg whose place `by` may take with what it names; else the status to answer (RFC 3891 section
+    /// 3). To who is not a party of that dialog, by the same proof, there is none.
+    fn replaceable(&self, by: Option<&Proven>, replaced: Replaced) -> Result<LegId, u16> {
+        let by = by.ok_or(403_u16)?;
+        let Replaced::Call { call, refusal } = replaced else { return Err(481) };
+        let known = self.known();
+        let whose = known.get(&call).and_then(|known| known.whose.as_ref());
+        let (_, leg) = whose.filter(|(proven, _)| proven == by).ok_or(481_u16)?;
+        refusal.map_or(Ok(*leg), Err)
+    }
+
+    /// The same for who speaks on the leg of `call`.
+    fn replaceable_by_leg(&self, call: CallId, replaced: Replaced) -> Result<LegId, u16> {
+        let by = self.known().get(&call).and_then(|known| known.whose.clone());
+        self.replaceable(by.map(|(proven, _)| proven).as_ref(), replaced)
     }
 
     fn inboxes(&self) -> MutexGuard<'_, HashMap<CallId, mpsc::Sender<Event>>> {

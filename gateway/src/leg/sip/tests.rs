@@ -17,6 +17,7 @@ use crate::net::clock::Clock;
 use crate::net::media::MediaConfig;
 
 mod ladder;
+mod replaces;
 mod trunks;
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

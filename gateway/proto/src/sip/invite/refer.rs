@@ -3,6 +3,7 @@
 
 use super::super::headers::Headers;
 use super::super::message::reason_phrase;
+use super::super::replaces::{Replaced, referred_by};
 use super::super::stack::ALLOW;
 use super::*;
 
@@ -34,11 +35,12 @@ impl Call {
         tx: ServerId,
         request: &Request,
         number: u32,
+        replaced: Option<Replaced>,
     ) {
-        let to = match refer_to(&request.headers) {
-            Some(to) if self.stage == Stage::Confirmed => to,
-            Some(_) => return stack.answer(now, tx, 403, &self.tag),
-            None => return stack.answer(now, tx, 400, &self.tag),
+        let (to, referred_by) = match (refer_to(&request.headers), referred_by(&request.headers)) {
+            (Some(to), Ok(by)) if self.stage == Stage::Confirmed => (to, by),
+            (Some(_), Ok(_)) => return stack.answer(now, tx, 403, &self.tag),
+            (None, _) | (_, Err(_)) => return stack.answer(now, tx, 400, &self.tag),
         };
         if self.referral.is_some() || self.subscription.is_some() {
             // One after the other: what they were told of it would be of either.
@@ -50,7 +52,8 @@ impl Call {
         let id = self.referred.then_some(number);
         self.referred = true;
         self.referral = Some(Referral { tx, id, silent });
-        stack.event(Event::Refer { call: self.id, to: Box::new(to) });
+        let referred_by = referred_by.map(Box::new);
+        stack.event(Event::Refer { call: self.id, to: Box::new(to), replaced, referred_by });
     }
 
     /// The owner's word: 202 accepts, anything from 300 refuses.
@@ -125,7 +128,7 @@ impl Call {
 }
 
 /// The one Refer-To of a REFER (RFC 3515 section 2.1).
-fn refer_to(headers: &Headers) -> Option<NameAddr> {
+pub(in crate::sip) fn refer_to(headers: &Headers) -> Option<NameAddr> {
     let mut all = headers.all(&Name::ReferTo);
     let only = all.next().filter(|_| all.next().is_none())?;
     NameAddr::parse(only).ok()

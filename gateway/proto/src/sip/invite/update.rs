@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::content::session_body;
-use super::super::session::Terms;
+use super::super::session::{TIMER, Terms};
 use super::*;
 
 /// An offer in a request that is no INVITE is answered by then, or with 504 (RFC 3311 section 5.2):

@@ -1,5 +1,6 @@
 //! What comes within a dialog (RFC 3261 section 12.2.2), but for their INVITE.
 
+use super::super::replaces::Replaced;
 use super::super::session::Terms;
 use super::super::stack::{ALLOW, SUPPORTED};
 use super::*;
@@ -17,7 +18,7 @@ pub(super) struct Said<'a> {
 }
 
 impl Call {
-    /// A request within one of its dialogs: anything but ACK and CANCEL. One of another far end gets 481,
+    /// A request within one of its dialogs: anything but ACK and CANCEL. `replaced`: what a REFER names. One of another far end gets 481,
     /// one out of order 500 (RFC 3261 section 12.2.2).
     pub(in crate::sip) fn request(
         &mut self,
@@ -26,6 +27,7 @@ impl Call {
         tx: ServerId,
         request: &Request,
         source: &Source,
+        replaced: Option<Replaced>,
     ) {
         let from = request.headers.from();
         let tag = from.as_ref().and_then(|f| f.tag()).unwrap_or_default();
@@ -48,7 +50,7 @@ impl Call {
             Method::Update => self.update_arrived(now, stack, tx, request),
             Method::Prack => self.prack_arrived(now, stack, tx, request),
             Method::Info => self.info_arrived(now, stack, tx, request),
-            Method::Refer => self.refer_arrived(now, stack, tx, request, number),
+            Method::Refer => self.refer_arrived(now, stack, tx, request, number, replaced),
             _ => stack.answer(now, tx, 501, &self.tag),
         }
     }

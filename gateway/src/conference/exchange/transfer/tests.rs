@@ -21,9 +21,9 @@ use super::*;
 
 /// Devices can be called by devices; "meet" is a conference; nothing else is anywhere.
 #[derive(Default)]
-struct World {
-    asked: Mutex<Vec<(String, Option<String>, String)>>,
-    dialled: Mutex<HashMap<String, (Far, Caller)>>,
+pub(in crate::conference::exchange) struct World {
+    pub(in crate::conference::exchange) asked: Mutex<Vec<(String, Option<String>, String)>>,
+    pub(in crate::conference::exchange) dialled: Mutex<HashMap<String, (Far, Caller)>>,
     legs: AtomicU64,
 }
 
@@ -70,21 +70,22 @@ impl Protocol for World {
     }
 }
 
-type Feeds = std::sync::Arc<Mutex<Vec<Feed>>>;
+pub(in crate::conference::exchange) type Feeds = std::sync::Arc<Mutex<Vec<Feed>>>;
 
-struct Scene {
-    world: std::sync::Arc<World>,
-    alice: Far,
-    bob: Far,
-    recorded: UnboundedReceiver<(CallRecord, Cause)>,
-    heard: Feeds,
-    bob_hears: Feeds,
-    _parts: (Exchange, crate::media::Engine),
+pub(in crate::conference::exchange) struct Scene {
+    pub(in crate::conference::exchange) world: std::sync::Arc<World>,
+    pub(in crate::conference::exchange) alice: Far,
+    pub(in crate::conference::exchange) bob: Far,
+    pub(in crate::conference::exchange) recorded: UnboundedReceiver<(CallRecord, Cause)>,
+    pub(in crate::conference::exchange) heard: Feeds,
+    pub(in crate::conference::exchange) bob_hears: Feeds,
+    pub(in crate::conference::exchange) exchange: Exchange,
+    _engine: crate::media::Engine,
 }
 
 impl Scene {
     /// Alice, who may be a stranger, talks to Bob.
-    async fn new(device: Option<&str>) -> Self {
+    pub(in crate::conference::exchange) async fn new(device: Option<&str>) -> Self {
         let world = std::sync::Arc::new(World::default());
         let Parts { exchange, recorded, _engine, .. } = exchange(world.clone(), world.clone(), 10);
         let (mut caller, mut alice) = leg(1);
@@ -103,27 +104,27 @@ impl Scene {
         alice.tells(LegEvent::Answered(hers)).await;
         settle().await;
         assert_eq!(last(&heard), Some(Feed::Relay(StreamId(20))));
-        Self { world, alice, bob, recorded, heard, bob_hears, _parts: (exchange, _engine) }
+        Self { world, alice, bob, recorded, heard, bob_hears, exchange, _engine }
     }
 
-    fn carol(&self) -> (Far, Caller) {
+    pub(in crate::conference::exchange) fn carol(&self) -> (Far, Caller) {
         self.world.dialled.lock().unwrap().remove("carol").expect("Carol was not called")
     }
 
-    async fn record(&mut self) -> CallRecord {
+    pub(in crate::conference::exchange) async fn record(&mut self) -> CallRecord {
         self.recorded.recv().await.unwrap().0
     }
 }
 
-fn last(feeds: &Feeds) -> Option<Feed> {
+pub(in crate::conference::exchange) fn last(feeds: &Feeds) -> Option<Feed> {
     feeds.lock().unwrap().last().cloned()
 }
 
-async fn settle() {
+pub(in crate::conference::exchange) async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-async fn told_of(far: &mut Far) -> Referral {
+pub(in crate::conference::exchange) async fn told_of(far: &mut Far) -> Referral {
     match far.told().await {
         LegCommand::Referral(referral) => referral,
         other => panic!("not of the transfer: {other:?}"),
@@ -131,10 +132,10 @@ async fn told_of(far: &mut Far) -> Referral {
 }
 
 fn refer(to: &str) -> LegEvent {
-    LegEvent::Referred { to: to.to_owned() }
+    LegEvent::Referred { to: to.to_owned(), instead_of: None, referred_by: None }
 }
 
-fn held(number: u64) -> Vec<LegStream> {
+pub(in crate::conference::exchange) fn held(number: u64) -> Vec<LegStream> {
     streams(number, Direction::SendOnly).0
 }
 

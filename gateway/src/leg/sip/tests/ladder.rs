@@ -138,5 +138,5 @@ async fn the_ladder_of_a_call_says_what_happened_and_no_key() {
     for secret in ours.into_iter().chain([THEIR_KEY, "hunter2", "\u{1b}"]) {
         assert!(!found.contains(secret), "{secret} in\n{found}");
     }
-    assert!(wire.rig.legs.0.ladders().is_empty(), "nothing is left of it");
+    assert!(wire.rig.legs.0.known().is_empty(), "nothing is left of it");
 }

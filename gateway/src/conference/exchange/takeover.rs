@@ -1,0 +1,60 @@
+//! What one call wants of another, and who calls for a place in one (RFC 5589 section 7, RFC 3891).
+
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{Exchange, OFFER_WAIT, refuse};
+use crate::cause::{Cause, Reason};
+use crate::conference::call::takeover::{Order, Replace};
+use crate::leg::{Leg, LegEvent, LegId};
+
+impl Exchange {
+    /// `leg`, which has come in, shall take the place of `old`, which was found to be the same party's.
+    /// Where that cannot be, it is refused.
+    pub fn replace(&self, mut leg: Leg, old: LegId, referred_by: Option<String>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let cause = match tokio::time::timeout(OFFER_WAIT, leg.events.recv()).await {
+                Ok(Some(LegEvent::Offered(_))) => None,
+                Ok(Some(LegEvent::Ended(_))) => return,
+                _ => Some(Cause::local(Reason::Internal)),
+            };
+            if let Some(cause) = cause {
+                refuse(leg, cause).await;
+                return;
+            }
+            let order = Order::Replace(Replace { old, new: leg, referred_by });
+            if let Err((reason, Order::Replace(back))) = this.order(None, old, order) {
+                refuse(back.new, Cause::local(reason)).await;
+            }
+        });
+    }
+
+    /// Asks the call that has the leg `own` for the party there, for the call of that number.
+    pub(in crate::conference) fn ask(&self, number: u64, own: LegId, order: Order) -> Result<(), Reason> {
+        self.order(Some(number), own, order).map_err(|(reason, _)| reason)
+    }
+
+    /// Tells the call that has that leg, and is not `asker`.
+    fn order(&self, asker: Option<u64>, leg: LegId, order: Order) -> Result<(), (Reason, Order)> {
+        let has = |live: &super::Live| live.view.borrow().legs.iter().any(|it| it.id == leg);
+        let found = self
+            .live()
+            .iter()
+            .find(|(_, live)| has(live))
+            .map(|(number, live)| (*number, live.orders.clone()));
+        match found {
+            Some((number, Some(orders))) if Some(number) != asker => {
+                orders.try_send(order).map_err(|fault| match fault {
+                    TrySendError::Full(order) => (Reason::Congestion, order),
+                    TrySendError::Closed(order) => (Reason::Rejected, order),
+                })
+            }
+            // Who is in a conference stays there.
+            Some(_) => Err((Reason::NotAcceptable, order)),
+            None => Err((Reason::Rejected, order)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
