@@ -52,7 +52,7 @@ impl Named {
 
     /// The one that a request's Replaces names. Two of them are an error (RFC 3891 section 3).
     pub(super) fn of_request(headers: &Headers) -> Result<Option<Self>, ValueError> {
-        only(headers.all(&Name::Replaces), |value| Self::parse(value))
+        only(headers.all(&Name::Replaces), Self::parse)
     }
 
     /// The one that the URI of a Refer-To names: what an INVITE there would carry (RFC 3891 section 7.2).

@@ -40,7 +40,7 @@ pub(in crate::conference) enum Order {
     /// The party that talks to that leg shall go elsewhere; the leg is hung up then.
     Give(Give),
     /// A new leg shall take the place of another.
-    Replace(Replace),
+    Replace(Box<Replace>),
 }
 
 /// See [`Order::Give`].
@@ -145,7 +145,7 @@ impl Call {
                     let _ = give.reply.send(Err(reason));
                 }
             },
-            Order::Replace(replace) => self.replace(replace).await,
+            Order::Replace(replace) => self.replace(*replace).await,
         }
     }
 

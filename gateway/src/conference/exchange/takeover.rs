@@ -22,7 +22,7 @@ impl Exchange {
                 refuse(leg, cause).await;
                 return;
             }
-            let order = Order::Replace(Replace { old, new: leg, referred_by });
+            let order = Order::Replace(Box::new(Replace { old, new: leg, referred_by }));
             if let Err((reason, Order::Replace(back))) = this.order(None, old, order) {
                 refuse(back.new, Cause::local(reason)).await;
             }

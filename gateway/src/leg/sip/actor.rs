@@ -14,7 +14,7 @@ use crosspoint_codecs::format::{Capabilities, MediaKind};
 use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
-use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How, Replaced};
+use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How, Replaced, Uri};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -290,7 +290,7 @@ impl Actor {
             Event::Info { body, .. } => self.info(&body).await,
             Event::Refer { to, replaced, referred_by, .. } => {
                 let referred_by = referred_by.map(|by| by.uri.to_string());
-                self.referred(to.uri.to_string(), replaced, referred_by).await
+                self.referred(to.uri, replaced, referred_by).await
             }
             Event::Unreached { how, pause, .. } => self.unreached(how, pause).await,
             Event::Ended { ending, .. } => {
@@ -305,7 +305,7 @@ impl Actor {
     }
 
     /// The peer sends the other party on; `replaced`: to somebody to whom it talks itself.
-    async fn referred(&mut self, to: String, replaced: Option<Replaced>, by: Option<String>) -> Next {
+    async fn referred(&self, mut to: Uri, replaced: Option<Replaced>, by: Option<String>) -> Next {
         let call = self.call;
         let instead_of = match replaced.map(|it| self.inner.replaceable_by_leg(call, it)).transpose() {
             Ok(instead_of) => instead_of,
@@ -321,6 +321,11 @@ impl Actor {
                 return self.machine(Command::ReferProgress { call, status }).await;
             }
         };
+        if let (Uri::Sip(uri), Some(_)) = (&mut to, instead_of) {
+            // What names a dialog is for its two ends, and for no log or record.
+            uri.headers.clear();
+        }
+        let to = to.to_string();
         self.tell(LegEvent::Referred { to, instead_of, referred_by: by }).await
     }
 

@@ -65,10 +65,11 @@ async fn a_refer_to_a_call_of_ones_own_is_told_and_one_to_another_ends_as_its_in
         referred_by: Some(Box::new(NameAddr::new(Uri::parse("sip:boss@example.com").unwrap()))),
     };
     rig.legs.deliver(refer(Some(named(ALICE + 1, None))));
-    let Some(LegEvent::Referred { instead_of, referred_by, .. }) = leg.events.recv().await else {
+    let Some(LegEvent::Referred { to, instead_of, referred_by }) = leg.events.recv().await else {
         panic!("not told")
     };
     assert_eq!((instead_of, referred_by.as_deref()), (Some(own.id), Some("sip:boss@example.com")));
+    assert_eq!(to, "sip:carol@127.0.0.1", "what names the dialog is in no record");
     for (replaced, told) in
         [(named(ALICE + 2, None), 481), (Replaced::Nothing, 481), (named(ALICE + 1, Some(603)), 603)]
     {
