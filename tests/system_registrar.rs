@@ -11,6 +11,7 @@ mod support;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crosspoint_proto::sip::{Method, Name};
 use support::gateway::Gateway;
 use support::register::Registering;
 
@@ -65,4 +66,28 @@ fn an_unknown_alias_and_a_wrong_password_are_told_the_same() {
     assert_eq!(client.register("nobody", "wrong"), Some(401));
     assert_eq!(client.register("alice", "alice-secret"), Some(200));
     assert!(gateway.status()["registrations"].to_string().contains("alice"));
+}
+
+/// RFC 3327 sections 5.3 and 5.4: what is told in the answer is stored, and calls go by it.
+#[test]
+fn who_registered_through_proxies_is_called_by_them_after_a_restart_too() {
+    let mut gateway = Gateway::start(&["alice"], "");
+    let mut client = Registering::new(gateway.sip, 9);
+    let path = format!("<sip:edge@127.0.0.1:{};lr>", client.port());
+    let refused = client.register_with("alice", "alice-secret", &[(Name::Path, &path)]).unwrap();
+    assert_eq!((refused.status, refused.headers.get(&Name::Unsupported)), (420, Some("path")));
+    let through =
+        [(Name::Supported, "path"), (Name::Path, path.as_str()), (Name::Path, "<sip:b.example;lr>")];
+    let taken = client.register_with("alice", "alice-secret", &through).unwrap();
+    let told: Vec<&str> = taken.headers.all(&Name::Path).collect();
+    assert_eq!((taken.status, told), (200, vec![path.as_str(), "<sip:b.example;lr>"]));
+    gateway.kill_and_restart();
+    let server = gateway.sip;
+    let caller = std::thread::spawn(move || support::call::invite(server, "alice", 1).status);
+    let invite = client.asked();
+    assert_eq!(invite.method, Method::Invite);
+    assert!(invite.uri.to_string().starts_with("sip:alice@127.0.0.1:"), "{}", invite.uri);
+    assert_eq!(invite.headers.all(&Name::Route).collect::<Vec<_>>(), [path.as_str(), "<sip:b.example;lr>"]);
+    client.answer(&invite, 486);
+    assert_eq!(caller.join().unwrap(), 486);
 }

@@ -131,6 +131,7 @@ async fn register_for_ever(registrar: Registrar, alias: Alias, call_id: String) 
             cseq,
             flow: None,
             translated: false,
+            path: Vec::new(),
             user_agent: String::new(),
         };
         registrar.register(request).await.unwrap();

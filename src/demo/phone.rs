@@ -166,6 +166,7 @@ impl Phone {
                 flow: None,
                 device: None,
                 translated: false,
+                path: Vec::new(),
                 trunk: None,
                 proxy: Some(Proxy {
                     host: HostPort { host: home.address.ip().to_string(), port: Some(home.address.port()) },
@@ -182,6 +183,7 @@ impl Phone {
                 flow: None,
                 device: None,
                 translated: false,
+                path: Vec::new(),
                 trunk: None,
                 proxy: None,
             },

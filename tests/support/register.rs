@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use crosspoint_proto::sip::auth::{Account, Client, Secret};
-use crosspoint_proto::sip::{Message, Request, Response};
+use crosspoint_proto::sip::{Message, Name, Request, Response};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -35,6 +35,11 @@ impl Registering {
 
     /// Registers `user` with digest; the last status, or `None` when nobody answers.
     pub fn register(&mut self, user: &str, password: &str) -> Option<u16> {
+        Some(self.register_with(user, password, &[])?.status)
+    }
+
+    /// The same with further headers; the last answer.
+    pub fn register_with(&mut self, user: &str, password: &str, more: &[(Name, &str)]) -> Option<Response> {
         let call_id = format!("{:x}@test", self.rng.next_u64());
         let account = Account {
             username: user.to_owned(),
@@ -43,16 +48,32 @@ impl Registering {
             peers: vec![[127, 0, 0, 1].into()],
         };
         let mut client = Client::new(account);
-        let asked = self.request(user, &call_id);
+        let asked = self.request(user, &call_id, more);
         let first = self.exchange(&asked)?;
         if first.status != 401 {
-            return Some(first.status);
+            return Some(first);
         }
         let peer = [127, 0, 0, 1].into();
         let (name, credentials) = client.answer(&asked, &first, peer, &mut self.rng).unwrap();
-        let mut second = self.request(user, &call_id);
+        let mut second = self.request(user, &call_id, more);
         second.headers.push(name, credentials);
-        Some(self.exchange(&second)?.status)
+        self.exchange(&second)
+    }
+
+    /// Answers one.
+    pub fn answer(&self, request: &Request, status: u16) {
+        self.socket.send(&Response::to(request, status, Some("far")).to_bytes()).unwrap();
+    }
+
+    /// The next request that comes.
+    pub fn asked(&self) -> Request {
+        let mut buffer = [0; 65_536];
+        loop {
+            let count = self.socket.recv(&mut buffer).expect("a request within two seconds");
+            if let Ok(Message::Request(request)) = Message::parse(&buffer[..count]) {
+                return request;
+            }
+        }
     }
 
     /// Sends any request text and returns the answer's status.
@@ -61,7 +82,7 @@ impl Registering {
         self.receive()
     }
 
-    fn request(&mut self, user: &str, call_id: &str) -> Request {
+    fn request(&mut self, user: &str, call_id: &str, more: &[(Name, &str)]) -> Request {
         self.cseq += 1;
         let (port, server) = (self.port(), self.server);
         let text = format!(
@@ -78,7 +99,10 @@ impl Registering {
             cseq = self.cseq,
         );
         match Message::parse(text.as_bytes()).unwrap() {
-            Message::Request(request) => request,
+            Message::Request(mut request) => {
+                more.iter().for_each(|(name, value)| request.headers.push(name.clone(), value));
+                request
+            }
             Message::Response(_) => unreachable!("a request was written"),
         }
     }

@@ -103,6 +103,7 @@ impl SwitchDirectory {
                     flow: binding.flow.map(|flow| flow.to_string()),
                     device: Some(alias.to_string()),
                     translated: binding.translated,
+                    path: binding.path.iter().map(ToString::to_string).collect(),
                     trunk: None,
                     proxy: None,
                 });
@@ -111,7 +112,15 @@ impl SwitchDirectory {
                 Resolution::Dial { targets, rule: None, follow: false, why }
             }
             Ok(Target::External { rule, follow, uri, trunk, proxy, .. }) => {
-                let target = Address { uri, flow: None, device: None, translated: false, trunk, proxy };
+                let target = Address {
+                    uri,
+                    flow: None,
+                    device: None,
+                    translated: false,
+                    path: Vec::new(),
+                    trunk,
+                    proxy,
+                };
                 Resolution::Dial { targets: vec![target], rule: Some(rule), follow, why }
             }
             Err(refused) => {

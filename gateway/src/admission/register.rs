@@ -3,8 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
+use crosspoint_proto::Transport;
+use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::sip::auth::Verdict;
-use crosspoint_proto::sip::{Contacts as Header, Name, Request, Source, Uri};
+use crosspoint_proto::sip::{
+    Contacts as Header, DEFAULT_PORT, DEFAULT_TLS_PORT, Host, Name, NameAddr, Request, SipUri, Source, Uri,
+};
 
 use super::SipDoor;
 use crate::registrar::{Binding, Contact, Contacts, Refusal, Register};
@@ -12,6 +16,9 @@ use crate::registrar::{Binding, Contact, Contacts, Refusal, Register};
 /// Retry-After of a refusal because too much is going on, in seconds: one of these, so that a crowd does not come
 /// back as one.
 const RETRY_AFTER: RangeInclusive<u64> = 5..=30;
+
+/// Proxies of a Path at most: an INVITE with more would not fit a datagram.
+const PATH: usize = 8;
 
 /// A final response.
 pub(super) struct Answer {
@@ -46,6 +53,10 @@ impl SipDoor {
             _ => return challenge(false),
         };
         let Some(contacts) = contacts(request) else { return Answer::of(400) };
+        let path = match path(request, source) {
+            Ok(path) => path,
+            Err(answer) => return answer,
+        };
         let registered = self
             .registrar
             .register(Register {
@@ -56,6 +67,7 @@ impl SipDoor {
                 cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
                 flow: Some(source.flow),
                 translated: source.translated,
+                path: path.clone(),
                 user_agent: request.headers.get(&Name::UserAgent).unwrap_or_default().to_owned(),
             })
             .await;
@@ -64,6 +76,7 @@ impl SipDoor {
                 let mut headers: Vec<_> =
                     bindings.iter().map(|it| ("Contact".to_owned(), contact(it, now.mono))).collect();
                 headers.push(("Date".to_owned(), httpdate(now.wall)));
+                headers.extend(path.iter().map(|it| ("Path".to_owned(), it.to_string())));
                 if is_outbound(request) {
                     headers.push(("Require".to_owned(), "outbound".to_owned()));
                 }
@@ -92,6 +105,48 @@ fn contacts(request: &Request) -> Option<Contacts> {
             .collect::<Option<Vec<_>>>()
             .map(Contacts::List),
     }
+}
+
+/// The proxies that want to be on the way back (RFC 3327 section 5.3). Who sends the device's calls there
+/// must be told of it: 420 where the device does not know how (the policy that section recommends).
+fn path(request: &Request, source: &Source) -> Result<Vec<NameAddr>, Answer> {
+    let mut path = request.headers.name_addrs(&Name::Path).map_err(|_| Answer::of(400))?;
+    if path.is_empty() {
+        return Ok(path);
+    }
+    let supported = request.headers.tokens(&Name::Supported);
+    if !supported.iter().any(|option| option.as_str().eq_ignore_ascii_case("path")) {
+        let unsupported = vec![("Unsupported".to_owned(), "path".to_owned())];
+        return Err(Answer { status: 420, headers: unsupported });
+    }
+    if path.len() > PATH {
+        return Err(Answer::of(403));
+    }
+    for proxy in &mut path {
+        let Uri::Sip(uri) = &mut proxy.uri else { return Err(Answer::of(400)) };
+        // A strict router would have the Request-URI for itself, and what a URI says of headers is for
+        // nobody (RFC 3261 section 19.1.1).
+        if !uri.is_loose() {
+            return Err(Answer::of(400));
+        }
+        uri.headers.clear();
+        proxy.display = None;
+    }
+    let nearest = path.first().and_then(|it| it.uri.as_sip());
+    if nearest.is_some_and(|uri| leads_astray(uri, source)) {
+        return Err(Answer::of(403));
+    }
+    Ok(path)
+}
+
+/// Whether a proxy is said to be where nobody but this machine or its network's services are, unless it has
+/// spoken to us from there (threat 13).
+fn leads_astray(uri: &SipUri, source: &Source) -> bool {
+    let hosts = [Some(uri.host.clone()), uri.params.get("maddr").and_then(|it| Host::parse(it).ok())];
+    let usual = if source.transport == Transport::Tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
+    let policy = PeerPolicy { accept_foreign: true, ..PeerPolicy::strict(source.remote.ip()) };
+    let mut named = hosts.into_iter().flatten().filter_map(|host| host.address());
+    named.any(|ip| policy.judge((ip, uri.port.unwrap_or(usual)).into()).is_err())
 }
 
 /// Whether the device's flow is kept and used as RFC 5626 has it, which section 6 wants said.
@@ -188,6 +243,72 @@ mod tests {
         assert!(!is_outbound(&request("", &flow)));
         assert!(!is_outbound(&request(supported, device)));
         assert!(!is_outbound(&request(supported, "<sip:alice@192.0.2.9>;reg-id=1")));
+    }
+
+    fn through(more: &str) -> Request {
+        let text = format!(
+            "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.9;branch=z9hG4bK1\r\n\
+             From: <sip:alice@example.com>;tag=1\r\nTo: <sip:alice@example.com>\r\nCall-ID: 1\r\n\
+             CSeq: 1 REGISTER\r\nMax-Forwards: 70\r\n{more}Contact: <sip:alice@10.1.1.9>\r\n\r\n"
+        );
+        match crosspoint_proto::sip::Message::parse(text.as_bytes()).unwrap() {
+            crosspoint_proto::sip::Message::Request(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn from(remote: &str) -> Source {
+        let remote: std::net::SocketAddr = remote.parse().unwrap();
+        let local = "192.0.2.1:5060".parse().unwrap();
+        let flow = format!("udp {local} {remote}").parse().unwrap();
+        Source { transport: Transport::Udp, local, remote, flow, translated: false }
+    }
+
+    #[test]
+    fn a_path_is_taken_from_who_knows_of_it_and_refused_to_others() {
+        let of = |more: &str| {
+            let path = path(&through(more), &from("192.0.2.9:5060"));
+            path.map(|it| it.iter().map(ToString::to_string).collect::<Vec<_>>()).map_err(|it| it.status)
+        };
+        let known = "Supported: outbound, Path\r\n";
+        let two = "Path: <sip:edge@198.51.100.7;lr;ob>, <sip:core.example;lr>\r\n";
+        assert_eq!(of(""), Ok(Vec::new()));
+        let taken = ["<sip:edge@198.51.100.7;lr;ob>".to_owned(), "<sip:core.example;lr>".to_owned()];
+        assert_eq!(of(&format!("{known}{two}")), Ok(taken.to_vec()));
+        assert_eq!(of(two), Err(420), "RFC 3327 section 5.3");
+        for (bad, status) in [
+            ("Path: <sip:strict.example>\r\n".to_owned(), 400),
+            ("Path: <tel:+49>\r\n".to_owned(), 400),
+            ("Path: <<x\r\n".to_owned(), 400),
+            (two.repeat(5), 403),
+        ] {
+            assert_eq!(of(&format!("{known}{bad}")), Err(status), "{bad}");
+        }
+        let stripped = of(&format!("{known}Path: \"x\" <sip:a.example;lr?Route=%3Csip:b%3E>\r\n"));
+        assert_eq!(stripped, Ok(vec!["<sip:a.example;lr>".to_owned()]));
+    }
+
+    #[test]
+    fn promise_34_no_path_leads_to_a_forbidden_address() {
+        let of = |host: &str, source: &str| {
+            let more = format!("Supported: path\r\nPath: <sip:{host};lr>\r\n");
+            path(&through(&more), &from(source)).map_or_else(|it| it.status, |_| 200)
+        };
+        for host in [
+            "127.0.0.1:22",
+            "169.254.169.254",
+            "0.0.0.0",
+            "[::1]:6379",
+            "[::ffff:127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "224.0.0.1",
+            "198.51.100.7;maddr=127.0.0.1",
+        ] {
+            assert_eq!(of(host, "192.0.2.9:5060"), 403, "{host}");
+        }
+        assert_eq!(of("10.0.0.7", "192.0.2.9:5060"), 200, "networks of a company are for it to use");
+        // Who is on this machine itself may say so.
+        assert_eq!(of("127.0.0.1:5080", "127.0.0.1:5080"), 200);
     }
 
     #[test]

@@ -254,6 +254,9 @@ pub struct Address {
     pub device: Option<String>,
     /// The device is behind a NAT.
     pub translated: bool,
+    /// Proxies by which its registration came, and by which it goes there, nearest first, in the protocol's
+    /// own spelling (Path, RFC 3327 section 5.4).
+    pub path: Vec<String>,
     /// The trunk that it goes to, by name.
     pub trunk: Option<String>,
     /// Where it goes first, instead of to the host of `uri`.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crosspoint_proto::Instant;
-use crosspoint_proto::sip::{Flow, Uri};
+use crosspoint_proto::sip::{Flow, NameAddr, Uri};
 
 use crate::alias::Alias;
 
@@ -36,6 +36,8 @@ pub struct Binding {
     pub flow: Option<Flow>,
     /// Whether the device is behind a NAT: its own view of its address is not ours.
     pub translated: bool,
+    /// Proxies by which it is reached, nearest first (Path, RFC 3327 section 5.3); loose routers.
+    pub path: Vec<NameAddr>,
     /// User-Agent, for status; may be empty.
     pub user_agent: String,
 }
@@ -115,6 +117,8 @@ pub struct Register {
     pub flow: Option<Flow>,
     /// Whether its sender is behind a NAT.
     pub translated: bool,
+    /// Proxies that want to be on the way back.
+    pub path: Vec<NameAddr>,
     /// User-Agent; may be empty.
     pub user_agent: String,
 }
@@ -251,6 +255,7 @@ fn one(
         reg_id: contact.reg_id,
         flow: request.flow,
         translated: request.translated,
+        path: request.path.clone(),
         user_agent: request.user_agent.clone(),
     });
     Ok(Some(if existed { Change::Refreshed } else { Change::Added }))
@@ -289,6 +294,7 @@ mod tests {
             cseq,
             flow: None,
             translated: false,
+            path: Vec::new(),
             user_agent: String::new(),
         }
     }

@@ -12,13 +12,13 @@ use super::store::{StoreError, fault};
 
 /// The form of the tables (`PRAGMA user_version`). A newer one is refused; an older one is copied to a
 /// file beside it and then upgraded.
-pub(super) const SCHEMA: i64 = 5;
+pub(super) const SCHEMA: i64 = 6;
 
 /// How long one process waits for the other's write.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each form adds to the one before it.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "CREATE TABLE devices (
          alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
          sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
@@ -125,6 +125,8 @@ const STEPS: [&str; 5] = [
          hash BLOB PRIMARY KEY, party TEXT NOT NULL, until INTEGER NOT NULL
      ) WITHOUT ROWID;
      CREATE INDEX tokens_of_a_party ON client_tokens (party);",
+    // Proxies on the way to a contact, as one header value.
+    "ALTER TABLE bindings ADD COLUMN path TEXT;",
 ];
 
 pub(super) fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crosspoint_proto::Transport;
-use crosspoint_proto::sip::{Flow, Uri};
+use crosspoint_proto::sip::{Flow, NameAddr, Uri};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::bindings::Binding;
@@ -218,7 +218,7 @@ impl Store {
     /// died with the process that had it. What cannot be read any more is left out and logged.
     pub fn bindings(&self, now: SystemTime) -> Result<Vec<(Alias, Binding, Duration)>, StoreError> {
         let read = || {
-            let sql = "SELECT alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent \
+            let sql = "SELECT alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent, path \
                        FROM bindings";
             let mut statement = self.database.prepare(sql)?;
             let mut rows = statement.query([])?;
@@ -230,6 +230,11 @@ impl Store {
                     continue;
                 };
                 let left = u64::try_from(row.get::<_, i64>(4)?.saturating_sub(millis(now))).unwrap_or(0);
+                let path: Option<String> = row.get(11)?;
+                let Ok(path) = path.as_deref().map_or(Ok(Vec::new()), NameAddr::parse_list) else {
+                    tracing::error!(contact = %text, "the stored path of a contact cannot be read: it is left out");
+                    continue;
+                };
                 let flow = row.get::<_, Option<String>>(8)?.and_then(|text| text.parse::<Flow>().ok());
                 let binding = Binding {
                     uri,
@@ -241,6 +246,7 @@ impl Store {
                     reg_id: row.get(7)?,
                     flow: flow.filter(|flow| flow.transport() == Transport::Udp),
                     translated: row.get(9)?,
+                    path,
                     user_agent: row.get(10)?,
                 };
                 bindings.push((alias(&row.get::<_, String>(0)?), binding, Duration::from_millis(left)));
@@ -311,10 +317,11 @@ fn replace_one(
 ) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM bindings WHERE alias = ?")?.execute([alias.as_str()])?;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO bindings (alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO bindings (alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated, user_agent, path) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     for binding in bindings {
+        let path: Vec<String> = binding.path.iter().map(ToString::to_string).collect();
         insert.execute(params![
             alias.as_str(),
             binding.uri.to_string(),
@@ -327,6 +334,7 @@ fn replace_one(
             binding.flow.map(|flow| flow.to_string()),
             binding.translated,
             binding.user_agent,
+            (!path.is_empty()).then(|| path.join(", ")),
         ])?;
     }
     Ok(())

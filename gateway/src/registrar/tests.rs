@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crosspoint_proto::sip::Uri;
+use crosspoint_proto::sip::{NameAddr, Uri};
 
 use super::*;
 use crate::alias::Domains;
@@ -69,6 +69,7 @@ fn request(of: &str, call_id: &str, cseq: u32, contact: &str) -> Register {
         cseq,
         flow: Some("udp 192.0.2.1:5060 192.0.2.7:40123".parse().unwrap()),
         translated: true,
+        path: Vec::new(),
         user_agent: "test".into(),
     }
 }
@@ -83,6 +84,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     second.uri = Uri::parse("sip:alice@192.0.2.8;transport=tcp").unwrap();
     (second.q, second.instance, second.reg_id) = (Some(500), Some("<urn:uuid:1>".into()), Some(2));
     contacts.push(second);
+    two.path = NameAddr::parse_list("<sip:edge.example;lr;ob>, <sip:core.example;lr>").unwrap();
     let answered = registrar.register(two).await.unwrap();
     assert_eq!(answered.len(), 2);
     let mut stream = request("bob", "b", 1, "sip:bob@192.0.2.9");
@@ -96,6 +98,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let same = |a: &Binding, b: &Binding| Binding { expires: b.expires, ..a.clone() } == *b;
     assert!(found.iter().zip(answered.iter()).all(|(a, b)| same(a, b)), "{found:?}\n{answered:?}");
     let left = found[0].remaining(clock.now());
+    assert_eq!(found[0].path.len(), 2, "RFC 3327 section 5.3");
     assert!(left > Duration::from_secs(3500) && left <= Duration::from_secs(3600), "{left:?}");
     let bob = registrar.bindings(&alias("bob"), clock.now());
     assert_eq!(bob[0].flow, None, "the connection died with its process");
@@ -299,7 +302,7 @@ fn a_damaged_a_newer_and_an_unwritable_store_say_what_to_do() {
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     let told = Registrar::open(&scratch.0, settings(&[]), Clock::start()).unwrap_err().to_string();
-    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 5)"), "{told}");
+    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 6)"), "{told}");
 
     let under_a_file = scratch.file().join("data");
     let told = Registrar::open(&under_a_file, settings(&[]), Clock::start()).unwrap_err().to_string();

@@ -489,6 +489,7 @@ impl Town {
             cseq: message.headers.cseq().map_or(0, |it| it.number),
             flow: Some(source.flow),
             translated: source.translated,
+            path: Vec::new(),
             user_agent: String::new(),
         };
         let now = self.now();

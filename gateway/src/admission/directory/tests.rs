@@ -77,6 +77,7 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
         cseq: 1,
         flow: None,
         translated: false,
+        path: Vec::new(),
         user_agent: String::new(),
     };
     registrar.register(register).await.unwrap();

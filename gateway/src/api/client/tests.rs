@@ -77,8 +77,15 @@ impl Directory for Town {
             number if number.starts_with('+') => refuse(Reason::Forbidden),
             name => {
                 let uri = format!("sip:{name}@town.example");
-                let target =
-                    Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
+                let target = Address {
+                    uri,
+                    flow: None,
+                    device: None,
+                    translated: false,
+                    path: Vec::new(),
+                    trunk: None,
+                    proxy: None,
+                };
                 Resolution::Dial {
                     targets: vec![target],
                     rule: Some("town".into()),

@@ -55,7 +55,15 @@ struct Bob(Mutex<Option<Leg>>);
 impl Directory for Bob {
     fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
         let uri = "sip:bob@192.0.2.7".to_owned();
-        let target = Address { uri, flow: None, device: None, translated: false, trunk: None, proxy: None };
+        let target = Address {
+            uri,
+            flow: None,
+            device: None,
+            translated: false,
+            path: Vec::new(),
+            trunk: None,
+            proxy: None,
+        };
         let dial = Resolution::Dial { targets: vec![target], rule: None, follow: false, why: String::new() };
         Box::pin(std::future::ready(dial))
     }
@@ -119,6 +127,7 @@ impl Directory for Switchboard {
             flow: None,
             device: None,
             translated: false,
+            path: Vec::new(),
             trunk: None,
             proxy: None,
         };

@@ -81,6 +81,7 @@ impl ConnectLegs {
             flow: None,
             device: Some(client.alias.to_string()),
             translated: false,
+            path: Vec::new(),
             trunk: None,
             proxy: None,
         }

@@ -332,6 +332,10 @@ impl Protocol for SipLegs {
             None => None,
         };
         let proxy = trunk.as_ref().map(|trunk| trunk::proxy(trunk)).or_else(|| to.proxy.clone());
+        let path: Vec<NameAddr> = to.path.iter().filter_map(|it| NameAddr::parse(it).ok()).collect();
+        if path.len() != to.path.len() {
+            return Err(Cause::local(Reason::Internal));
+        }
         let call = CallId(self.0.next_call.fetch_add(1, Ordering::Relaxed));
         let domain = trunk.as_ref().and_then(|trunk| trunk::home(trunk));
         let domain = domain.or_else(|| self.0.config.domain.clone());
@@ -351,13 +355,19 @@ impl Protocol for SipLegs {
             from: NameAddr::new(caller).with_display(&from.name),
             to: None,
             body: None,
-            routes: to.trunk.as_ref().map(|it| self.0.config.trunks.service_route(it)).unwrap_or_default(),
+            routes: match &to.trunk {
+                Some(trunk) => self.0.config.trunks.service_route(trunk),
+                None => path.clone(),
+            },
             headers: Vec::new(),
             account: None,
             max_forwards: from.hops,
             elsewhere: false,
         };
-        let hop = Hop::of(&sip, flow.as_ref(), proxy.as_ref());
+        // Where the flow of its registration is gone, it is reached by the proxies that it came by.
+        let nearest = path.first().and_then(|it| it.uri.as_sip());
+        let hop = Hop::of(nearest.unwrap_or(&sip), flow.as_ref(), proxy.as_ref());
+        let named = nearest.is_some() && hop.address().is_none();
         let party = Party {
             protocol: "sip",
             origin: Origin::Outgoing,
@@ -394,6 +404,11 @@ impl Protocol for SipLegs {
                     Ok(places) => places,
                     Err(cause) => return actor.fail(cause).await,
                 };
+                let mut places = places;
+                if named {
+                    // An address was looked at when it was registered; what a name is now was not.
+                    places.retain(|place| this.0.is_elsewhere(place.address));
+                }
                 let peers: Vec<_> = places.iter().map(|place| place.address.ip()).collect();
                 let Some(place) = actor.set_out(places, &offer) else {
                     return actor.fail(Cause::local(Reason::Unreachable)).await;
@@ -492,6 +507,14 @@ impl Inner {
             _ if bind.is_unspecified() => self.network.local_address_towards(peer).unwrap_or(bind),
             _ => bind,
         }
+    }
+
+    /// Whether an address that somebody else's name leads to is neither ours nor one of a forbidden class
+    /// (threat 13).
+    fn is_elsewhere(&self, address: SocketAddr) -> bool {
+        let nobody = PeerPolicy::strict(Ipv4Addr::UNSPECIFIED.into());
+        let policy = PeerPolicy { accept_foreign: true, own: self.config.own.clone(), ..nobody };
+        policy.judge(address).is_ok()
     }
 
     /// Further headers of a refusal.

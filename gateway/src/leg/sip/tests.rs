@@ -17,6 +17,7 @@ use crate::net::clock::Clock;
 use crate::net::media::MediaConfig;
 
 mod ladder;
+mod path;
 mod replaces;
 mod trunks;
 
@@ -29,6 +30,8 @@ const KNOWN: &str = "proxy.example";
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const SILENT: &str = "silent.example";
+/// It leads where no name of a peer may lead.
+const HIDDEN: &str = "hidden.example";
 /// Two servers, by SRV.
 const PAIR: &str = "pair.example";
 
@@ -47,6 +50,9 @@ impl Network for Book {
     fn addresses(&self, name: &str) -> Lookup<IpAddr> {
         match name {
             KNOWN => Box::pin(std::future::ready(Ok(vec![PROXY]))),
+            HIDDEN => {
+                Box::pin(std::future::ready(Ok(vec![LO, IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))])))
+            }
             SILENT => Box::pin(std::future::pending()),
             _ => Box::pin(std::future::ready(Ok(Vec::new()))),
         }
@@ -115,8 +121,15 @@ impl Rig {
             transport: Transport::Udp,
             credentials: None,
         });
-        let to =
-            Address { uri: uri.to_owned(), flow: None, device: None, translated: false, trunk: None, proxy };
+        let to = Address {
+            uri: uri.to_owned(),
+            flow: None,
+            device: None,
+            translated: false,
+            path: Vec::new(),
+            trunk: None,
+            proxy,
+        };
         let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
         self.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
     }
