@@ -36,23 +36,23 @@ const CALLS: (u32, u32) = (500, 50);
 
 #[test]
 fn g711_is_relayed() {
-    beside_rtpengine("ulaw relay", 100, Codec::Pcmu, None);
+    beside_rtpengine("ulaw relay", 100, Codec::Pcmu, None, 1.0);
 }
 
 #[test]
 fn g711_becomes_opus_and_back() {
     // As good and as dear an encoder as ours: one channel, the same rate and complexity.
     let theirs = "opus/48000/1/32000///compression_level=5,application=voip";
-    beside_rtpengine("ulaw <-> opus", 20, Codec::Opus, Some(theirs));
+    beside_rtpengine("ulaw <-> opus", 20, Codec::Opus, Some(theirs), 0.75);
 }
 
 #[test]
 fn g711_becomes_g722_and_back() {
-    beside_rtpengine("ulaw <-> g722", 20, Codec::G722, Some("G722"));
+    beside_rtpengine("ulaw <-> g722", 20, Codec::G722, Some("G722"), 0.9);
 }
 
 /// Calls of one who speaks mu-law and one who speaks `codec`.
-fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>) {
+fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>, most: f64) {
     let payload_type = match codec {
         Codec::Opus => 96,
         Codec::G722 => 9,
@@ -92,7 +92,7 @@ fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>
         let theirs = turn(&mut at_rtpengine, rtpengine.pid());
         figures.add(theirs, turn(&mut at_gateway, gateway.pid()));
     }
-    figures.print(&format!("{what}, a leg-second"), "rtpengine");
+    figures.hold(&format!("{what}, a leg-second"), "rtpengine", most);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn telephones_register() {
         figures.add(theirs / USERS as f64, ours / USERS as f64);
     }
     assert_eq!(gateway.status()["registrations"].as_array().unwrap().len(), USERS);
-    figures.print("REGISTER with digest", "Kamailio");
+    figures.hold("REGISTER with digest", "Kamailio", 2.5);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn calls_are_set_up() {
         let ours = cost(|| cpu::of_process(gateway.pid()), || call(gateway.sip));
         figures.add(theirs / f64::from(CALLS.0), ours / f64::from(CALLS.0));
     }
-    figures.print("a call, set up and ended", "Kamailio, a proxy");
+    figures.hold("a call, set up and ended", "Kamailio, a proxy", 3.0);
 }
 
 fn cost(used: impl Fn() -> u64, work: impl FnOnce()) -> f64 {
@@ -191,15 +191,17 @@ impl Figures {
         self.0.push((theirs, ours));
     }
 
-    /// Medians, and the median of the ratios of each round.
-    fn print(&self, what: &str, peer: &str) {
+    /// Prints medians, and the median of the ratios of each round, which is not above `most`: what was
+    /// measured, and a quarter more for a machine that does other things as well.
+    fn hold(&self, what: &str, peer: &str, most: f64) {
         let of = |value: fn(&(f64, f64)) -> f64| median(self.0.iter().map(value).collect());
+        let ratio = of(|turn| turn.1 / turn.0);
         println!(
-            "{what:30} {peer:18} {:8.1} us   Crosspoint {:8.1} us   ratio {:.2}",
+            "{what:30} {peer:18} {:8.1} us   Crosspoint {:8.1} us   ratio {ratio:.2}",
             of(|turn| turn.0) / 1e3,
             of(|turn| turn.1) / 1e3,
-            of(|turn| turn.1 / turn.0),
         );
+        assert!(ratio <= most, "{what}: {ratio:.2} of {peer}, and at most {most} is held");
     }
 }
 

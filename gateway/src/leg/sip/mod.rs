@@ -24,8 +24,8 @@ use crosspoint_proto::address::{OwnPorts, PeerPolicy, Prefix};
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{Encryption, EncryptionPolicy, Negotiation, SessionParameters};
 use crosspoint_proto::sip::{
-    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Params, Replaced, Sighted, SipUri,
-    Source, Uri,
+    CallId, Command, Destination, Event, Flow, Host, Incoming, Invite, NameAddr, Params, Replaced, Sighted,
+    SipUri, Source, Uri,
 };
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
