@@ -72,7 +72,8 @@ impl AudioEncoder for Encoder {
     }
 
     fn tune(&mut self, tuning: AudioTuning) -> Result<(), CodecError> {
-        let bitrate = tuning.bitrate.unwrap_or(speech_bitrate(tuning.source_rate)).min(self.max_bitrate);
+        let bitrate =
+            tuning.bitrate.unwrap_or_else(|| speech_bitrate(tuning.source_rate)).min(self.max_bitrate);
         let bitrate = bitrate.clamp(LOWEST_BITRATE, HIGHEST_BITRATE);
         self.inner.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX))).map_err(failed)?;
         self.inner.set_packet_loss_perc(i32::from(tuning.loss_percent.min(100))).map_err(failed)?;
