@@ -178,15 +178,7 @@ impl Phone {
                     }),
                 }),
             },
-            None => Address {
-                uri: format!("sip:{}@{}", callee.name, callee.address),
-                flow: None,
-                device: None,
-                translated: false,
-                path: Vec::new(),
-                trunk: None,
-                proxy: None,
-            },
+            None => Address::at(format!("sip:{}@{}", callee.name, callee.address)),
         };
         let from =
             Caller { address: self.name.to_owned(), name: String::new(), hops: MAX_FORWARDS, venue: None };

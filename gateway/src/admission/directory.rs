@@ -112,15 +112,7 @@ impl SwitchDirectory {
                 Resolution::Dial { targets, rule: None, follow: false, why }
             }
             Ok(Target::External { rule, follow, uri, trunk, proxy, .. }) => {
-                let target = Address {
-                    uri,
-                    flow: None,
-                    device: None,
-                    translated: false,
-                    path: Vec::new(),
-                    trunk,
-                    proxy,
-                };
+                let target = Address { trunk, proxy, ..Address::at(uri) };
                 Resolution::Dial { targets: vec![target], rule: Some(rule), follow, why }
             }
             Err(refused) => {

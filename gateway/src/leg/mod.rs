@@ -263,6 +263,21 @@ pub struct Address {
     pub proxy: Option<Proxy>,
 }
 
+impl Address {
+    /// Whoever is at `uri`, with nothing known of him.
+    pub fn at(uri: impl Into<String>) -> Self {
+        Self {
+            uri: uri.into(),
+            flow: None,
+            device: None,
+            translated: false,
+            path: Vec::new(),
+            trunk: None,
+            proxy: None,
+        }
+    }
+}
+
 /// Who calls, as the called party shall see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {

@@ -77,15 +77,7 @@ impl Directory for Town {
             number if number.starts_with('+') => refuse(Reason::Forbidden),
             name => {
                 let uri = format!("sip:{name}@town.example");
-                let target = Address {
-                    uri,
-                    flow: None,
-                    device: None,
-                    translated: false,
-                    path: Vec::new(),
-                    trunk: None,
-                    proxy: None,
-                };
+                let target = Address::at(uri);
                 Resolution::Dial {
                     targets: vec![target],
                     rule: Some("town".into()),

@@ -55,15 +55,7 @@ struct Bob(Mutex<Option<Leg>>);
 impl Directory for Bob {
     fn resolve<'a>(&'a self, _: &'a Party) -> Resolving<'a> {
         let uri = "sip:bob@192.0.2.7".to_owned();
-        let target = Address {
-            uri,
-            flow: None,
-            device: None,
-            translated: false,
-            path: Vec::new(),
-            trunk: None,
-            proxy: None,
-        };
+        let target = Address::at(uri);
         let dial = Resolution::Dial { targets: vec![target], rule: None, follow: false, why: String::new() };
         Box::pin(std::future::ready(dial))
     }
@@ -122,15 +114,7 @@ impl Directory for Switchboard {
 
     fn dial_out<'a>(&'a self, from: &'a str, destination: &'a str) -> Resolving<'a> {
         assert_eq!(from, "meet.alice");
-        let target = |uri: &str| Address {
-            uri: uri.into(),
-            flow: None,
-            device: None,
-            translated: false,
-            path: Vec::new(),
-            trunk: None,
-            proxy: None,
-        };
+        let target = |uri: &str| Address::at(uri);
         let targets = vec![target("sip:bob@192.0.2.7"), target("sip:bob@192.0.2.8")];
         let resolution = match destination {
             "bob" => {

@@ -33,15 +33,7 @@ impl Directory for World {
                 return Box::pin(std::future::ready(refuse));
             }
         };
-        let target = Address {
-            uri,
-            flow: None,
-            device: None,
-            translated: false,
-            path: Vec::new(),
-            trunk: None,
-            proxy: None,
-        };
+        let target = Address::at(uri);
         let dial =
             Resolution::Dial { targets: vec![target], rule: Some(rule.into()), follow, why: String::new() };
         Box::pin(std::future::ready(dial))

@@ -121,15 +121,7 @@ impl Rig {
             transport: Transport::Udp,
             credentials: None,
         });
-        let to = Address {
-            uri: uri.to_owned(),
-            flow: None,
-            device: None,
-            translated: false,
-            path: Vec::new(),
-            trunk: None,
-            proxy,
-        };
+        let to = Address { proxy, ..Address::at(uri) };
         let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
         self.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
     }

@@ -27,8 +27,7 @@ fn rig() -> (Rig, Trunks) {
 fn by_trunk(rig: &Rig) -> Leg {
     let uri = "sip:+4940@carrier.example".to_owned();
     let trunk = Some("carrier".to_owned());
-    let to =
-        Address { uri, flow: None, device: None, translated: false, path: Vec::new(), trunk, proxy: None };
+    let to = Address { trunk, ..Address::at(uri) };
     let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
     let mut offer = sound(Direction::SendRecv);
     offer.media[0].formats.push(MediaFormat::Audio(AudioFormat::new(Codec::Pcma)));
