@@ -459,6 +459,11 @@ fn promise_42_nobody_is_sent_on_where_who_asks_could_not_call() {
                 let (status, outcome) = sides[asks].refer(place);
                 let calls = carrier.calls();
                 match outcome {
+                    // Asked as any other, and not there.
+                    Some(told) if place.contains("Replaces=") => {
+                        assert!(told.starts_with("SIP/2.0 481"), "{place}: {told}");
+                        assert_eq!(calls, [], "{place}");
+                    }
                     // Hers to call, and busy.
                     Some(told) => {
                         assert_eq!((asks, calls.len()), (0, 1), "{place}: {told}");
