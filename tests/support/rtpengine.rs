@@ -102,7 +102,7 @@ impl Drop for Rtpengine {
 enum Value<'a> {
     Text(&'a str),
     List(&'a [&'a str]),
-    Dictionary(&'a [(&'a str, Value<'a>)]),
+    Dictionary(&'a [(&'a str, Self)]),
 }
 
 impl Value<'_> {
