@@ -43,7 +43,9 @@ fn opus_over_udp_to_pcmu_over_tcp() {
     bob.transport = "tcp";
     let call = Call::between(Account::new("alice", "opus/48000/2", 440), bob);
     assert_eq!(call.routes("audio"), ["transcode", "transcode"]);
-    captured(call).both_heard(25.0);
+    let call = captured(call);
+    heard(&call.caller.heard(), 620.0, NARROW);
+    heard(&call.callee.heard(), 440.0, 25.0);
 }
 
 /// Captures the end of a call, and has tshark read what was written.
