@@ -168,7 +168,7 @@ fn pcmu_in_packets_of_30_ms_to_opus_in_packets_of_20() {
 }
 
 /// Of a tone above all else, where what was G.711 has become Opus.
-const NARROW: f64 = 12.0;
+const NARROW: f64 = 10.0;
 
 /// Two softphones in a call through a gateway.
 struct Call {

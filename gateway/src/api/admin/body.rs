@@ -104,6 +104,14 @@ impl Members {
         self.left.remove(name)
     }
 
+    /// Passes over a text that only we write and that may be sent back as it was read.
+    pub(super) fn pass_over(&mut self, name: &'static str) -> Result<(), Refused> {
+        match self.take(name) {
+            None | Some(Value::String(_)) => Ok(()),
+            Some(other) => Err(wrong_kind(name, "text, or nothing: it is not changed here", &other)),
+        }
+    }
+
     pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, Refused> {
         match self.take(name) {
             None => Ok(None),

@@ -174,8 +174,7 @@ fn read(
     let named = from.text("alias", LONGEST)?.map(|text| alias(admin, &text, "alias")).transpose()?;
     let username = from.text("username", LONGEST_TEXT)?;
     let password = from.text("password", LONGEST_TEXT)?.map(Redacted::new);
-    // What only we write may be sent back as it was read.
-    from.take("origin");
+    from.pass_over("origin")?;
     from.flag("registered")?;
     from.end()?;
     let bad = |text: &String| text.contains([':', '"', '\\']) || text.chars().any(char::is_control);

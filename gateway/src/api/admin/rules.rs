@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Refused, Tagged};
-use super::body::{Asked, Document, Named, merge};
+use super::body::{Asked, Document, Members, Named, merge};
 use super::{Admin, By, Changed};
 use crate::config::Rule;
 use crate::registrar::Store;
@@ -139,8 +139,9 @@ fn changed(name: &str, change: &'static str) -> Changed {
 }
 
 fn read(mut document: Map<String, Value>) -> Result<Rule, Refused> {
-    // What only we write may be sent back as it was read.
-    document.remove("origin");
+    if let Some(origin) = document.remove("origin") {
+        Members::new(Map::from_iter([("origin".to_owned(), origin)])).pass_over("origin")?;
+    }
     Ok(rules::read(&document)?)
 }
 

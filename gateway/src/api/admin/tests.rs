@@ -408,6 +408,22 @@ async fn s50_devices_can_register_at_once_and_their_passwords_are_never_shown() 
 }
 
 #[tokio::test]
+async fn what_only_we_write_is_passed_over_if_it_is_of_its_kind() {
+    let server = server("origin").await;
+    let device =
+        |origin: Value| json!({ "alias": "bob", "password": "a-long-secret-of-bob", "origin": origin });
+    let rule = |origin: Value| json!({ "name": "out", "priority": 5, "match": "9", "origin": origin });
+    for bad in [json!([-31_991, {}]), json!({}), json!(7), json!(null)] {
+        for (path, body) in [("/devices", device(bad.clone())), ("/rules", rule(bad.clone()))] {
+            let refused = server.send("POST", path, body).await;
+            assert_eq!(refused.code, 400, "{path} {bad}: {}", refused.body);
+            assert!(refused.body.to_string().contains("origin"), "{}", refused.body);
+        }
+    }
+    assert_eq!(server.send("POST", "/devices", device(json!("file"))).await.code, 201);
+}
+
+#[tokio::test]
 async fn rules_count_at_once_and_those_of_the_file_stay() {
     let server = server("rules").await;
     let rule = json!({
