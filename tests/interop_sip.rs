@@ -43,9 +43,7 @@ fn opus_over_udp_to_pcmu_over_tcp() {
     bob.transport = "tcp";
     let call = Call::between(Account::new("alice", "opus/48000/2", 440), bob);
     assert_eq!(call.routes("audio"), ["transcode", "transcode"]);
-    let call = captured(call);
-    heard(&call.caller.heard(), 620.0, NARROW);
-    heard(&call.callee.heard(), 440.0, 25.0);
+    captured(call).both_heard(25.0);
 }
 
 /// Captures the end of a call, and has tshark read what was written.
@@ -161,14 +159,8 @@ fn pcmu_in_packets_of_30_ms_to_opus_in_packets_of_20() {
     alice.ptime = 30;
     let call = Call::between(alice, Account::new("bob", "opus/48000/2", 620));
     eprintln!("{}", call.gateway.status());
-    let call = call.hang_up_by_caller();
-    heard(&call.caller.heard(), 620.0, 25.0);
-    // In a narrow band Opus models a voice, and a tone of 440 Hz is one that it meets badly.
-    heard(&call.callee.heard(), 440.0, NARROW);
+    call.hang_up_by_caller().both_heard(25.0);
 }
-
-/// Of a tone above all else, where what was G.711 has become Opus.
-const NARROW: f64 = 10.0;
 
 /// Two softphones in a call through a gateway.
 struct Call {

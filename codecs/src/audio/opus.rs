@@ -19,6 +19,7 @@ pub const MAX_PACKET: usize = 1_276;
 pub const COMPLEXITY: i32 = 5;
 /// Speech in a room is coded twice. RFC 7587 section 3.1.1 names 28-40 kbit/s for it at full band, coded
 /// once: then PESQ gives 4.2 at 32 kbit/s, and 3.9 for twice; for twice at 48 kbit/s it gives 4.2 again.
+/// In a narrow band speech would do with half of it, but a telephone's tones would not.
 pub const SPEECH_BITRATE: u32 = 48_000;
 const LOWEST_BITRATE: u32 = 6_000;
 const HIGHEST_BITRATE: u32 = 510_000;
@@ -72,8 +73,7 @@ impl AudioEncoder for Encoder {
     }
 
     fn tune(&mut self, tuning: AudioTuning) -> Result<(), CodecError> {
-        let bitrate =
-            tuning.bitrate.unwrap_or_else(|| speech_bitrate(tuning.source_rate)).min(self.max_bitrate);
+        let bitrate = tuning.bitrate.unwrap_or(SPEECH_BITRATE).min(self.max_bitrate);
         let bitrate = bitrate.clamp(LOWEST_BITRATE, HIGHEST_BITRATE);
         self.inner.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX))).map_err(failed)?;
         self.inner.set_packet_loss_perc(i32::from(tuning.loss_percent.min(100))).map_err(failed)?;
@@ -94,15 +94,6 @@ impl AudioEncoder for Encoder {
     fn reset(&mut self) {
         // Cannot fail on a live encoder; its settings stay.
         let _ = self.inner.reset_state();
-    }
-}
-
-/// What sound of that rate is given, in bit/s. Speech that was G.711 has 4.3 of PESQ in its own band at
-/// 24 kbit/s already (4.2 at full band and 32), but tones of an exchange are only clean from here on.
-pub const fn speech_bitrate(source_rate: Option<u32>) -> u32 {
-    match source_rate {
-        Some(..=16_000) => 40_000,
-        _ => SPEECH_BITRATE,
     }
 }
 

@@ -350,7 +350,7 @@ impl AudioSink {
         let loss = wishes.reported_loss();
         let encoding = &mut *self.encoding;
         let tuning = AudioTuning {
-            bitrate: wishes.bitrate_limit().map(|limit| limit.min(opus::speech_bitrate(source_rate))),
+            bitrate: wishes.bitrate_limit().map(|limit| limit.min(SPEECH_BITRATE)),
             loss_percent: loss,
             fec: encoding.fec && (loss >= FEC_FROM_PERCENT || (loss > 0 && encoding.tuning.fec)),
             dtx: encoding.tuning.dtx,
