@@ -18,10 +18,9 @@ use crosspoint_codecs::format::Codec;
 use support::call::StandingCall;
 use support::gateway::{Device, Gateway};
 use support::kamailio::Kamailio;
-use support::register::Registering;
 use support::rtpengine::Rtpengine;
 use support::streams::{Clip, Party, talk};
-use support::{Scratch, cpu, fixture, free_port, program, sipp};
+use support::{Scratch, cpu, fixture, free_port, sipp};
 
 /// Turns of each. Odd, so that the median is one of them.
 const ROUNDS: usize = 3;
@@ -145,16 +144,9 @@ fn register(names: &[&str], port: u16) {
 
 /// Calls to the device "uas", who registers first.
 fn call(server: u16) {
-    let (port, scratch) = (free_port(), Scratch::new("figures-calls"));
-    assert_eq!(Registering::on(server, port, port.into()).register("uas", "uas-secret"), Some(200));
-    let mut callee = program("sipp")
-        .current_dir(scratch.path())
-        .args(["-sf", fixture("sipp/routed_callee.xml").to_str().unwrap()])
-        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let scratch = Scratch::new("figures-calls");
+    let scenario = fixture("sipp/routed_callee.xml");
+    let mut callee = sipp::callee(server, scratch.path(), ["-sf", scenario.to_str().unwrap()]);
     rate(&scratch, server, "sipp/routed_caller.xml", CALLS, &["-s", "uas", "-d", "500"]);
     let _ = callee.kill();
     let _ = callee.wait();

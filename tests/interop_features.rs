@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crosspoint::proof::{Wav, gaps, tone};
@@ -178,12 +179,7 @@ fn a_call_goes_from_ipv6_to_ipv4_and_its_media_both_ways() {
 /// Bob sends Alice on to Carol, by REFER; Alice's telephone learns nothing of it.
 #[test]
 fn a_party_that_is_sent_on_talks_to_the_new_one_and_who_sent_it_is_out() {
-    let gateway = Gateway::start(&["alice", "bob", "carol"], "");
-    let mut alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
-    let mut bob = Baresip::start(Account::new("bob", PCMA, 620), gateway.sip);
-    let carol = Baresip::start(Account::new("carol", "PCMU/8000/1", 840), gateway.sip);
-    dial_bob(&gateway, &mut alice);
-    bob.event("CALL_ESTABLISHED");
+    let (gateway, [mut alice, mut bob, carol]) = three();
     std::thread::sleep(Duration::from_secs(2));
     bob.command("transfer", &format!("sip:carol@127.0.0.1:{}", gateway.sip));
     carol.event("CALL_ESTABLISHED");
@@ -197,30 +193,39 @@ fn a_party_that_is_sent_on_talks_to_the_new_one_and_who_sent_it_is_out() {
     // That it was tried, rang, and was answered.
     assert_eq!(bob.log().matches("Content-Type: message/sipfrag").count(), 3, "{}", bob.log());
     // Each hears the other at the end, and nobody else: one converts, for the two have no codec in common.
-    let heard = alice.heard();
+    first_and_then(&alice, 0.5..1.5, [620.0, 840.0]);
+    is_tone("carol", &carol.heard(), 1.0..2.5, 440.0);
+}
+
+/// Three telephones; Alice, of 440 Hz, talks to Bob, of 620 Hz. Carol has 840 Hz.
+fn three() -> (Gateway, [Baresip; 3]) {
+    let gateway = Gateway::start(&["alice", "bob", "carol"], "");
+    let mut alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
+    let bob = Baresip::start(Account::new("bob", PCMA, 620), gateway.sip);
+    let carol = Baresip::start(Account::new("carol", "PCMU/8000/1", 840), gateway.sip);
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_ESTABLISHED");
+    (gateway, [alice, bob, carol])
+}
+
+/// It heard one tone at first, in these seconds, and another one at the end.
+fn first_and_then(phone: &Baresip, at_first: Range<f64>, [first, then]: [f64; 2]) {
+    let heard = phone.heard();
     let length = heard.samples.len() as f64 / f64::from(heard.rate);
-    for (name, body, hertz) in [
-        ("before", part(&heard, 0.5, 1.5), 620.0),
-        ("after", part(&heard, length - 2.0, length - 0.5), 840.0),
-    ] {
-        let found = tone(body, heard.rate);
-        assert!((found.frequency - hertz).abs() < 2.0 && found.snr > 20.0, "{name}: {found:?}");
-    }
-    let heard = carol.heard();
-    let found = tone(part(&heard, 1.0, 2.5), heard.rate);
-    assert!((found.frequency - 440.0).abs() < 2.0 && found.snr > 20.0, "{found:?}");
+    is_tone(&phone.account.user, &heard, at_first, first);
+    is_tone(&phone.account.user, &heard, length - 2.0..length - 0.5, then);
+}
+
+fn is_tone(who: &str, heard: &Wav, seconds: Range<f64>, hertz: f64) {
+    let found = tone(part(heard, seconds.start, seconds.end), heard.rate);
+    assert!((found.frequency - hertz).abs() < 2.0 && found.snr > 20.0, "{who}, {hertz} Hz: {found:?}");
 }
 
 /// Alice talks to Bob, asks Carol, and joins the two by REFER with Replaces. She puts nobody on hold, for
 /// these softphones record nothing after that.
 #[test]
 fn two_calls_of_one_telephone_are_joined_and_it_is_out_of_both() {
-    let gateway = Gateway::start(&["alice", "bob", "carol"], "");
-    let mut alice = Baresip::start(Account::new("alice", PCMA, 440), gateway.sip);
-    let mut bob = Baresip::start(Account::new("bob", PCMA, 620), gateway.sip);
-    let carol = Baresip::start(Account::new("carol", "PCMU/8000/1", 840), gateway.sip);
-    dial_bob(&gateway, &mut alice);
-    bob.event("CALL_ESTABLISHED");
+    let (gateway, [mut alice, mut bob, carol]) = three();
     std::thread::sleep(Duration::from_millis(1_500));
     let with_bob = replaces(&alice.log());
     alice.dial(&format!("sip:carol@127.0.0.1:{}", gateway.sip));
@@ -237,16 +242,8 @@ fn two_calls_of_one_telephone_are_joined_and_it_is_out_of_both() {
     carol.event("CALL_CLOSED");
     // That it was tried, and that it stands.
     assert_eq!(alice.log().matches("Content-Type: message/sipfrag").count(), 2, "{}", alice.log());
-    for (who, phone, first, then) in [("bob", &bob, 440.0, 840.0), ("carol", &carol, 440.0, 620.0)] {
-        let heard = phone.heard();
-        let length = heard.samples.len() as f64 / f64::from(heard.rate);
-        for (body, hertz) in
-            [(part(&heard, 0.3, 1.2), first), (part(&heard, length - 2.0, length - 0.5), then)]
-        {
-            let found = tone(body, heard.rate);
-            assert!((found.frequency - hertz).abs() < 2.0 && found.snr > 20.0, "{who} {hertz}: {found:?}");
-        }
-    }
+    first_and_then(&bob, 0.3..1.2, [440.0, 840.0]);
+    first_and_then(&carol, 0.3..1.2, [440.0, 620.0]);
 }
 
 /// The last call of a softphone, as it is named in the URI of a Refer-To.

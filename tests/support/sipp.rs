@@ -1,7 +1,7 @@
 //! sipp as a process: scenarios, rates, its own count of what failed.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use super::gateway::Gateway;
@@ -44,19 +44,8 @@ pub fn calls_of(
     number: u32,
     meanwhile: impl FnOnce(),
 ) -> Vec<Duration> {
-    let port = free_port();
     let scratch = Scratch::new("sipp-calls");
-    // The callee registers from the port that it will listen on: calls come back the same way.
-    let mut client = Registering::on(gateway.sip, port, 1);
-    assert_eq!(client.register("uas", "uas-secret"), Some(200));
-    drop(client);
-    let mut uas = program("sipp")
-        .current_dir(scratch.path())
-        .args(["-sn", "uas", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut uas = callee(gateway.sip, scratch.path(), ["-sn", "uas"]);
     let output = std::thread::scope(|scope| {
         let callers = scope.spawn(|| {
             run(
@@ -97,6 +86,23 @@ pub fn calls_of(
     let mut waits = waits(scratch.path());
     waits.sort();
     waits
+}
+
+/// sipp as the device "uas", which takes every call by that scenario.
+pub fn callee(server: u16, folder: &Path, scenario: [&str; 2]) -> Child {
+    let port = free_port();
+    // It registers from the port that it will listen on: calls come back the same way.
+    let mut client = Registering::on(server, port, port.into());
+    assert_eq!(client.register("uas", "uas-secret"), Some(200));
+    drop(client);
+    program("sipp")
+        .current_dir(folder)
+        .args(scenario)
+        .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// What sipp has measured, of a line "when;milliseconds;which" each.

@@ -45,7 +45,7 @@ impl Clip {
     }
 
     /// Its description at a port.
-    pub fn sdp(&self, port: u16) -> String {
+    fn sdp(&self, port: u16) -> String {
         let number = self.payload_type;
         let name = match self.codec {
             Codec::Opus => "opus/48000/2",
@@ -54,17 +54,15 @@ impl Clip {
             Codec::Pcma => "PCMA/8000",
             other => panic!("{other:?} has no clip"),
         };
-        format!(
-            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-             m=audio {port} RTP/AVP {number}\r\na=rtpmap:{number} {name}\r\na=ptime:20\r\n"
-        )
+        let sound = super::call::sdp_at(port, number);
+        format!("{sound}a=rtpmap:{number} {name}\r\na=ptime:20\r\n")
     }
 }
 
 /// Somebody who talks and hears.
 #[derive(Debug)]
 pub struct Party {
-    pub port: u16,
+    port: u16,
     socket: UdpSocket,
     clip: Arc<Clip>,
     to: SocketAddr,

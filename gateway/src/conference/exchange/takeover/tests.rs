@@ -48,6 +48,21 @@ impl Second {
         let callee_leg = calls.last().unwrap().view.legs.last().unwrap().id;
         Self { caller, callee, callee_leg, caller_hears, callee_hears }
     }
+
+    /// The caller puts the called party on hold, who has not answered that yet.
+    async fn is_put_on_hold(&mut self) {
+        let mut hold = offer();
+        hold.media[0].direction = Direction::SendOnly;
+        self.caller.tells(LegEvent::Reoffered { offer: Some(hold) }).await;
+        assert!(matches!(self.callee.told().await, LegCommand::Reoffer(_)));
+    }
+
+    /// It has, and the caller is told.
+    async fn takes_the_hold(&mut self) {
+        self.callee.tells(LegEvent::Changed(held(120))).await;
+        assert!(matches!(self.caller.told().await, LegCommand::AcceptReoffer(_)));
+        self.caller.tells(LegEvent::Changed(streams(110, Direction::RecvOnly).0)).await;
+    }
 }
 
 fn refer(own: LegId) -> LegEvent {
@@ -164,17 +179,12 @@ async fn p42_only_calls_of_ones_own_are_joined() {
 async fn a_hold_that_is_on_its_way_settles_first() {
     let mut scene = Scene::new(Some("alice")).await;
     let mut second = Second::new(&scene, Some("alice"), "carol").await;
-    let mut hold = offer();
-    hold.media[0].direction = Direction::SendOnly;
-    second.caller.tells(LegEvent::Reoffered { offer: Some(hold) }).await;
-    assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)));
+    second.is_put_on_hold().await;
     scene.alice.tells(refer(CALLER)).await;
     assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
     settle().await;
     assert!(is_left_alone(&mut scene.alice), "Carol has not answered the hold");
-    second.callee.tells(LegEvent::Changed(held(120))).await;
-    assert!(matches!(second.caller.told().await, LegCommand::AcceptReoffer(_)));
-    second.caller.tells(LegEvent::Changed(streams(110, Direction::RecvOnly).0)).await;
+    second.takes_the_hold().await;
     assert_eq!(told_of(&mut scene.alice).await, Referral::Answered);
     assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)), "it is off hold again");
 }
@@ -183,10 +193,7 @@ async fn a_hold_that_is_on_its_way_settles_first() {
 async fn where_the_hold_never_settles_both_calls_go_on() {
     let mut scene = Scene::new(Some("alice")).await;
     let mut second = Second::new(&scene, Some("alice"), "carol").await;
-    let mut hold = offer();
-    hold.media[0].direction = Direction::SendOnly;
-    second.caller.tells(LegEvent::Reoffered { offer: Some(hold) }).await;
-    assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)));
+    second.is_put_on_hold().await;
     scene.alice.tells(refer(CALLER)).await;
     assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
@@ -200,10 +207,7 @@ async fn where_the_hold_never_settles_both_calls_go_on() {
 async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
     let mut scene = Scene::new(Some("alice")).await;
     let mut second = Second::new(&scene, Some("alice"), "carol").await;
-    let mut hold = offer();
-    hold.media[0].direction = Direction::SendOnly;
-    second.caller.tells(LegEvent::Reoffered { offer: Some(hold) }).await;
-    assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)));
+    second.is_put_on_hold().await;
     scene.alice.tells(refer(CALLER)).await;
     assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
     scene.alice.ends(Cause::remote(Reason::Hangup)).await;
@@ -213,9 +217,7 @@ async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
     settle().await;
     // The first call is over: nobody wants Carol any more.
     assert_eq!(scene.record().await.answered_by.as_deref(), Some("bob"));
-    second.callee.tells(LegEvent::Changed(held(120))).await;
-    assert!(matches!(second.caller.told().await, LegCommand::AcceptReoffer(_)));
-    second.caller.tells(LegEvent::Changed(streams(110, Direction::RecvOnly).0)).await;
+    second.takes_the_hold().await;
     settle().await;
     assert!(is_left_alone(&mut second.caller) && is_left_alone(&mut second.callee));
     second.caller.ends(Cause::remote(Reason::Hangup)).await;
