@@ -151,7 +151,7 @@ fn s32_to_s37_a_meeting_with_a_telephone() {
         (&json!("sip"), &json!("guest"), &json!("YES"))
     );
     let tess_path = format!("participants/{}", seen["uuid"].as_str().unwrap());
-    let other = told.until_that("participant_update", is_in("uma"));
+    let other = told.until_participant(is_in("uma"));
     // S6: who is there without media takes no port, no stream and no tile.
     wait_for("two phones alone", || (in_use(&gateway) == TWO_PHONES).then_some(()));
     let tiles = [&seen["uuid"], &other["uuid"]];

@@ -453,14 +453,24 @@ impl Events {
 
     /// The data of the next event of that name which `is` what is looked for.
     pub fn until_that(&mut self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+        self.until_one_of(&[name], is)
+    }
+
+    fn until_one_of(&mut self, names: &[&str], is: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let (found, data) = self.within(left).unwrap_or_else(|| panic!("waited in vain for {name}"));
-            if found == name && is(&data) {
+            let (found, data) = self.within(left).unwrap_or_else(|| panic!("waited in vain for {names:?}"));
+            if names.contains(&found.as_str()) && is(&data) {
                 return data;
             }
         }
+    }
+
+    /// A participant as he `is` looked for. Who has got there between two looks of the conference at itself
+    /// is new to the stream as that; others were there before and have changed.
+    pub fn until_participant(&mut self, is: impl Fn(&Value) -> bool) -> Value {
+        self.until_one_of(&["participant_create", "participant_update"], is)
     }
 
     /// Whether nothing of that name comes for `time`.
