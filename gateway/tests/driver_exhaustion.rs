@@ -1,4 +1,5 @@
-//! Without a free descriptor the driver waits instead of spinning, and goes on when there is one.
+//! Without a free descriptor the driver neither spins nor lets anybody wait in vain, and goes on when there
+//! is one.
 //! Alone in its process: the limit is the process's.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
 
@@ -11,6 +12,7 @@ use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{Settings, Sockets};
 use crosspoint_proto::{Input, Now, Output, SansIo};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 const HANG: Duration = Duration::from_secs(30);
@@ -40,7 +42,7 @@ impl SansIo for Doorman {
 }
 
 #[tokio::test]
-async fn an_accept_without_descriptors_waits_and_recovers() {
+async fn who_comes_without_descriptors_is_turned_away_and_the_next_one_let_in() {
     let settings = Settings {
         option: "sip.listen",
         connections: 100,
@@ -61,17 +63,26 @@ async fn an_accept_without_descriptors_waits_and_recovers() {
     while let Ok(file) = File::open("/dev/null") {
         hoard.push(file);
     }
-    // One descriptor for our end; the driver finds none for its own.
-    hoard.pop();
-    let _second = std::net::TcpStream::connect(address).unwrap();
     let began = Instant::now();
-    while stats.accept_errors.count() < 3 {
-        assert!(began.elapsed() < HANG, "no accept error was counted");
-        tokio::task::yield_now().await;
+    for n in 1..=3 {
+        // One descriptor for our end; the driver finds none for its own.
+        hoard.pop();
+        let mut turned_away = tokio::net::TcpStream::connect(address).await.unwrap();
+        let told = tokio::time::timeout(HANG, turned_away.read(&mut [0])).await.expect("he waits in vain");
+        assert!(matches!(told, Ok(0) | Err(_)), "{told:?}");
+        while stats.connections_refused.count() < n {
+            assert!(began.elapsed() < HANG, "he was not counted");
+            tokio::task::yield_now().await;
+        }
+        hoard.extend(File::open("/dev/null"));
+        drop(turned_away);
+        hoard.extend(File::open("/dev/null"));
     }
-    assert!(began.elapsed() >= Duration::from_millis(300), "it spins: 3 errors in {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(600), "it spins: 3 errors in {:?}", began.elapsed());
+    assert!(stats.accept_errors.count() <= 6, "{} errors", stats.accept_errors.count());
     assert!(events.try_recv().is_err(), "nobody was let in meanwhile");
     hoard.clear();
+    let _second = std::net::TcpStream::connect(address).unwrap();
     connected(&mut events).await;
     assert_eq!(stats.connections(), 2);
     driver.stop().await;

@@ -12,6 +12,7 @@ pub mod call;
 pub mod cpu;
 pub mod cut;
 pub mod gateway;
+pub mod guest;
 pub mod infinity;
 pub mod kamailio;
 pub mod keypad;

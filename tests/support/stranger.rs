@@ -165,9 +165,23 @@ pub fn signed(stranger: &mut Stranger, user: &str, password: &str, text: &str) -
     String::from_utf8(request.to_bytes().to_vec()).unwrap()
 }
 
+/// Processor time of the program so far.
+pub fn busy(gateway: &Gateway) -> Duration {
+    Duration::from_nanos(super::cpu::of_process(gateway.pid()))
+}
+
 /// Resident memory of the program, in KiB.
 pub fn resident(gateway: &Gateway) -> u64 {
+    kib(gateway, "VmRSS:")
+}
+
+/// The most that it has had.
+pub fn resident_at_most(gateway: &Gateway) -> u64 {
+    kib(gateway, "VmHWM:")
+}
+
+fn kib(gateway: &Gateway, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }

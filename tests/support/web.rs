@@ -485,7 +485,7 @@ impl Events {
     }
 }
 
-fn is_late(error: &std::io::Error) -> bool {
+pub fn is_late(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
 }
 

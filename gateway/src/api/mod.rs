@@ -40,6 +40,7 @@ pub mod web;
 pub use admin::{Admin, AdminParts};
 pub use metrics::Metrics;
 
+use crate::net::spare::{BUSY, Spare};
 use crate::status::Status;
 
 /// Connections at once; further ones wait. Those who scrape and look are few.
@@ -118,7 +119,8 @@ impl Bound {
         for (listener, local) in self.listeners.into_iter().zip(&self.listening) {
             let listener = TcpListener::from_std(listener)?;
             let router = router(Arc::clone(source), Arc::clone(&registry), admin, local.ip());
-            let limited = Limited { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) };
+            let limited =
+                Limited { listener, spare: Spare::new(), room: Arc::new(Semaphore::new(CONNECTIONS)) };
             let mut stopped = stopped.clone();
             let service = router.into_make_service_with_connect_info::<Life>();
             let serve = axum::serve(limited, service).with_graceful_shutdown(async move {
@@ -226,6 +228,7 @@ fn names_this_machine(host: &str) -> bool {
 /// A listener with room for some connections, each for some time.
 struct Limited {
     listener: TcpListener,
+    spare: Spare,
     room: Arc<Semaphore>,
 }
 
@@ -245,6 +248,7 @@ impl axum::serve::Listener for Limited {
                 Err(error) => {
                     tracing::debug!(%error, "management connections cannot be accepted for the moment");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    self.spare.turn_away(&self.listener, BUSY).await;
                 }
             }
         }

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod driver;
 pub mod media;
 mod peers;
+pub(crate) mod spare;
 pub(crate) mod tcp;
 pub mod tls;
 mod udp;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::driver::{Ingress, Stats};
+use super::spare::Spare;
 use super::tls::{Tls, server_name};
 use crate::guard::Gate;
 
@@ -176,7 +177,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until it is aborted. A connection over a limit is closed before TLS is begun.
+/// Accepts until it is aborted. A connection over a limit is closed before TLS is begun, and so is one that
+/// the system has no descriptor for.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -185,6 +187,7 @@ pub(super) async fn accept(
     ingress: mpsc::Sender<Ingress>,
     stats: Arc<Stats>,
 ) {
+    let mut spare = Spare::new();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -193,6 +196,7 @@ pub(super) async fn accept(
                 stats.accept_errors.add(1);
                 tracing::warn!(%error, "connections cannot be accepted for the moment");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                stats.connections_refused.add(spare.turn_away(&listener, b"").await);
                 continue;
             }
         };

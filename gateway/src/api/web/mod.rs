@@ -31,6 +31,7 @@ use self::rate::Rates;
 use super::ApiError;
 use crate::config;
 use crate::net::driver::Stats;
+use crate::net::spare::{BUSY, Spare};
 use crate::net::tcp::{self, ACCEPT_PAUSE, Admission};
 use crate::net::tls::WebTls;
 
@@ -163,7 +164,7 @@ impl Bound {
 
 /// Accepts until it is stopped, then waits a moment for the connections.
 async fn accept(listener: TcpListener, kind: Kind, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
+    let (mut connections, mut spare) = (JoinSet::new(), Spare::new());
     let told = stop.clone();
     loop {
         tokio::select! {
@@ -176,6 +177,9 @@ async fn accept(listener: TcpListener, kind: Kind, shared: Arc<Shared>, mut stop
                     shared.stats.accept_errors.add(1);
                     tracing::warn!(%error, "connections of clients cannot be accepted for the moment");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // By TLS there is nothing to be said before a handshake, which takes its time.
+                    let last_word = if kind == Kind::Tls { b"" } else { BUSY };
+                    shared.stats.connections_refused.add(spare.turn_away(&listener, last_word).await);
                 }
             },
         }
