@@ -23,6 +23,7 @@ use crosspoint_gateway::guard::{Gate, Porter};
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{self as sip_leg, SipLegConfig, SipLegs, Trunks};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
+use crosspoint_gateway::net::Ways;
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
@@ -198,7 +199,7 @@ impl Gateway {
         let media = Arc::new(MediaNet::start(&media_config(&config), clock)?);
         let engines = engines(&config, clock)?;
         let (events, event_queue) = mpsc::channel(EVENTS);
-        let machine = sip::Endpoint::new(machine_config(&config, &listening), random()?);
+        let machine = sip::Endpoint::new(machine_config(&config, &listening, clock), random()?);
         let driver = sockets.drive(machine, clock, events)?;
         let next_leg = Arc::new(AtomicU64::new(1));
         let connect = ConnectLegs::new(config.limits.registrations, next_leg.clone());
@@ -548,7 +549,7 @@ fn media_config(config: &Config) -> MediaConfig {
     MediaConfig { threads, ports: config.media.ports.first()..=config.media.ports.last() }
 }
 
-fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
+fn machine_config(config: &Config, listening: &[Listen], clock: Clock) -> sip::Config {
     let listen = listening
         .iter()
         .map(|listen| {
@@ -562,9 +563,10 @@ fn machine_config(config: &Config, listening: &[Listen]) -> sip::Config {
     // Without descriptors nobody can be asked: then it is the address that leads to most.
     let usual =
         [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(|any| advertised(config, any));
+    let ways = Ways::new(clock);
     machine.towards = Some(sip::Towards(Arc::new(move |peer: IpAddr| {
         let usual = if peer.is_ipv4() { usual[0] } else { usual[1] };
-        crosspoint_gateway::net::local_address_towards(peer).unwrap_or(usual)
+        ways.towards(peer).unwrap_or(usual)
     })));
     machine.product = concat!("Crosspoint/", env!("CARGO_PKG_VERSION")).to_owned();
     machine.session.expires = config.sip.session_expires;

@@ -130,6 +130,10 @@ fn summary(setting: &Setting, gateway: &Gateway) -> String {
     let rules = config.rules.iter().chain(&stored).filter(|rule| rule.enable).count();
     let leaving = if rules == 0 { "none: no call leaves the gateway".into() } else { rules.to_string() };
     line("rules", &leaving);
+    if !config.trunks.is_empty() {
+        let named: Vec<_> = config.trunks.iter().map(|trunk| trunk.name.as_str()).collect();
+        line("trunks", &format!("{}; whether they are up: crosspoint status", named.join("  ")));
+    }
     if status.devices == 0 {
         out.push_str("Add a device with: crosspoint device add NAME\n");
     }

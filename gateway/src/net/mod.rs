@@ -9,9 +9,6 @@
 //!                              the machine's owner
 //! ```
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-
 pub mod clock;
 pub mod driver;
 pub mod media;
@@ -19,28 +16,7 @@ mod peers;
 pub(crate) mod spare;
 pub(crate) mod tcp;
 pub mod tls;
+mod towards;
 mod udp;
 
-/// The address that packets to `peer` leave from: what stands in Via, Contact and SDP when we
-/// listen on a wildcard address. Nothing is sent to find out.
-pub fn local_address_towards(peer: IpAddr) -> io::Result<IpAddr> {
-    let any = match peer {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-    // The port is never used; 9 is "discard".
-    socket.connect(SocketAddr::new(peer, 9))?;
-    Ok(socket.local_addr()?.ip())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_leads_to_loopback() {
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(local_address_towards(loopback).unwrap(), loopback);
-    }
-}
+pub use towards::{Ways, local_address_towards};
