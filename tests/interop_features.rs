@@ -14,6 +14,7 @@ use std::time::Duration;
 use crosspoint::proof::{Wav, gaps, tone};
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
+use support::room::routes;
 use support::{Scratch, fixture, free_port, program, sipp, wait_for};
 
 const PCMA: &str = "PCMA/8000/1";
@@ -195,6 +196,38 @@ fn a_party_that_is_sent_on_talks_to_the_new_one_and_who_sent_it_is_out() {
     // Each hears the other at the end, and nobody else: one converts, for the two have no codec in common.
     first_and_then(&alice, 0.5..1.5, [620.0, 840.0]);
     is_tone("carol", &carol.heard(), 1.0..2.5, 440.0);
+}
+
+/// Bob sends Alice into the conference that Carol is in. Her telephone learns of it by an offer.
+#[test]
+fn a_party_that_is_sent_into_a_conference_hears_it_and_who_sent_it_is_out() {
+    let gateway = Gateway::with_conferences(
+        &["alice", "bob", "carol"],
+        "",
+        &[&["Alice's room", "--alias", "meet.alice"]],
+    );
+    let [mut alice, bob, mut carol] =
+        [("alice", PCMA, 440), ("bob", PCMA, 620), ("carol", "PCMU/8000/1", 840)]
+            .map(|(name, codec, hertz)| Baresip::start(Account::new(name, codec, hertz), gateway.sip));
+    let mut bob = bob;
+    let meeting = format!("sip:meet.alice@127.0.0.1:{}", gateway.sip);
+    carol.dial(&meeting);
+    carol.event("CALL_ESTABLISHED");
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(2));
+    bob.command("transfer", &meeting);
+    bob.event("CALL_CLOSED");
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    alice.hang_up();
+    alice.event("CALL_CLOSED");
+    carol.hang_up();
+    carol.event("CALL_CLOSED");
+    first_and_then(&alice, 0.5..1.5, [620.0, 840.0]);
+    let heard = carol.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    is_tone("carol", &heard, length - 2.0..length - 0.5, 440.0);
 }
 
 /// Three telephones; Alice, of 440 Hz, talks to Bob, of 620 Hz. Carol has 840 Hz.

@@ -72,7 +72,7 @@ fn promise_18_two_thousand_connections_beyond_the_descriptors_leave_a_call_alone
     let ports = [gateway.sip, gateway.web];
     let mut hoard = VecDeque::new();
     // Beyond the backlog nobody is let in at all.
-    let mut crowd = |hoard: &mut VecDeque<TcpStream>, more: usize| {
+    let crowd = |hoard: &mut VecDeque<TcpStream>, more: usize| {
         let connect = |n: usize| TcpStream::connect_timeout(&at(ports[n % 2]), Duration::from_millis(5)).ok();
         hoard.extend((0..more).filter_map(connect));
         hoard.drain(..hoard.len().saturating_sub(2_000));

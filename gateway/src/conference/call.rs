@@ -15,7 +15,8 @@ use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use self::participant::{Participant, next_event};
+pub(in crate::conference) use self::participant::Participant;
+use self::participant::next_event;
 use self::reoffer::Crossing;
 use self::takeover::{Give, Order, Replacement, Taking, answer_of, next_order};
 use self::transfer::Transfer;

@@ -17,6 +17,7 @@ use crosspoint_codecs::format::Capabilities;
 use tokio::sync::{mpsc, watch};
 
 use self::record::{attend, call_ended, ended, recorded, to_its_end};
+pub(in crate::conference) use self::transfer::Reached;
 use super::call::takeover::{ORDERS, Order};
 use super::call::{Call, CallRules, CallView};
 use super::engaged::quietest;

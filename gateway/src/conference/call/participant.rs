@@ -47,6 +47,11 @@ impl Participant {
         }
     }
 
+    /// It goes elsewhere, with what it has agreed.
+    pub(in crate::conference) fn into_leg(self) -> (Leg, Vec<LegStream>) {
+        (self.leg, self.streams)
+    }
+
     /// Whether it is told anything yet.
     pub(super) const fn is_there(&self) -> bool {
         self.ended.is_none() && !self.hung_up

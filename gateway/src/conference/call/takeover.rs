@@ -32,7 +32,7 @@ pub(in crate::conference) const ORDERS: usize = 4;
 
 /// A call gives its party away by then, or not at all: a hold that is on its way has settled, even if it
 /// was repeated for want of an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one call wants of another, and who calls of one that stands.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(in crate::conference) struct Give {
     pub(in crate::conference) by: Proven,
     /// Whom the party will talk to, for the record.
     pub(in crate::conference) to: String,
+    /// The leg has asked for it by a transfer of its own, and is told what comes of it.
+    pub(in crate::conference) referral: bool,
     /// The party.
     pub(in crate::conference) reply: oneshot::Sender<Result<Box<Participant>, Reason>>,
 }
@@ -120,7 +122,7 @@ impl Call {
         }
         let to = identity(&other.leg.party);
         let (reply, told) = oneshot::channel();
-        exchange.ask(number, own, Order::Give(Give { leg: own, by, to, reply }))?;
+        exchange.ask(number, own, Order::Give(Give { leg: own, by, to, referral: false, reply }))?;
         self.taking = Some(Taking { referrer: leg, reply: told });
         Ok(())
     }
@@ -171,6 +173,9 @@ impl Call {
         let party = self.other(give.leg).filter(|it| it.is_there() && !gone);
         let Some(party) = party else {
             let _ = give.reply.send(Err(Reason::Unavailable));
+            if give.referral {
+                self.not_given(give.leg).await;
+            }
             return;
         };
         if self.crossing.is_some() || party.exchange != Offering::Idle {
@@ -198,12 +203,28 @@ impl Call {
             self.last = None;
             return self.replan();
         }
+        if give.referral {
+            tracing::info!(by, to = give.to, "the other party goes to a conference");
+            if let Some(told) = self.sent_on.last_mut() {
+                "answered".clone_into(&mut told.outcome);
+            }
+            self.tell_referrer(give.leg, Referral::Answered).await;
+            return self.caller.hang_up(Cause::local(Reason::Hangup)).await;
+        }
         tracing::info!(by, to = give.to, "the other party goes to another call");
         if self.sent_on.len() < TRANSFERS {
             let outcome = "answered".to_owned();
             self.sent_on.push(TransferRecord { by, to: give.to, referred_by: None, rule: None, outcome });
         }
         self.caller.hang_up(Cause::local(Reason::Hangup)).await;
+    }
+
+    /// The party that was to go to a conference is gone itself, or what it was settling takes too long.
+    async fn not_given(&mut self, referrer: LegId) {
+        if let Some(told) = self.sent_on.last_mut() {
+            Reason::Unavailable.word().clone_into(&mut told.outcome);
+        }
+        self.tell_referrer(referrer, Referral::Failed(Reason::Unavailable)).await;
     }
 
     /// The other call has answered.

@@ -10,16 +10,20 @@
 //! hang up meanwhile; without that, and where nobody answers, the call goes on as it was.
 
 use std::mem;
+use std::sync::Arc;
 
 use crosspoint_codecs::format::{Capabilities, Direction};
 
 use super::Call;
 use super::participant::{Exchange as Offering, Participant};
+use super::takeover::{Give, PATIENCE};
 use crate::cause::{Cause, Reason};
-use crate::conference::exchange::Exchange;
+use crate::conference::exchange::{Exchange, Reached};
 use crate::conference::offer::answer_for;
-use crate::leg::{LegCommand, LegId, Party, Referral};
+use crate::conference::service::Service;
+use crate::leg::{LegCommand, LegId, Party, Proven, Referral};
 use crate::records::TransferRecord;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Transfers of one call: each is the wish of a party that proved who it is, and a human's.
@@ -86,7 +90,14 @@ impl Call {
         let called = leg == self.caller.leg.id;
         let (offer, thread, kept) = (takes(other), other.leg.thread, other.leg.party.clone());
         let asker = Party { address: identity(referrer), ..referrer.calling(to) };
-        let (legs, rule) = exchange.transfer(number, &asker, &kept, &offer, thread).await?;
+        let (legs, rule) = match exchange.transfer(number, &asker, &kept, &offer, thread).await? {
+            Reached::Rings(legs, rule) => (legs, rule),
+            Reached::Conference(service) => {
+                let by = referrer.proven().ok_or(Reason::Forbidden)?;
+                self.send_into(&exchange, leg, by, to, service);
+                return Ok(None);
+            }
+        };
         if called {
             self.swap_sides();
         }
@@ -101,6 +112,19 @@ impl Call {
         self.callees.extend(legs.into_iter().map(Participant::new));
         self.replan();
         Ok(rule)
+    }
+
+    /// The other party goes to a conference as soon as nothing is being settled with it.
+    fn send_into(&mut self, exchange: &Exchange, leg: LegId, by: Proven, to: &str, service: Arc<Service>) {
+        let (reply, given) = oneshot::channel::<Result<Box<Participant>, Reason>>();
+        let (exchange, called) = (exchange.clone(), to.to_owned());
+        tokio::spawn(async move {
+            if let Ok(Ok(party)) = given.await {
+                exchange.send_into(service, &called, *party);
+            }
+        });
+        let give = Give { leg, by, to: to.to_owned(), referral: true, reply };
+        self.giving = Some((give, Instant::now() + PATIENCE));
     }
 
     /// Who stays is the caller from now on, and who asked is whom it is connected with.

@@ -1,16 +1,34 @@
 //! Whom a transfer reaches: whom the one who asked for it would reach if he called.
 
-use crosspoint_codecs::format::Capabilities;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
 
-use super::{Exchange, Resolution};
+use crosspoint_codecs::format::Capabilities;
+use tokio::sync::watch;
+
+use super::record::attend;
+use super::{Exchange, Live, Resolution, refuse, rfc3339};
 use crate::alias::Alias;
-use crate::cause::Reason;
+use crate::cause::{Cause, Reason};
+use crate::conference::call::{CallView, Participant};
 use crate::conference::redirect::{Asker, Placing, Trail};
+use crate::conference::service::{Kind, Service};
 use crate::leg::{Caller, Leg, Party};
+use crate::records::CallRecord;
+
+/// Whom a transfer reaches.
+#[derive(Debug)]
+pub(in crate::conference) enum Reached {
+    /// These ring, by that rule.
+    Rings(Vec<Leg>, Option<String>),
+    /// A conference takes him.
+    Conference(Arc<Service>),
+}
 
 impl Exchange {
-    /// Calls what `asker` calls, in the name of `kept`, whom it shall talk to; and the rule that lets the
-    /// call out. Conferences, and clients that need one, are not reached like that.
+    /// Calls what `asker` calls, in the name of `kept`, whom it shall talk to, unless that is a conference.
+    /// Clients, who need one to talk to, are not reached like that.
     pub(in crate::conference) async fn transfer(
         &self,
         number: u64,
@@ -18,14 +36,21 @@ impl Exchange {
         kept: &Party,
         offer: &Capabilities,
         thread: usize,
-    ) -> Result<(Vec<Leg>, Option<String>), Reason> {
+    ) -> Result<Reached, Reason> {
         let (targets, rule, follow) = match self.0.parts.directory.resolve(asker).await {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = asker.address, called = asker.called, why, "call routed");
                 self.0.traces.note(number, &format!("transfer routed: {why}"));
                 (targets, rule, follow)
             }
-            Resolution::Enter { .. } => return Err(Reason::NotAcceptable),
+            Resolution::Enter { service, .. } if service.is_decoy() || service.kind == Kind::Gateway => {
+                return Err(Reason::NotAcceptable);
+            }
+            Resolution::Enter { service, why } => {
+                tracing::info!(caller = asker.address, called = asker.called, why, "call routed");
+                self.0.traces.note(number, &format!("transfer routed: {why}"));
+                return Ok(Reached::Conference(service));
+            }
             Resolution::Refuse { reason, why } => {
                 tracing::warn!(caller = asker.address, called = asker.called, why, "call refused");
                 self.0.traces.note(number, &format!("transfer refused, {}: {why}", reason.word()));
@@ -40,7 +65,39 @@ impl Exchange {
         let from = Caller { address, name, hops, venue: None };
         let placing = Placing::new(self.clone(), Asker::Caller(asker.clone()), follow, &Trail::of(number));
         let legs = self.begin_all(&targets, &from, offer, Some(thread), &placing);
-        Ok((legs.map_err(|cause| cause.reason)?, rule))
+        Ok(Reached::Rings(legs.map_err(|cause| cause.reason)?, rule))
+    }
+
+    /// The conference of `service`, dialled as `called`, takes over a party that was in another call. From now
+    /// on that is a call of its own.
+    pub(in crate::conference) fn send_into(&self, service: Arc<Service>, called: &str, party: Participant) {
+        let (mut leg, streams) = party.into_leg();
+        leg.party = Party { called: called.to_owned(), uri: None, ..leg.party };
+        let (number, began) = (self.0.next.fetch_add(1, Ordering::Relaxed), SystemTime::now());
+        let (view, views) = watch::channel(CallView::default());
+        let live = Live { began, caller: leg.party.clone(), view: views, orders: None };
+        if !self.enlist(number, live) {
+            tokio::spawn(refuse(leg, Cause::local(Reason::Congestion)));
+            return;
+        }
+        self.0.traces.join(number, &leg);
+        self.0.traces.note(number, "sent on from another call");
+        let record = CallRecord {
+            call: number,
+            started: rfc3339(began),
+            caller: leg.party.address.clone(),
+            authenticated: leg.party.device.is_some(),
+            called: called.to_owned(),
+            answered_by: Some(service.name.clone()),
+            ..CallRecord::default()
+        };
+        let (this, start, answers) = (self.clone(), Instant::now(), view.subscribe());
+        let over = self.0.rooms.take_in(&service, leg, streams, view);
+        tokio::spawn(async move {
+            let told = this.answered(number);
+            let ended = attend(over, answers, record, start, told).await;
+            this.finish(number, ended);
+        });
     }
 }
 

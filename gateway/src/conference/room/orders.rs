@@ -17,7 +17,7 @@ use crate::conference::layout::Layout;
 use crate::conference::ledger::Page;
 use crate::conference::offer::offer_for;
 use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Policy, Role};
-use crate::leg::{Leg, LegCommand, LegId, Origin, Party};
+use crate::leg::{Leg, LegCommand, LegId, LegStream, Origin, Party};
 use crate::uuid::Uuid;
 
 /// Who speaks for the gateway: legs are numbered from 1 on.
@@ -27,6 +27,7 @@ impl Room {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Enter { leg, view, done } => self.arrive(leg, view, done),
+            Command::TakeIn { leg, streams, view, done } => self.take_in(leg, streams, view, done),
             Command::Act { actor, deed, reply } => {
                 let done = match deed {
                     Deed::Remove(id) if self.rings(id) => self.give_up(actor, id),
@@ -114,6 +115,38 @@ impl Room {
             attendee.tell(LegCommand::Answer(offer_for(None)));
         }
         self.attendees.insert(attendee.id, attendee);
+    }
+
+    /// Somebody was sent here by whom he talked to. He stands at the door like anybody else, and is offered what
+    /// there is here: he may be on hold, and his telephone may do more than the other one did.
+    fn take_in(
+        &mut self,
+        leg: Leg,
+        streams: Vec<LegStream>,
+        view: watch::Sender<CallView>,
+        done: oneshot::Sender<Outcome>,
+    ) {
+        let Leg { id, party, commands, events, .. } = leg;
+        let mut attendee = Attendee::new(id, party, SystemTime::now())
+            .spoken_to_by(&self.voice)
+            .with_leg(commands, self.follow(id, events))
+            .watched(view, done);
+        (attendee.streams, attendee.answered) = (streams, true);
+        let (id, now) = (attendee.id, self.now());
+        let full = self.policy.parties().len() >= self.service.rules.parties;
+        if full {
+            attendee.hang_up(Cause::local(Reason::Congestion));
+        } else {
+            self.studio.engage(&attendee);
+            attendee.tell(LegCommand::Reoffer(offer_for(None)));
+        }
+        self.attendees.insert(id, attendee);
+        if !full {
+            self.knock(id, now);
+            self.carry_out();
+        }
+        self.changed = true;
+        self.sound(id);
     }
 
     /// We call somebody: he is in the roster while it rings.

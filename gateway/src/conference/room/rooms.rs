@@ -24,7 +24,7 @@ use crate::conference::prompts::Voice;
 use crate::conference::service::{Kind, Service, is_decoy};
 use crate::events::{Events, What};
 use crate::guard::Porter;
-use crate::leg::Leg;
+use crate::leg::{Leg, LegStream};
 use crate::media::EngineHandle;
 
 /// How long a room may take to say goodbye: SIP's timer F (RFC 3261 section 17.1.2.2) is 32 s, after
@@ -122,6 +122,21 @@ impl Rooms {
         if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
             room.commands.try_send(Command::Enter { leg, view, done })
         {
+            tracing::warn!(service = service.name, "a conference does not keep up");
+        }
+        over
+    }
+
+    /// The same for one who has talked to somebody else so far: `leg` is answered and has `streams`.
+    pub(in crate::conference) fn take_in(
+        &self,
+        service: &Arc<Service>,
+        leg: Leg,
+        streams: Vec<LegStream>,
+        view: watch::Sender<CallView>,
+    ) -> oneshot::Receiver<Outcome> {
+        let (done, over) = oneshot::channel();
+        if !self.open_and_tell(service, Command::TakeIn { leg, streams, view, done }) {
             tracing::warn!(service = service.name, "a conference does not keep up");
         }
         over

@@ -17,7 +17,7 @@ use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, P
 use crate::conference::room::hand_over::Handed;
 use crate::conference::room::slides::Still;
 use crate::conference::service::Service;
-use crate::leg::{Leg, LegId};
+use crate::leg::{Leg, LegId, LegStream};
 use crate::uuid::Uuid;
 
 /// What a room is told.
@@ -27,6 +27,17 @@ pub enum Command {
     Enter {
         /// It.
         leg: Leg,
+        /// Told of its call as it goes.
+        view: watch::Sender<CallView>,
+        /// Told when it is over.
+        done: oneshot::Sender<Outcome>,
+    },
+    /// A leg that has talked to somebody else.
+    TakeIn {
+        /// It.
+        leg: Leg,
+        /// What it has agreed.
+        streams: Vec<LegStream>,
         /// Told of its call as it goes.
         view: watch::Sender<CallView>,
         /// Told when it is over.

@@ -49,7 +49,7 @@ impl Directory for World {
             }
             "meet" => {
                 let alias = Alias::from_canonical("meet");
-                let service = crate::conference::service::Service::new("Meet", alias);
+                let service = Service::new("Meet", alias);
                 Resolution::Enter { service: service.into(), why: String::new() }
             }
             _ => Resolution::Refuse { reason: Reason::Forbidden, why: String::new() },
@@ -78,10 +78,10 @@ impl Protocol for World {
     }
 }
 
-pub(in crate::conference::exchange) type Feeds = std::sync::Arc<Mutex<Vec<Feed>>>;
+pub(in crate::conference::exchange) type Feeds = Arc<Mutex<Vec<Feed>>>;
 
 pub(in crate::conference::exchange) struct Scene {
-    pub(in crate::conference::exchange) world: std::sync::Arc<World>,
+    pub(in crate::conference::exchange) world: Arc<World>,
     pub(in crate::conference::exchange) alice: Far,
     pub(in crate::conference::exchange) bob: Far,
     pub(in crate::conference::exchange) recorded: UnboundedReceiver<(CallRecord, Cause)>,
@@ -94,7 +94,7 @@ pub(in crate::conference::exchange) struct Scene {
 impl Scene {
     /// Alice, who may be a stranger, talks to Bob.
     pub(in crate::conference::exchange) async fn new(device: Option<&str>) -> Self {
-        let world = std::sync::Arc::new(World::default());
+        let world = Arc::new(World::default());
         let Parts { exchange, recorded, _engine, .. } = exchange(world.clone(), world.clone(), 10);
         let (mut caller, mut alice) = leg(1);
         caller.party.address = "alice".into();
@@ -263,13 +263,40 @@ async fn where_nobody_answers_and_who_asked_is_gone_the_call_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_sent_into_a_conference_is_in_it_and_who_sent_him_is_out() {
+    let mut scene = Scene::new(Some("alice")).await;
+    scene.bob.tells(refer("sip:meet@gateway.example")).await;
+    assert_eq!(told_of(&mut scene.bob).await, Referral::Accepted);
+    assert_eq!(told_of(&mut scene.bob).await, Referral::Answered);
+    assert_eq!(scene.world.asked.lock().unwrap().last().unwrap().0, "bob", "as if Bob called");
+    // She is offered what there is, pictures too.
+    let LegCommand::Reoffer(ours) = scene.alice.told().await else { panic!("no offer") };
+    assert_eq!(ours.media.len(), 2);
+    let cause = scene.bob.told_to_hang_up().await;
+    scene.bob.ends(cause).await;
+    let record = scene.record().await;
+    assert_eq!((record.call, record.transfers[0].outcome.as_str()), (1, "answered"));
+    assert_eq!(record.legs.len(), 2, "as they were");
+    let parties = || scene.exchange.rooms().view("Meet").unwrap().parties;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(parties().iter().map(|it| (it.id.0, it.party.is_some())).collect::<Vec<_>>(), [(1, true)]);
+    let live = scene.exchange.calls();
+    assert_eq!(
+        live.iter().map(|it| (it.call, it.caller.called.as_str())).collect::<Vec<_>>(),
+        [(2, "sip:meet@gateway.example")]
+    );
+    assert_ne!(last(&scene.heard), Some(Feed::Relay(StreamId(20))), "she hears Bob no more");
+    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
+    let record = scene.record().await;
+    assert_eq!((record.answered_by.as_deref(), record.authenticated), (Some("Meet"), true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn p42_nobody_is_sent_where_who_asks_could_not_call_and_strangers_send_nobody_on() {
     let mut scene = Scene::new(Some("alice")).await;
-    for (to, reason) in [
-        ("sip:+4930@premium.example", Reason::Forbidden),
-        ("sip:premium@192.0.2.66", Reason::Forbidden),
-        ("sip:meet@gateway.example", Reason::NotAcceptable),
-    ] {
+    for (to, reason) in
+        [("sip:+4930@premium.example", Reason::Forbidden), ("sip:premium@192.0.2.66", Reason::Forbidden)]
+    {
         scene.alice.tells(refer(to)).await;
         assert_eq!(told_of(&mut scene.alice).await, Referral::Refused(reason), "{to}");
     }
