@@ -191,6 +191,7 @@ impl Gateway {
             option: "sip.listen",
             connections: config.limits.connections,
             connections_per_source: config.limits.connections_per_source,
+            origins: config.sip.websocket_origins.clone(),
             tls,
             gate: Some(gate.clone()),
         };

@@ -89,8 +89,14 @@ impl Phone {
     pub(super) fn start(name: &'static str, clock: Clock) -> Result<Self, DemoError> {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listen = [Transport::Udp, Transport::Tcp].map(|transport| Listen { transport, address: local });
-        let settings =
-            Settings { option: "demo", connections: 8, connections_per_source: 8, tls: None, gate: None };
+        let settings = Settings {
+            option: "demo",
+            connections: 8,
+            connections_per_source: 8,
+            origins: Vec::new(),
+            tls: None,
+            gate: None,
+        };
         let sockets = Sockets::bind(&listen, settings)?;
         let listening = sockets.listening().to_vec();
         let address = listening.first().map_or(local, |first| first.address);

@@ -22,10 +22,11 @@ mod read;
 mod trunk;
 mod types;
 
-pub use hosts::{HostPort, Webhook};
+pub use hosts::{HostPort, PageOrigin, Webhook};
 pub use live::LiveConfig;
 pub use parse::{ConfigError, Fault};
 pub use trunk::{Callers, Fingerprint, Registration, Trunk};
+pub(crate) use types::transport_word;
 pub use types::{
     Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, Instructions, Latching, Listen,
     LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers,
@@ -163,8 +164,12 @@ impl Config {
 /// `[sip]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sip {
-    /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port.
+    /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port. Browsers come by "ws:" and "wss:".
     pub listen: Vec<Listen>,
+    /// From where pages may come whose browsers speak SIP over WebSocket. Empty: from anywhere, as with the
+    /// client API, for nothing that a browser keeps proves who somebody is. Who says nothing of a page is no
+    /// browser.
+    pub websocket_origins: Vec<PageOrigin>,
     /// What peers shall reach us at when it is not the address that we listen on (NAT, wildcard).
     /// `None`: the local address that leads to each peer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,6 +233,7 @@ impl Default for Sip {
                 listen(Transport::Tcp, 5060),
                 listen(Transport::Tls, 5061),
             ],
+            websocket_origins: Vec::new(),
             public_address: None,
             domains: Vec::new(),
             realm: "crosspoint".into(),
@@ -390,7 +396,7 @@ pub struct Limits {
     /// SIP transactions at once; further requests get 503 without state. A UDP transaction stays
     /// 32 s after its answer, so that 300 digest registrations a second need 19200.
     pub transactions: usize,
-    /// Signalling connections (TCP and TLS) at once; further ones are closed when accepted.
+    /// Signalling connections (TCP, TLS and WebSocket) at once; further ones are closed when accepted.
     pub connections: usize,
     /// Of one source address (IPv6: /64). A company's phones behind NAT share one.
     pub connections_per_source: usize,

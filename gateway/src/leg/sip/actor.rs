@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use super::hop::Hop;
 use super::locate::{self, Place};
 use super::media::Lines;
-use super::{Inner, cause, info, ladder, word};
+use super::{Inner, cause, info, ladder};
 use crate::cause::{Cause, Reason};
-use crate::config::CodecChoice;
+use crate::config::{CodecChoice, transport_word};
 use crate::ladder::Ladder;
 use crate::leg::{LegCommand, LegEvent, LegStream};
 use crate::media::port::{StreamEvent, StreamPort};
@@ -162,7 +162,7 @@ impl Actor {
         let place = self.state.places.pop_front()?;
         self.found(place.address);
         let more = if self.state.places.is_empty() { "" } else { ", there are others" };
-        let by = place.transport.map_or("udp or tcp", word);
+        let by = place.transport.map_or("udp or tcp", transport_word);
         self.note(&format!("goes to {} by {by}{more}", place.address));
         self.state.place = Some(place.clone());
         Some(place)

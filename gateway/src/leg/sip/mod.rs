@@ -41,7 +41,7 @@ use self::media::{Lines, Site};
 pub use self::trunk::{NowFn, Reach, TrunkRegistration, TrunkView, Trunks, policy};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol, Proven};
 use crate::cause::{Cause, Reason};
-use crate::config::{CodecChoice, Listen};
+use crate::config::{CodecChoice, Listen, transport_word};
 use crate::events::Events;
 use crate::ladder::Ladder;
 use crate::net::media::MediaNet;
@@ -205,7 +205,7 @@ impl SipLegs {
             device,
             trunk,
             signalling: Some(source.remote),
-            transport: word(source.transport),
+            transport: transport_word(source.transport),
             hops: request.headers.max_forwards().unwrap_or(HOPS),
         };
         let device = party.device.is_some();
@@ -263,7 +263,7 @@ impl SipLegs {
                 .as_ref()
                 .and_then(|trunk| trunk.encryption)
                 .map_or(inner.config.encryption, trunk::policy),
-            secure_signalling: peer.transport == Transport::Tls,
+            secure_signalling: peer.transport.is_secure(),
             allow_insecure: inner.config.insecure_keys,
         };
         let mut session = [0; 8];
@@ -378,7 +378,7 @@ impl Protocol for SipLegs {
             device: to.device.clone(),
             trunk: to.trunk.clone(),
             signalling: None,
-            transport: word(hop.transport),
+            transport: transport_word(hop.transport),
             hops: from.hops,
         };
         // A device that registered is as trusted as when it did so.
@@ -560,14 +560,6 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SipLegs").field("calls", &self.inboxes().len()).finish_non_exhaustive()
-    }
-}
-
-const fn word(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-        Transport::Tls => "tls",
     }
 }
 
