@@ -13,6 +13,7 @@ use std::time::Duration;
 use crosspoint::proof::{SoundReport, Wav};
 use serde_json::json;
 use support::baresip::{Account, Baresip};
+use support::call::invite;
 use support::gateway::Gateway;
 use support::{PATIENCE, Scratch, free_port, program, wait_for};
 
@@ -151,4 +152,35 @@ fn what_a_page_leaves_behind_is_forgotten_at_once() {
     assert_eq!(connections(), before + 1);
     drop(bob);
     wait_for("the connection to be gone", || (connections() == before).then_some(()));
+    assert_eq!(gateway.status()["registrations"], json!([]), "RFC 5626 section 7");
+    assert_eq!(invite(gateway.sip, "bob", 1).status, 480);
+}
+
+#[test]
+fn a_page_with_two_connections_rings_once_and_on_when_one_is_gone() {
+    let (gateway, ws, wss) = gateway("");
+    let mut alice = softphone(&gateway);
+    let flows = [
+        Page::open(ws, "bob", &["--instance", "7", "--reg-id", "1"]),
+        Page::open(wss, "bob", &["--instance", "7", "--reg-id", "2", "--tls"]),
+    ];
+    assert_eq!(flows.each_ref().map(Page::says), ["registered", "registered"]);
+    let mut flows = Vec::from(flows);
+    while !flows.is_empty() {
+        alice.dial(&format!("sip:bob@127.0.0.1:{}", gateway.sip));
+        let rings = wait_for("one of them to ring", || {
+            flows.iter().position(|flow| flow.told.try_recv().is_ok_and(|word| word == "established"))
+        });
+        alice.hang_up();
+        assert_eq!(flows.remove(rings).says(), "ended");
+        alice.event("CALL_CLOSED");
+        assert!(flows.iter().all(|flow| flow.told.try_recv().is_err()), "it rings once");
+        let contacts = || {
+            let status = gateway.status();
+            let all = status["registrations"].as_array().unwrap();
+            let bob = all.iter().find(|it| it["alias"] == "bob");
+            bob.map_or(0, |bob| bob["contacts"].as_array().unwrap().len())
+        };
+        wait_for("the other to be forgotten", || (contacts() == flows.len()).then_some(()));
+    }
 }

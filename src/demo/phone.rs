@@ -168,12 +168,6 @@ impl Phone {
     ) -> Result<(Call, Call), DemoError> {
         let to = match home {
             Some(home) => Address {
-                uri: format!("sip:{}@{}", callee.name, home.address),
-                flow: None,
-                device: None,
-                translated: false,
-                path: Vec::new(),
-                trunk: None,
                 proxy: Some(Proxy {
                     host: HostPort { host: home.address.ip().to_string(), port: Some(home.address.port()) },
                     transport: home.transport,
@@ -183,6 +177,7 @@ impl Phone {
                         password: Redacted::new(home.password.clone()),
                     }),
                 }),
+                ..Address::at(format!("sip:{}@{}", callee.name, home.address))
             },
             None => Address::at(format!("sip:{}@{}", callee.name, callee.address)),
         };

@@ -153,7 +153,13 @@ class Media:
     def __init__(self, options):
         self.options = options
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
+        # Below the gateway's own ports, to which it sends nothing.
+        for port in random.sample(range(25000, 28000), 100):
+            try:
+                self.socket.bind(("127.0.0.1", port))
+                break
+            except OSError:
+                pass
         self.port = self.socket.getsockname()[1]
         self.heard = []
         self.sending = False
@@ -203,7 +209,7 @@ class Phone:
         self.transport = word.upper()
         self.domain = options.host
         self.own = "<sip:%s@%s>" % (options.user, self.domain)
-        self.instance = "<urn:uuid:00000000-0000-4000-8000-%012x>" % random.getrandbits(48)
+        self.instance = "<urn:uuid:00000000-0000-4000-8000-%012x>" % (options.instance or random.getrandbits(48))
         self.cseq = 0
         self.pending = None
         self.call = None
@@ -223,7 +229,8 @@ class Phone:
             "CSeq: %d %s" % (cseq, method),
         ]
         if method != "ACK":
-            flow = ";+sip.instance=\"%s\";reg-id=1" % self.instance if method == "REGISTER" else ""
+            flow = ";+sip.instance=\"%s\";reg-id=%d" % (self.instance, self.options.reg_id)
+            flow = flow if method == "REGISTER" else ""
             lines.append("Contact: %s%s" % (self.contact, flow))
             lines.append("Supported: outbound, path")
         if body:
@@ -233,6 +240,7 @@ class Phone:
 
     def digest(self, challenge, method, uri):
         value = dict(re.findall(r'(\w+)="?([^",]+)"?', challenge))
+        assert value["algorithm"] == (self.options.algorithm or value["algorithm"]), value
         algorithm = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}[value["algorithm"]]
 
         def hashed(*parts):
@@ -281,7 +289,8 @@ class Phone:
         if message.method == "REGISTER" and message.status >= 200:
             say("registered" if message.status == 200 else "refused %d" % message.status)
             if message.status == 200:
-                assert any("reg-id=1" in it for it in message.all("Contact")), message.lines
+                own = "reg-id=%d" % self.options.reg_id
+                assert any(own in it for it in message.all("Contact")), message.lines
                 assert "outbound" in message["Require"], message.lines
         elif message.method == "INVITE" and message.status == 200:
             self.call["dialog"]["to"] = message["To"]
@@ -374,6 +383,9 @@ def main():
     parser.add_argument("password")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--binary", action="store_true")
+    parser.add_argument("--algorithm")
+    parser.add_argument("--instance", type=int, default=0)
+    parser.add_argument("--reg-id", type=int, default=1)
     parser.add_argument("--protocol", default="sip")
     parser.add_argument("--origin")
     parser.add_argument("--tone", type=int, default=620)

@@ -9,11 +9,11 @@
 //!  bindings(), device() <─ what was published
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,6 +48,10 @@ use writer::{Job, Writer};
 /// Requests that wait for the writer. Overflow: refused with [`Refusal::Full`] at once, so that a
 /// storm after a restart is shed instead of timing out as a whole.
 const QUEUE: usize = 4096;
+
+/// Closed connections that are remembered, for those whose REGISTER is on its way to the disk meanwhile. Beyond
+/// that the oldest is forgotten: its binding stands until it expires, and calls to it fail.
+const CLOSED: usize = 1024;
 
 /// What a registrar is opened with.
 #[derive(Clone, Debug)]
@@ -97,6 +101,10 @@ struct Shared {
     bindings: RwLock<HashMap<Alias, Arc<[Binding]>>>,
     devices: ArcSwap<HashMap<Alias, Arc<Device>>>,
     failing: AtomicBool,
+    /// Bindings have been lost since the writer has looked.
+    lost: AtomicBool,
+    /// The connections that were closed last, [`CLOSED`] at most.
+    closed: Mutex<VecDeque<Flow>>,
 }
 
 #[derive(Debug)]
@@ -146,11 +154,16 @@ impl Registrar {
     pub async fn register(&self, request: Register) -> Result<Arc<[Binding]>, Refusal> {
         let Some(jobs) = &self.stop.jobs else { return Err(Refusal::Storage) };
         let (answer, answered) = oneshot::channel();
-        match jobs.try_send(Job::Register(Box::new(request), answer)) {
+        let flow = request.flow;
+        let registered = match jobs.try_send(Job::Register(Box::new(request), answer)) {
             Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
             Err(TrySendError::Full(_)) => Err(Refusal::Full),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
+        };
+        if let Some(flow) = flow.filter(|it| it.transport().is_stream() && self.closed().contains(it)) {
+            self.forget_flow(flow);
         }
+        registered
     }
 
     /// Has the writer look at what other connections have written, at once; comes back when what they
@@ -195,7 +208,7 @@ impl Registrar {
     pub fn bindings(&self, alias: &Alias, now: Instant) -> Vec<Binding> {
         let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
         let of_alias = all.get(alias).map(|it| it.iter());
-        of_alias.into_iter().flatten().filter(|it| it.expires > now).cloned().collect()
+        of_alias.into_iter().flatten().filter(|it| it.expires > now && !it.is_lost()).cloned().collect()
     }
 
     /// The device of an alias, with what its digest is checked against.
@@ -219,7 +232,7 @@ impl Registrar {
     pub fn registrations(&self, now: Instant) -> Vec<(Alias, Vec<Binding>)> {
         let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
         let standing = |bindings: &Arc<[Binding]>| -> Vec<Binding> {
-            bindings.iter().filter(|it| it.expires > now).cloned().collect()
+            bindings.iter().filter(|it| it.expires > now && !it.is_lost()).cloned().collect()
         };
         let mut list: Vec<_> =
             all.iter().map(|(alias, bindings)| (alias.clone(), standing(bindings))).collect();
@@ -234,9 +247,25 @@ impl Registrar {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
-    /// The connection of a flow is closed: devices that registered over it are called at their
-    /// contact's address from now on. Not awaited and not stored; a restart closes all of them.
+    /// The connection of a flow is closed: devices that registered over it are called at their contact's address
+    /// from now on, and those that are there by that connection alone are there no more ([`Binding::is_lost`]).
+    /// Not awaited and not stored; a restart closes all of them.
     pub fn flow_closed(&self, flow: Flow) {
+        // First: what is shown after this is looked at by who had it written.
+        let mut closed = self.closed();
+        if closed.len() >= CLOSED {
+            closed.pop_front();
+        }
+        closed.push_back(flow);
+        drop(closed);
+        self.forget_flow(flow);
+    }
+
+    fn closed(&self) -> MutexGuard<'_, VecDeque<Flow>> {
+        self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_flow(&self, flow: Flow) {
         let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
         for bindings in all.values_mut() {
             if bindings.iter().any(|it| it.flow == Some(flow)) {
@@ -245,6 +274,7 @@ impl Registrar {
                     .cloned()
                     .map(|it| Binding { flow: it.flow.filter(|its| *its != flow), ..it })
                     .collect();
+                self.shared.lost.store(true, Ordering::Relaxed);
             }
         }
     }

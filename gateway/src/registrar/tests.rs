@@ -182,6 +182,44 @@ async fn a_closed_connection_is_forgotten_and_the_contact_stays() {
     assert_eq!(found.len(), 2);
 }
 
+#[tokio::test]
+async fn a_flow_whose_connection_is_closed_is_no_binding_at_once_and_soon_not_on_disk() {
+    let scratch = Scratch::new("lost");
+    let clock = Clock::start();
+    let registrar = Registrar::open(&scratch.0, settings(&["alice"]), clock).unwrap();
+    let flow = |n: u32| -> Flow { format!("wss 192.0.2.1:443 192.0.2.7:500{n} {n}").parse().unwrap() };
+    let of = |n: u32| {
+        let mut request = request("alice", &format!("call-{n}"), 1, "sip:x@y.invalid;transport=ws");
+        let Contacts::List(list) = &mut request.contacts else { panic!("no list") };
+        (list[0].instance, list[0].reg_id) = (Some("<urn:uuid:1>".into()), Some(n));
+        request.flow = Some(flow(n));
+        request
+    };
+    registrar.register(of(2)).await.unwrap();
+    assert_eq!(registrar.register(of(4)).await.unwrap().len(), 2);
+    registrar.flow_closed(flow(2));
+    let found = registrar.bindings(&alias("alice"), clock.now());
+    assert_eq!(found.iter().map(|it| it.reg_id).collect::<Vec<_>>(), [Some(4)], "RFC 5626 section 7");
+    registrar.look().await;
+    let stored = || Store::open(&scratch.0).unwrap().bindings(SystemTime::now()).unwrap().len();
+    assert_eq!(stored(), 1);
+    registrar.flow_closed(flow(4));
+    assert!(registrar.registrations(clock.now()).is_empty());
+    // Room is counted by what is there.
+    registrar.look().await;
+    assert_eq!(stored(), 0);
+    // One that closes while its REGISTER is on its way.
+    registrar.flow_closed(flow(8));
+    registrar.register(of(8)).await.unwrap();
+    assert!(registrar.bindings(&alias("alice"), clock.now()).is_empty());
+    registrar.register(of(6)).await.unwrap();
+    // A restart closes all connections.
+    drop(registrar);
+    let again = Registrar::open(&scratch.0, settings(&["alice"]), clock).unwrap();
+    assert!(again.bindings(&alias("alice"), clock.now()).is_empty());
+    assert_eq!(stored(), 0);
+}
+
 #[test]
 fn expired_bindings_are_deleted_from_disk_when_the_store_is_opened() {
     let scratch = Scratch::new("expired");
@@ -302,7 +340,7 @@ fn a_damaged_a_newer_and_an_unwritable_store_say_what_to_do() {
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     let told = Registrar::open(&scratch.0, settings(&[]), Clock::start()).unwrap_err().to_string();
-    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 6)"), "{told}");
+    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 7)"), "{told}");
 
     let under_a_file = scratch.file().join("data");
     let told = Registrar::open(&under_a_file, settings(&[]), Clock::start()).unwrap_err().to_string();

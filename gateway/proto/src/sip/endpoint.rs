@@ -14,7 +14,7 @@ use super::content::{session_body, takes_sdp};
 use super::event::{By, Ending, Event, How, Incoming, Source};
 use super::flow::Flow;
 use super::framing::{Frame, PONG};
-use super::invite::{Call, push_extra, refer_to, refuse_brief, refuse_fork};
+use super::invite::{Call, no_way, push_extra, refer_to, refuse_brief, refuse_fork};
 use super::registration::Binding;
 use super::replaces::{Named, Replaced, referred_by};
 use super::session::Session;
@@ -633,11 +633,12 @@ impl Endpoint {
                     return Err(Error::CallNumber(id));
                 }
                 let room = self.calls.len() < self.stack.config.limits.calls;
+                let how = if room { no_way(&invite.destination) } else { How::Unreachable };
                 let call = room.then(|| Call::outgoing(now, &mut self.stack, *invite).ok()).flatten();
                 match call {
                     Some(call) => self.insert(call),
                     None => {
-                        let ending = Box::new(Ending::of(By::Network, How::Unreachable));
+                        let ending = Box::new(Ending::of(By::Network, how));
                         self.stack.event(Event::Ended { call: id, ending });
                     }
                 }

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::actor::{Actor, State};
+use self::actor::{Actor, State, Way};
 use self::dns::System;
 use self::hop::{Hop, Network};
 use self::locate::Failures;
@@ -396,8 +396,12 @@ impl Protocol for SipLegs {
         };
         let (leg, mut actor) = self.leg(call, party, &peer, thread);
         let has_flow = flow.is_some();
+        if let Some(flow) = &flow {
+            actor.set_out_by_flow(self.0.other_flows(to, flow), &offer);
+        }
         tokio::spawn(async move {
             let mut invite = invite;
+            invite.elsewhere = actor.may_go_elsewhere();
             let mut reached = known.map(|address| address.ip());
             if !has_flow {
                 let places = match actor.find(&hop).await {
@@ -497,6 +501,20 @@ impl Inner {
             (bind, IpAddr::V6(_)) if bind.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
             (bind, _) => bind,
         }
+    }
+
+    /// The device of `to` by its other flows. Keys are not sent by a weaker one than the first.
+    fn other_flows(&self, to: &Address, first: &Flow) -> Vec<Way> {
+        let way = |other: &Address| {
+            let flow: Flow = other.flow.as_ref()?.parse().ok()?;
+            if first.transport().is_secure() && !flow.transport().is_secure() {
+                return None;
+            }
+            let routes = other.path.iter().map(|it| NameAddr::parse(it).ok()).collect::<Option<_>>()?;
+            let latched = self.config.latching && other.device.is_some() && other.translated;
+            Some(Way { target: Uri::parse(&other.uri).ok()?, routes, flow, latched })
+        };
+        to.instead.iter().filter_map(way).collect()
     }
 
     /// Our media address as `peer` must write it. A public address is one of its own family.
