@@ -625,6 +625,7 @@ fn leg_config(config: &Config, listening: &[Listen], trunks: Trunks) -> SipLegCo
 
 const fn algorithm(digest: Digest) -> Algorithm {
     match digest {
+        Digest::Sha512 => Algorithm::Sha512_256,
         Digest::Sha256 => Algorithm::Sha256,
         Digest::Md5 => Algorithm::Md5,
     }

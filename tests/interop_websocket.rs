@@ -184,3 +184,16 @@ fn a_page_with_two_connections_rings_once_and_on_when_one_is_gone() {
         wait_for("the other to be forgotten", || (contacts() == flows.len()).then_some(()));
     }
 }
+
+#[test]
+fn a_device_proves_itself_by_the_strongest_hash() {
+    let (mut gateway, ws, _) = gateway("");
+    let config = gateway.config();
+    let three = config.replace("digest = [\"md5\"]", "digest = [\"sha-512-256\", \"sha-256\", \"md5\"]");
+    assert_ne!(config, three);
+    gateway.set_config(&three);
+    gateway.kill_and_restart();
+    // It answers the first challenge, and knows all three.
+    let bob = Page::open(ws, "bob", &["--algorithm", "SHA-512-256"]);
+    assert_eq!(bob.says(), "registered");
+}

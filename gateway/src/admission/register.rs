@@ -42,8 +42,10 @@ impl SipDoor {
         let now = self.clock.both();
         let claimed = request.headers.to().map(|to| to.uri.alias()).unwrap_or_default();
         let (verdict, device) = self.prove(now, &claimed, request, source);
-        let challenge =
-            |stale| Answer { status: 401, headers: self.challenges(now, source.remote.ip(), stale) };
+        let challenge = |stale| Answer {
+            status: 401,
+            headers: self.challenges(now, source.remote.ip(), stale, &claimed),
+        };
         let device = match (verdict, device) {
             (Verdict::Accepted { .. }, Some(device)) => device,
             (Verdict::Stale, _) => return challenge(true),

@@ -139,7 +139,10 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
         );
     }
     if sip.digest.is_empty() {
-        from.fault("digest", "is empty: name sha-256, md5 or both, or leave the line out");
+        from.fault(
+            "digest",
+            "is empty: name sha-512-256, sha-256, md5 or some of them, or leave the line out",
+        );
     }
     for (index, listen) in sip.listen.iter().enumerate() {
         let clash = |other: &Listen| {

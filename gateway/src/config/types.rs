@@ -146,6 +146,8 @@ choice! {
 choice! {
     /// Hash of digest authentication (RFC 7616, RFC 8760).
     Digest {
+        /// SHA-512/256.
+        Sha512 = "sha-512-256",
         /// SHA-256.
         Sha256 = "sha-256",
         /// MD5: all that phones of before 2020 know.

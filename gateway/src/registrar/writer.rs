@@ -397,6 +397,7 @@ impl Writer {
             let what = if before.contains(alias) { "removed" } else { "added" };
             tracing::debug!(%alias, what, "device changed");
         }
+        self.shared.decoys.store(Arc::new(Decoys::new(self.store.decoys()?, &devices)));
         self.shared.devices.store(Arc::new(devices));
         Ok(())
     }
