@@ -191,6 +191,7 @@ impl Gateway {
             option: "sip.listen",
             connections: config.limits.connections,
             connections_per_source: config.limits.connections_per_source,
+            origins: config.sip.websocket_origins.clone(),
             tls,
             gate: Some(gate.clone()),
         };
@@ -624,6 +625,7 @@ fn leg_config(config: &Config, listening: &[Listen], trunks: Trunks) -> SipLegCo
 
 const fn algorithm(digest: Digest) -> Algorithm {
     match digest {
+        Digest::Sha512 => Algorithm::Sha512_256,
         Digest::Sha256 => Algorithm::Sha256,
         Digest::Md5 => Algorithm::Md5,
     }

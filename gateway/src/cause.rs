@@ -45,6 +45,8 @@ pub enum Reason {
     NotFound,
     /// The alias exists, but no device is registered for it.
     Unavailable,
+    /// Every way by which the device has registered is gone (RFC 5626 section 11.5).
+    FlowFailed,
     /// No rule allows the call, or the credentials are wrong.
     Forbidden,
     /// Nothing in common: codecs, encryption policy, media addresses.
@@ -75,6 +77,7 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::NotFound => "not-found",
             Self::Unavailable => "unavailable",
+            Self::FlowFailed => "flow-failed",
             Self::Forbidden => "forbidden",
             Self::NotAcceptable => "not-acceptable",
             Self::Unreachable => "unreachable",

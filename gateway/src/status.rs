@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crosspoint_proto::Transport;
 use serde::{Deserialize, Serialize};
 
 use crate::conference::policy::Place;
 use crate::conference::room::RoomView;
 use crate::conference::{CallView, LegView, StreamView};
+use crate::config::transport_word;
 use crate::leg::Origin;
 use crate::leg::connect::{ConnectLegs, Registered};
 use crate::leg::sip::{TrunkRegistration, TrunkView};
@@ -316,7 +316,7 @@ impl Registration {
             expires_seconds: it.remaining(now).as_secs(),
             user_agent: it.user_agent.clone(),
             protocol: "sip".into(),
-            transport: it.flow.map_or("", |flow| transport(flow.transport())).into(),
+            transport: it.flow.map_or("", |flow| transport_word(flow.transport())).into(),
         };
         let client = |it: &Registered| RegisteredContact {
             uri: String::new(),
@@ -347,7 +347,7 @@ impl TrunkStatus {
         };
         Self {
             name: view.config.name.clone(),
-            transport: transport(view.config.transport).into(),
+            transport: transport_word(view.config.transport).into(),
             host: view.config.host.to_string(),
             address: view.address.map(|it| it.to_string()),
             state: view.reach.word().into(),
@@ -481,14 +481,6 @@ impl Signalling {
             datagrams_dropped: stats.datagrams_dropped.count() + stats.datagrams_failed.count(),
             event_stalls: stats.event_stalls.count(),
         }
-    }
-}
-
-const fn transport(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-        Transport::Tls => "tls",
     }
 }
 

@@ -133,7 +133,8 @@ impl Node {
 }
 
 fn settings(tls: Option<Tls>) -> Settings {
-    Settings { option: "sip.listen", connections: 100, connections_per_source: 100, tls, gate: None }
+    let origins = vec!["https://phones.example".parse().unwrap()];
+    Settings { option: "sip.listen", connections: 100, connections_per_source: 100, origins, tls, gate: None }
 }
 
 fn connect(conn: u64, to: SocketAddr, transport: Transport, name: Option<&str>) -> Output<Saw> {

@@ -39,6 +39,7 @@ async fn two_hundred_starts_and_stops_leave_no_descriptor_and_no_port() {
             option: "sip.listen",
             connections: 10,
             connections_per_source: 10,
+            origins: Vec::new(),
             tls: None,
             gate: None,
         };

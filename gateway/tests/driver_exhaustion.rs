@@ -47,6 +47,7 @@ async fn who_comes_without_descriptors_is_turned_away_and_the_next_one_let_in() 
         option: "sip.listen",
         connections: 100,
         connections_per_source: 100,
+        origins: Vec::new(),
         tls: None,
         gate: None,
     };

@@ -89,8 +89,14 @@ impl Phone {
     pub(super) fn start(name: &'static str, clock: Clock) -> Result<Self, DemoError> {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listen = [Transport::Udp, Transport::Tcp].map(|transport| Listen { transport, address: local });
-        let settings =
-            Settings { option: "demo", connections: 8, connections_per_source: 8, tls: None, gate: None };
+        let settings = Settings {
+            option: "demo",
+            connections: 8,
+            connections_per_source: 8,
+            origins: Vec::new(),
+            tls: None,
+            gate: None,
+        };
         let sockets = Sockets::bind(&listen, settings)?;
         let listening = sockets.listening().to_vec();
         let address = listening.first().map_or(local, |first| first.address);
@@ -162,12 +168,6 @@ impl Phone {
     ) -> Result<(Call, Call), DemoError> {
         let to = match home {
             Some(home) => Address {
-                uri: format!("sip:{}@{}", callee.name, home.address),
-                flow: None,
-                device: None,
-                translated: false,
-                path: Vec::new(),
-                trunk: None,
                 proxy: Some(Proxy {
                     host: HostPort { host: home.address.ip().to_string(), port: Some(home.address.port()) },
                     transport: home.transport,
@@ -177,6 +177,7 @@ impl Phone {
                         password: Redacted::new(home.password.clone()),
                     }),
                 }),
+                ..Address::at(format!("sip:{}@{}", callee.name, home.address))
             },
             None => Address::at(format!("sip:{}@{}", callee.name, callee.address)),
         };

@@ -17,6 +17,19 @@ pub struct Device<'a> {
     pub more: String,
 }
 
+/// Where it listens beside the loopback address of IPv4, and where its media are.
+struct Addresses {
+    sip: u16,
+    more: String,
+    media: &'static str,
+}
+
+impl Addresses {
+    fn new() -> Self {
+        Self { sip: free_port(), more: String::new(), media: "127.0.0.1" }
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -61,13 +74,22 @@ impl Gateway {
     /// The same, also on the loopback address of IPv6, with media on all addresses.
     pub fn with_ipv6(devices: &[&str]) -> Self {
         let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
-        Self::with_all(&devices, "", "", "", "", &[], true)
+        let sip = free_port();
+        let more = format!(", \"udp:[::1]:{sip}\", \"tcp:[::1]:{sip}\"");
+        Self::with_all(&devices, "", "", "", "", &[], &Addresses { sip, more, media: "0.0.0.0" })
+    }
+
+    /// The same as [`Self::start`], also at these listeners, with more lines for the section of SIP.
+    pub fn with_listeners(devices: &[&str], listeners: &[&str], sip_more: &str) -> Self {
+        let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
+        let more = listeners.iter().map(|listener| format!(", \"{listener}\"")).collect();
+        Self::with_all(&devices, "", sip_more, "", "", &[], &Addresses { more, ..Addresses::new() })
     }
 
     /// The same as [`Self::start`], with more lines for the section of media.
     pub fn with_media(devices: &[&str], media_more: &str) -> Self {
         let devices: Vec<_> = devices.iter().map(|name| Device { name, more: String::new() }).collect();
-        Self::with_all(&devices, "", "", media_more, "", &[], false)
+        Self::with_all(&devices, "", "", media_more, "", &[], &Addresses::new())
     }
 
     /// With lines for every section but that of media.
@@ -78,7 +100,7 @@ impl Gateway {
         web_more: &str,
         conferences: &[&[&str]],
     ) -> Self {
-        Self::with_all(devices, more, sip_more, "", web_more, conferences, false)
+        Self::with_all(devices, more, sip_more, "", web_more, conferences, &Addresses::new())
     }
 
     fn with_all(
@@ -88,18 +110,17 @@ impl Gateway {
         media_more: &str,
         web_more: &str,
         conferences: &[&[&str]],
-        ipv6: bool,
+        addresses: &Addresses,
     ) -> Self {
         let scratch = Scratch::new("gateway");
-        let (sip, http) = (free_port(), free_port());
+        let Addresses { sip, more: listeners, media } = addresses;
+        let (sip, http) = (*sip, free_port());
         let (tls, web) = (free_port(), free_port());
-        let six = if ipv6 { format!(", \"udp:[::1]:{sip}\", \"tcp:[::1]:{sip}\"") } else { String::new() };
-        let media = if ipv6 { "0.0.0.0" } else { "127.0.0.1" };
         let first = 30_000 + u32::from(sip) % 300 * 30;
         let mut text = format!(
             "data = \"{data}\"\n{more}\n\
              [sip]\n# This baresip stops at a challenge whose algorithm it does not know.\ndigest = [\"md5\"]\n{sip_more}\n\
-             listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"{six}]\n\
+             listen = [\"udp:127.0.0.1:{sip}\", \"tcp:127.0.0.1:{sip}\", \"tls:127.0.0.1:{tls}\"{listeners}]\n\
              [media]\naddress = \"{media}\"\nports = \"{first}-{last}\"\n{media_more}\n\
              [http]\nlisten = [\"127.0.0.1:{http}\"]\n\
              [web]\nlisten = [\"127.0.0.1:{web}\"]\n{web_more}\n",

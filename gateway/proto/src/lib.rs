@@ -42,7 +42,7 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-/// A stream connection (TCP or TLS). Connections that the driver accepted have even numbers, those
+/// A connection (TCP or TLS, with or without WebSocket in it). Connections that the driver accepted have even numbers, those
 /// that the machine asked for have odd ones; none is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
@@ -56,12 +56,30 @@ pub enum Transport {
     Tcp,
     /// A stream inside TLS.
     Tls,
+    /// Messages of WebSocket (RFC 6455) in a stream that somebody opened to us: browsers have nothing else.
+    Ws,
+    /// The same inside TLS.
+    Wss,
 }
 
 impl Transport {
-    /// Whether bytes come as a stream.
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// Whether bytes come by connections.
     pub const fn is_stream(self) -> bool {
         !matches!(self, Self::Udp)
+    }
+
+    /// Whether each piece of a connection is one whole message ([`Input::Stream`], [`Output::Stream`]).
+    /// Such connections are never opened by us.
+    pub const fn is_framed(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    /// Whether nobody on the way reads it.
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
     }
 }
 
@@ -85,10 +103,10 @@ pub enum Input<'a> {
         local: SocketAddr,
         /// The far end.
         peer: SocketAddr,
-        /// TCP or TLS.
+        /// How; anything but UDP.
         transport: Transport,
     },
-    /// Bytes of a connection, cut anywhere.
+    /// Bytes of a connection, cut anywhere, unless its transport keeps messages apart.
     Stream {
         /// Its number.
         conn: ConnId,
@@ -116,7 +134,8 @@ pub enum Output<E> {
         /// The bytes.
         data: Bytes,
     },
-    /// Send bytes on a connection. What a connection that is gone cannot take is dropped.
+    /// Send bytes on a connection, a whole message where its transport keeps them apart. What a connection
+    /// that is gone cannot take is dropped.
     Stream {
         /// Its number.
         conn: ConnId,

@@ -13,7 +13,7 @@ use crate::leg::connect::ConnectLegs;
 use crate::leg::sip::Trunks;
 use crate::leg::{Address, Party};
 use crate::net::clock::Clock;
-use crate::registrar::{Registrar, one_flow_each};
+use crate::registrar::{Binding, Registrar, one_flow_each};
 use crate::routing::{self, Presence, Refused, Request, Routing, Target};
 use crate::services::Services;
 
@@ -97,15 +97,11 @@ impl SwitchDirectory {
             Ok(Target::Device(alias)) if guesses() => self.nowhere(alias, why),
             Ok(Target::Device(alias)) => {
                 let now = self.clock.now();
-                let bindings = one_flow_each(self.registrar.bindings(&alias, now));
-                let bindings = bindings.into_iter().map(|binding| Address {
-                    uri: binding.uri.to_string(),
-                    flow: binding.flow.map(|flow| flow.to_string()),
-                    device: Some(alias.to_string()),
-                    translated: binding.translated,
-                    path: binding.path.iter().map(ToString::to_string).collect(),
-                    trunk: None,
-                    proxy: None,
+                let devices = one_flow_each(self.registrar.bindings(&alias, now));
+                let bindings = devices.into_iter().filter_map(|flows| {
+                    let mut flows = flows.iter().map(|binding| address(binding, &alias));
+                    let first = flows.next()?;
+                    Some(Address { instead: flows.collect(), ..first })
                 });
                 let clients = self.clients.of(&alias, now);
                 let targets = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
@@ -140,6 +136,16 @@ impl SwitchDirectory {
         // Numbers that nobody has are refused as calls to the outside.
         let reason = if alias.is_number() { Reason::Forbidden } else { Reason::NotFound };
         Resolution::Refuse { reason, why }
+    }
+}
+
+fn address(binding: &Binding, alias: &Alias) -> Address {
+    Address {
+        flow: binding.flow.map(|flow| flow.to_string()),
+        device: Some(alias.to_string()),
+        translated: binding.translated,
+        path: binding.path.iter().map(ToString::to_string).collect(),
+        ..Address::at(binding.uri.to_string())
     }
 }
 

@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crosspoint_proto::Now;
-use crosspoint_proto::sip::auth::{Ha1, Secret, Verdict, Verifier};
+use crosspoint_proto::sip::auth::{Algorithm, Ha1, Secret, Verdict, Verifier};
 use crosspoint_proto::sip::{By, CallId, Command, Event, Incoming, Name, Request, RequestId, Source};
 use tokio::sync::mpsc;
 
 use self::directory::Known;
 pub use self::directory::SwitchDirectory;
+use crate::alias::Alias;
 use crate::conference::Exchange;
 use crate::config::Protocol;
 use crate::guard::{Gate, Porter};
@@ -159,7 +160,8 @@ impl SipDoor {
                     tracing::warn!(%source, others, "a call with wrong credentials was refused");
                 }
             }
-            let headers = self.challenges(now, incoming.source.remote.ip(), verdict == Verdict::Stale);
+            let (from, stale) = (incoming.source.remote.ip(), verdict == Verdict::Stale);
+            let headers = self.challenges(now, from, stale, &claimed);
             return self.reject(incoming.call, 401, headers).await;
         }
         let proven = match (device, trunk) {
@@ -230,9 +232,15 @@ impl SipDoor {
         (verdict, device)
     }
 
-    fn challenges(&self, now: Now, source: IpAddr, stale: bool) -> Vec<(String, String)> {
+    /// To who says that he is `claimed`: by the hashes that such a device has (RFC 8760 section 2.3).
+    fn challenges(&self, now: Now, source: IpAddr, stale: bool, claimed: &str) -> Vec<(String, String)> {
+        let alias = self.routing.alias(claimed).ok();
+        let device = alias.as_ref().and_then(|alias| self.registrar.device(alias));
+        // One name is one, however it is written.
+        let name = alias.as_ref().map_or(claimed, Alias::as_str);
+        let third = self.registrar.has_third_hash(name, device.as_deref());
         self.verifier()
-            .challenges(now, source, stale)
+            .challenges_in(now, source, stale, |algorithm| third || algorithm != Algorithm::Sha512_256)
             .into_iter()
             .map(|challenge| ("WWW-Authenticate".to_owned(), challenge.to_string()))
             .collect()
@@ -275,7 +283,11 @@ const fn is_refusal(status: u16) -> bool {
 
 /// What proves a device: its stored hashes.
 fn secret(device: &Device) -> Option<Secret> {
-    Some(Secret::Ha1(Ha1 { md5: unhex(device.md5.expose())?, sha256: unhex(device.sha256.expose())? }))
+    Some(Secret::Ha1(Ha1 {
+        md5: unhex(device.md5.expose())?,
+        sha256: unhex(device.sha256.expose())?,
+        sha512_256: device.sha512_256.as_ref().and_then(|it| unhex(it.expose())),
+    }))
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

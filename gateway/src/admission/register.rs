@@ -1,4 +1,8 @@
 //! REGISTER (RFC 3261 section 10.3) between the machine and the registrar.
+//!
+//! Of RFC 5626 it does what section 6 asks of a registrar. What section 5 asks of edges has no place here: no
+//! request is passed on as it is, so that nobody is given a token of a flow, and a call that finds none ends with
+//! 480 and never with 430 of ours. The flow stands in the binding instead, which section 6 allows.
 
 use std::ops::RangeInclusive;
 use std::time::SystemTime;
@@ -38,8 +42,10 @@ impl SipDoor {
         let now = self.clock.both();
         let claimed = request.headers.to().map(|to| to.uri.alias()).unwrap_or_default();
         let (verdict, device) = self.prove(now, &claimed, request, source);
-        let challenge =
-            |stale| Answer { status: 401, headers: self.challenges(now, source.remote.ip(), stale) };
+        let challenge = |stale| Answer {
+            status: 401,
+            headers: self.challenges(now, source.remote.ip(), stale, &claimed),
+        };
         let device = match (verdict, device) {
             (Verdict::Accepted { .. }, Some(device)) => device,
             (Verdict::Stale, _) => return challenge(true),
@@ -52,11 +58,15 @@ impl SipDoor {
             }
             _ => return challenge(false),
         };
-        let Some(contacts) = contacts(request) else { return Answer::of(400) };
         let path = match path(request, source) {
             Ok(path) => path,
             Err(answer) => return answer,
         };
+        let contacts = match contacts(request, &path) {
+            Ok(contacts) => contacts,
+            Err(answer) => return answer,
+        };
+        let outbound = is_outbound(request, &contacts);
         let registered = self
             .registrar
             .register(Register {
@@ -77,7 +87,7 @@ impl SipDoor {
                     bindings.iter().map(|it| ("Contact".to_owned(), contact(it, now.mono))).collect();
                 headers.push(("Date".to_owned(), httpdate(now.wall)));
                 headers.extend(path.iter().map(|it| ("Path".to_owned(), it.to_string())));
-                if is_outbound(request) {
+                if outbound {
                     headers.push(("Require".to_owned(), "outbound".to_owned()));
                 }
                 Answer { status: 200, headers }
@@ -87,24 +97,48 @@ impl SipDoor {
     }
 }
 
-fn contacts(request: &Request) -> Option<Contacts> {
-    match request.headers.contacts().ok()? {
-        Header::All => Some(Contacts::All),
-        Header::List(list) => list
-            .into_iter()
-            .map(|it| {
-                // Only what a call can reach later is stored.
-                matches!(it.uri, Uri::Sip(_)).then(|| Contact {
-                    expires: it.expires(),
-                    q: Some(it.q()),
-                    instance: it.params.text("+sip.instance"),
-                    reg_id: it.params.get("reg-id").and_then(|id| id.parse().ok()),
-                    uri: it.uri,
-                })
-            })
-            .collect::<Option<Vec<_>>>()
-            .map(Contacts::List),
+/// What the device asks for. Its flows count where the one who knows them is here or has written himself down
+/// (RFC 5626 section 6); if not, 439 says so to who wanted them, and for others they are no flows.
+fn contacts(request: &Request, path: &[NameAddr]) -> Result<Contacts, Answer> {
+    let list = match request.headers.contacts().map_err(|_| Answer::of(400))? {
+        Header::All => return Ok(Contacts::All),
+        Header::List(list) => list,
+    };
+    let direct = request.headers.vias().is_ok_and(|vias| vias.len() == 1);
+    let edge = path.first().and_then(|it| it.uri.as_sip()).is_some_and(SipUri::is_outbound);
+    let knows = direct || edge;
+    let contact = |it: NameAddr| {
+        let instance = it.params.text("+sip.instance");
+        let reg_id = it.params.get("reg-id").and_then(|id| id.parse().ok()).filter(|_| instance.is_some());
+        // Only what a call can reach later is stored.
+        matches!(it.uri, Uri::Sip(_)).then(|| Contact {
+            expires: it.expires(),
+            q: Some(it.q()),
+            instance,
+            reg_id,
+            uri: it.uri,
+        })
+    };
+    let list: Option<Vec<Contact>> = list.into_iter().map(contact).collect();
+    let mut list = list.ok_or_else(|| Answer::of(400))?;
+    let flows = list.iter().any(|it| it.reg_id.is_some());
+    if flows && !knows && supports(request, "outbound") {
+        return Err(Answer::of(439));
     }
+    if !knows {
+        list.iter_mut().for_each(|it| it.reg_id = None);
+    }
+    let stay = list.iter().filter(|it| it.expires.or_else(|| request.headers.expires()) != Some(0)).count();
+    // One flow is one way to one device.
+    if list.iter().any(|it| it.reg_id.is_some()) && stay > 1 {
+        return Err(Answer::of(400));
+    }
+    Ok(Contacts::List(list))
+}
+
+fn supports(request: &Request, option: &str) -> bool {
+    let supported = request.headers.tokens(&Name::Supported);
+    supported.iter().any(|it| it.as_str().eq_ignore_ascii_case(option))
 }
 
 /// The proxies that want to be on the way back (RFC 3327 section 5.3). Who sends the device's calls there
@@ -114,8 +148,7 @@ fn path(request: &Request, source: &Source) -> Result<Vec<NameAddr>, Answer> {
     if path.is_empty() {
         return Ok(path);
     }
-    let supported = request.headers.tokens(&Name::Supported);
-    if !supported.iter().any(|option| option.as_str().eq_ignore_ascii_case("path")) {
+    if !supports(request, "path") {
         let unsupported = vec![("Unsupported".to_owned(), "path".to_owned())];
         return Err(Answer { status: 420, headers: unsupported });
     }
@@ -150,15 +183,12 @@ fn leads_astray(uri: &SipUri, source: &Source) -> bool {
 }
 
 /// Whether the device's flow is kept and used as RFC 5626 has it, which section 6 wants said.
-fn is_outbound(request: &Request) -> bool {
-    let supported = request.headers.tokens(&Name::Supported);
-    let contact = match contacts(request) {
-        Some(Contacts::List(list)) => {
-            list.iter().any(|contact| contact.instance.is_some() && contact.reg_id.is_some())
-        }
-        _ => false,
+fn is_outbound(request: &Request, contacts: &Contacts) -> bool {
+    let flows = match contacts {
+        Contacts::List(list) => list.iter().any(|contact| contact.reg_id.is_some()),
+        Contacts::All => false,
     };
-    contact && supported.iter().any(|option| option.as_str().eq_ignore_ascii_case("outbound"))
+    flows && supports(request, "outbound")
 }
 
 fn contact(binding: &Binding, now: crosspoint_proto::Instant) -> String {
@@ -236,13 +266,42 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
+        let is_outbound = |request: Request| is_outbound(&request, &contacts(&request, &[]).ok().unwrap());
         let device = "<sip:alice@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\"";
         let flow = format!("{device};reg-id=1");
         let supported = "Supported: path, outbound\r\n";
-        assert!(is_outbound(&request(supported, &flow)), "RFC 5626 section 6");
-        assert!(!is_outbound(&request("", &flow)));
-        assert!(!is_outbound(&request(supported, device)));
-        assert!(!is_outbound(&request(supported, "<sip:alice@192.0.2.9>;reg-id=1")));
+        assert!(is_outbound(request(supported, &flow)), "RFC 5626 section 6");
+        assert!(!is_outbound(request("", &flow)));
+        assert!(!is_outbound(request(supported, device)));
+        assert!(!is_outbound(request(supported, "<sip:alice@192.0.2.9>;reg-id=1")));
+    }
+
+    #[test]
+    fn flows_through_a_proxy_count_where_it_says_that_it_knows_them() {
+        let of = |more: &str, contact: &str| {
+            let mut request = through(more);
+            request.headers.set(Name::Contact, contact);
+            let path = request.headers.name_addrs(&Name::Path).unwrap();
+            match contacts(&request, &path) {
+                Ok(Contacts::List(list)) => Ok(list.iter().map(|it| it.reg_id).collect::<Vec<_>>()),
+                Ok(Contacts::All) => panic!("no list"),
+                Err(answer) => Err(answer.status),
+            }
+        };
+        let flow = "<sip:alice@10.1.1.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=7";
+        let (wants, second) =
+            ("Supported: path, outbound\r\n", "Via: SIP/2.0/UDP 10.1.1.9;branch=z9hG4bK2\r\n");
+        let edge = "Path: <sip:token@198.51.100.7;lr;ob>\r\n";
+        let other = "Path: <sip:198.51.100.7;lr>, <sip:token@198.51.100.7;lr;ob>\r\n";
+        assert_eq!(of(wants, flow), Ok(vec![Some(7)]), "there is nobody between");
+        assert_eq!(of(&format!("{wants}{second}{edge}"), flow), Ok(vec![Some(7)]));
+        assert_eq!(of(&format!("{wants}{second}{other}"), flow), Err(439), "RFC 5626 section 6");
+        assert_eq!(of(&format!("{wants}{second}"), flow), Err(439));
+        assert_eq!(of(&format!("Supported: path\r\n{second}"), flow), Ok(vec![None]));
+        assert_eq!(of(&format!("{wants}{second}"), "<sip:alice@10.1.1.9>;reg-id=7"), Ok(vec![None]));
+        // One flow is of one contact; others may go with it.
+        assert_eq!(of(wants, &format!("{flow}, <sip:alice@10.1.1.10>")), Err(400));
+        assert_eq!(of(wants, &format!("{flow}, <sip:alice@10.1.1.10>;expires=0")), Ok(vec![Some(7), None]));
     }
 
     fn through(more: &str) -> Request {

@@ -520,8 +520,9 @@ pub(super) fn more_telling(a: Cause, b: Cause) -> Cause {
             Reason::NotAcceptable => 2,
             Reason::NoAnswer => 3,
             Reason::Unavailable => 4,
-            Reason::Unreachable => 5,
-            _ => 6,
+            Reason::FlowFailed => 5,
+            Reason::Unreachable => 6,
+            _ => 7,
         }
     }
     if rank(b.reason) < rank(a.reason) { b } else { a }

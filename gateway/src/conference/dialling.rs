@@ -302,7 +302,7 @@ fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Forbidden => "no rule lets conferences call there: add one with conferences = true",
         Reason::NotFound => "nobody has this alias",
-        Reason::Unavailable => "the device is not registered",
+        Reason::Unavailable | Reason::FlowFailed => "the device is not registered",
         _ => "it cannot be called",
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 use super::types::Redacted;
 
 /// A host name or address, and maybe a port: "proxy.example.com:5061".
@@ -123,6 +125,47 @@ impl fmt::Debug for Webhook {
     }
 }
 
+/// Where a page is from (RFC 6454 section 6.1): "https://phones.example.com".
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageOrigin(String);
+
+impl PageOrigin {
+    /// Whether a browser means that one. Browsers write it as it is here (RFC 6454 section 6.2).
+    pub fn is(&self, header: &str) -> bool {
+        self.0.eq_ignore_ascii_case(header)
+    }
+}
+
+impl FromStr for PageOrigin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("\"{text}\" is not where a page is from: write \"https://phones.example.com\"");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let usual = match scheme {
+            "https" => 443,
+            "http" => 80,
+            _ => return Err(wrong()),
+        };
+        let mut host: HostPort = rest.parse().map_err(|_| wrong())?;
+        host.port = host.port.filter(|port| *port != usual);
+        Ok(Self(format!("{scheme}://{host}")))
+    }
+}
+
+impl fmt::Display for PageOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for PageOrigin {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 /// Letters, digits and hyphens in labels (RFC 1123), or an IPv4 address.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
@@ -147,6 +190,23 @@ mod tests {
             ["", "a b", "host:", "host:0", "host:99999", "2001:db8::1", "[::1]5060", "-a.com", "a..b"]
         {
             assert!(wrong.parse::<HostPort>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn where_a_page_is_from_is_written_as_browsers_do() {
+        for (text, origin) in [
+            ("https://Phones.Example.com", "https://phones.example.com"),
+            ("https://phones.example.com:443", "https://phones.example.com"),
+            ("http://[2001:db8::1]:8080", "http://[2001:db8::1]:8080"),
+        ] {
+            let read: PageOrigin = text.parse().unwrap();
+            assert!(read.to_string() == origin && read.is(origin), "{text}");
+            assert!(!read.is("null") && !read.is("https://example.com"));
+        }
+        for wrong in ["*", "null", "phones.example.com", "wss://a.example", "https://a.example/", "https://"]
+        {
+            assert!(wrong.parse::<PageOrigin>().is_err(), "{wrong}");
         }
     }
 

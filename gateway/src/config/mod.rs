@@ -22,10 +22,11 @@ mod read;
 mod trunk;
 mod types;
 
-pub use hosts::{HostPort, Webhook};
+pub use hosts::{HostPort, PageOrigin, Webhook};
 pub use live::LiveConfig;
 pub use parse::{ConfigError, Fault};
 pub use trunk::{Callers, Fingerprint, Registration, Trunk};
+pub(crate) use types::transport_word;
 pub use types::{
     Choice, CodecChoice, Credentials, DeviceEntry, Digest, Encryption, Instructions, Latching, Listen,
     LogFormat, LogLevel, Network, Pattern, PortRange, Protocol, Proxy, Redacted, Ringback, Rule, Strangers,
@@ -163,8 +164,12 @@ impl Config {
 /// `[sip]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sip {
-    /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port.
+    /// Where SIP listens: "udp:0.0.0.0:5060". Port 0 takes any free port. Browsers come by "ws:" and "wss:".
     pub listen: Vec<Listen>,
+    /// From where pages may come whose browsers speak SIP over WebSocket. Empty: from anywhere, as with the
+    /// client API, for nothing that a browser keeps proves who somebody is. Who says nothing of a page is no
+    /// browser.
+    pub websocket_origins: Vec<PageOrigin>,
     /// What peers shall reach us at when it is not the address that we listen on (NAT, wildcard).
     /// `None`: the local address that leads to each peer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +179,8 @@ pub struct Sip {
     pub domains: Vec<String>,
     /// The digest realm. Stored passwords are bound to it.
     pub realm: String,
-    /// Hashes that challenges offer, in this order. Some old phones give up when they meet one that
+    /// Hashes that challenges offer, in this order; "sha-512-256" to devices whose password was set since it is
+    /// kept for that. Some old phones give up when they meet one that
     /// they do not know, even beside one that they do: for them leave "md5" alone.
     pub digest: Vec<Digest>,
     /// PEM certificate chain for TLS. `None`: a self-signed one is made in the data folder.
@@ -228,10 +234,11 @@ impl Default for Sip {
                 listen(Transport::Tcp, 5060),
                 listen(Transport::Tls, 5061),
             ],
+            websocket_origins: Vec::new(),
             public_address: None,
             domains: Vec::new(),
             realm: "crosspoint".into(),
-            digest: vec![Digest::Sha256, Digest::Md5],
+            digest: vec![Digest::Sha512, Digest::Sha256, Digest::Md5],
             certificate: None,
             key: None,
             trusted_certificates: None,
@@ -390,7 +397,7 @@ pub struct Limits {
     /// SIP transactions at once; further requests get 503 without state. A UDP transaction stays
     /// 32 s after its answer, so that 300 digest registrations a second need 19200.
     pub transactions: usize,
-    /// Signalling connections (TCP and TLS) at once; further ones are closed when accepted.
+    /// Signalling connections (TCP, TLS and WebSocket) at once; further ones are closed when accepted.
     pub connections: usize,
     /// Of one source address (IPv6: /64). A company's phones behind NAT share one.
     pub connections_per_source: usize,

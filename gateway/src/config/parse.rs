@@ -110,6 +110,7 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
     let defaults = Sip::default();
     let sip = Sip {
         listen: from.texts("listen").unwrap_or(defaults.listen),
+        websocket_origins: from.texts("websocket_origins").unwrap_or(defaults.websocket_origins),
         public_address: from.text("public_address"),
         domains: from.texts("domains").unwrap_or(defaults.domains),
         realm: from.label("realm").unwrap_or(defaults.realm),
@@ -131,8 +132,17 @@ fn sip(mut from: Section<'_, '_>) -> Sip {
     if sip.listen.is_empty() {
         from.fault("listen", "is empty: name at least one listener, as \"udp:0.0.0.0:5060\"");
     }
+    if !sip.websocket_origins.is_empty() && !sip.listen.iter().any(|listen| listen.transport.is_framed()) {
+        from.fault(
+            "websocket_origins",
+            "is for WebSocket: add a listener as \"wss:0.0.0.0:5062\", or leave it out",
+        );
+    }
     if sip.digest.is_empty() {
-        from.fault("digest", "is empty: name sha-256, md5 or both, or leave the line out");
+        from.fault(
+            "digest",
+            "is empty: name sha-512-256, sha-256, md5 or some of them, or leave the line out",
+        );
     }
     for (index, listen) in sip.listen.iter().enumerate() {
         let clash = |other: &Listen| {

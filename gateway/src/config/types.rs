@@ -146,6 +146,8 @@ choice! {
 choice! {
     /// Hash of digest authentication (RFC 7616, RFC 8760).
     Digest {
+        /// SHA-512/256.
+        Sha512 = "sha-512-256",
         /// SHA-256.
         Sha256 = "sha-256",
         /// MD5: all that phones of before 2020 know.
@@ -240,14 +242,14 @@ serialize_as_text!(Listen, PortRange, Network, Pattern, Template, HostPort, Webh
 /// A listener: "udp:0.0.0.0:5060", "tls:[::]:5061".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
-    /// UDP, TCP or TLS.
+    /// UDP, TCP, TLS, or WebSocket without TLS and with it.
     pub transport: Transport,
     /// The local address.
     pub address: SocketAddr,
 }
 
 impl Listen {
-    /// "udp", "tcp", "tls".
+    /// "udp", "tcp", "tls", "ws", "wss".
     pub const fn transport_word(self) -> &'static str {
         transport_word(self.transport)
     }
@@ -263,7 +265,9 @@ impl FromStr for Listen {
             "udp" => Transport::Udp,
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
-            other => return Err(format!("\"{other}\" is not a transport: use udp, tcp or tls")),
+            "ws" => Transport::Ws,
+            "wss" => Transport::Wss,
+            other => return Err(format!("\"{other}\" is not a transport: use udp, tcp, tls, ws or wss")),
         };
         let address = address.parse().map_err(|_| {
             format!("\"{address}\" is not an address and port: {REMEDY}, or \"udp:[::]:5060\" for IPv6")
@@ -278,12 +282,14 @@ impl fmt::Display for Listen {
     }
 }
 
-/// "udp", "tcp", "tls".
+/// "udp", "tcp", "tls", "ws", "wss".
 pub(crate) const fn transport_word(transport: Transport) -> &'static str {
     match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
         Transport::Tls => "tls",
+        Transport::Ws => "ws",
+        Transport::Wss => "wss",
     }
 }
 

@@ -261,6 +261,9 @@ pub struct Address {
     pub trunk: Option<String>,
     /// Where it goes first, instead of to the host of `uri`.
     pub proxy: Option<Proxy>,
+    /// The same device by other flows of its own, one after the other where this one fails (RFC 5626 section
+    /// 7). [`crate::registrar::CONTACTS`] at most.
+    pub instead: Vec<Self>,
 }
 
 impl Address {
@@ -274,6 +277,7 @@ impl Address {
             path: Vec::new(),
             trunk: None,
             proxy: None,
+            instead: Vec::new(),
         }
     }
 }

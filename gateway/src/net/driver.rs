@@ -24,10 +24,10 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 
 use super::clock::Clock;
-use super::tcp::{self, Accepted, Admission, Outbound, Stream, Waiting};
+use super::tcp::{self, Accepted, Admission, Door, Outbound, Stream, Waiting};
 use super::tls::Tls;
 use super::udp::{self, Batch, Udp};
-use crate::config::Listen;
+use crate::config::{Listen, PageOrigin};
 use crate::guard::Gate;
 
 /// Batches and pieces from the network that wait for the driver. Overflow: readers wait, and with
@@ -52,6 +52,8 @@ pub struct Settings {
     pub connections: usize,
     /// Accepted connections of one source address (IPv6: /64).
     pub connections_per_source: usize,
+    /// From where pages may come that connect by WebSocket. Empty: from anywhere.
+    pub origins: Vec<PageOrigin>,
     /// Needed for TLS listeners and TLS connects.
     pub tls: Option<Tls>,
     /// Whose datagrams and connections are read. `None`: everybody's.
@@ -112,7 +114,7 @@ impl Sockets {
     }
 
     fn open(&mut self, listen: Listen) -> io::Result<SocketAddr> {
-        if listen.transport == Transport::Tls && self.settings.tls.is_none() {
+        if listen.transport.is_secure() && self.settings.tls.is_none() {
             return Err(io::Error::other("TLS is not set up"));
         }
         if listen.transport == Transport::Udp {
@@ -153,6 +155,7 @@ impl Sockets {
         let (stop, stopped) = oneshot::channel();
         let admission = Admission::new(self.settings.connections, self.settings.connections_per_source);
         let gate = self.settings.gate;
+        let origins: Arc<[PageOrigin]> = self.settings.origins.into();
         let (mut readers, mut senders) = (JoinSet::new(), JoinSet::new());
         let mut udp = HashMap::new();
         for socket in self.udp {
@@ -163,9 +166,10 @@ impl Sockets {
         }
         for (transport, listener) in self.streams {
             let listener = TcpListener::from_std(listener)?;
-            let tls = self.settings.tls.clone().filter(|_| transport == Transport::Tls);
+            let tls = self.settings.tls.clone().filter(|_| transport.is_secure());
+            let door = Door { transport, tls, origins: Arc::clone(&origins) };
             let (admission, ingress) = (Arc::clone(&admission), ingress_sender.clone());
-            readers.spawn(tcp::accept(listener, tls, gate.clone(), admission, ingress, Arc::clone(&stats)));
+            readers.spawn(tcp::accept(listener, door, gate.clone(), admission, ingress, Arc::clone(&stats)));
         }
         let running = Running {
             machine,
@@ -257,7 +261,7 @@ pub struct Stats {
     pub connections_refused: Counter,
     /// Connections that could not be opened.
     pub connects_failed: Counter,
-    /// TLS handshakes of accepted connections that failed or took too long.
+    /// TLS and WebSocket handshakes of accepted connections that failed or took too long.
     pub handshakes_failed: Counter,
     /// Times that the system could not accept a connection.
     pub accept_errors: Counter,

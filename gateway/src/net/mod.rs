@@ -18,5 +18,6 @@ pub(crate) mod tcp;
 pub mod tls;
 mod towards;
 mod udp;
+mod websocket;
 
 pub use towards::{Ways, local_address_towards};

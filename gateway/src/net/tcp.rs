@@ -1,4 +1,4 @@
-//! Stream connections of the driver, with or without TLS: accepting, opening, serving, limits.
+//! Connections of the driver, with or without TLS and WebSocket: accepting, opening, serving, limits.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,11 +18,13 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::driver::{Ingress, Stats};
-use super::spare::Spare;
+use super::spare::{BUSY, Spare};
 use super::tls::{Tls, server_name};
+use super::websocket::{self, WebSocket};
+use crate::config::PageOrigin;
 use crate::guard::Gate;
 
-/// A TLS handshake must be complete by then, ours and theirs.
+/// A TLS handshake must be complete by then, ours and theirs; one of WebSocket as long after it.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// A TCP connect must be complete by then: SIP's Timer B is 32 s, and other addresses want a turn.
@@ -33,7 +35,7 @@ pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
 
 /// How long the peer's last bytes are read and dropped after our last: closing with unread bytes
 /// would reset the connection and could destroy our last answer on its way.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The system probes silent peers after this time, every [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -46,7 +48,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const BACKLOG: i32 = 1024;
 
 /// Who is read slower is looked at again after so long, within these.
-const SLOWEST_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+pub(super) const SLOWEST_LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Bytes read at once.
 const READ: usize = 16 * 1024;
@@ -152,6 +154,39 @@ pub(crate) fn source_key(address: IpAddr) -> IpAddr {
 pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Ws(Box<WebSocket<TcpStream>>),
+    Wss(Box<WebSocket<TlsStream<TcpStream>>>),
+}
+
+/// What a listener asks of who connects, before the machine hears of him.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) transport: Transport,
+    /// For transports within TLS.
+    pub(super) tls: Option<Tls>,
+    /// From where pages may come. Empty: from anywhere.
+    pub(super) origins: Arc<[PageOrigin]>,
+}
+
+impl Door {
+    async fn open(self, stream: TcpStream) -> Result<Stream, String> {
+        let framed = self.transport.is_framed();
+        let Some(tls) = self.tls else {
+            if framed {
+                return websocket::accept(stream, self.origins).await.map(|it| Stream::Ws(Box::new(it)));
+            }
+            return Ok(Stream::Tcp(stream));
+        };
+        let handshake = timeout(HANDSHAKE, TlsAcceptor::from(tls.server).accept(stream)).await;
+        let stream: TlsStream<TcpStream> = match handshake {
+            Ok(Ok(stream)) => stream.into(),
+            failed => return Err(why(failed)),
+        };
+        if framed {
+            return websocket::accept(stream, self.origins).await.map(|it| Stream::Wss(Box::new(it)));
+        }
+        Ok(Stream::Tls(Box::new(stream)))
+    }
 }
 
 /// An accepted connection on its way to the driver.
@@ -177,11 +212,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until it is aborted. A connection over a limit is closed before TLS is begun, and so is one that
-/// the system has no descriptor for.
+/// Accepts until it is aborted. A connection over a limit is closed before anything is said, and so is one
+/// that the system has no descriptor for.
 pub(super) async fn accept(
     listener: TcpListener,
-    tls: Option<Tls>,
+    door: Door,
     gate: Option<Gate>,
     admission: Arc<Admission>,
     ingress: mpsc::Sender<Ingress>,
@@ -196,7 +231,9 @@ pub(super) async fn accept(
                 stats.accept_errors.add(1);
                 tracing::warn!(%error, "connections cannot be accepted for the moment");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                stats.connections_refused.add(spare.turn_away(&listener, b"").await);
+                // Who comes by WebSocket has begun with HTTP.
+                let last_word = if door.transport == Transport::Ws { BUSY } else { b"" };
+                stats.connections_refused.add(spare.turn_away(&listener, last_word).await);
                 continue;
             }
         };
@@ -214,7 +251,7 @@ pub(super) async fn accept(
         };
         prepare(&stream);
         // One task each: a slow handshake delays nobody, and all of them are within the limits.
-        tokio::spawn(greet(stream, peer, tls.clone(), room, ingress.clone(), Arc::clone(&stats)));
+        tokio::spawn(greet(stream, peer, door.clone(), room, ingress.clone(), Arc::clone(&stats)));
     }
 }
 
@@ -229,29 +266,24 @@ pub(crate) fn is_of_one_connection(error: &io::Error) -> bool {
 async fn greet(
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<Tls>,
+    door: Door,
     room: Room,
     ingress: mpsc::Sender<Ingress>,
     stats: Arc<Stats>,
 ) {
     let Ok(local) = stream.local_addr() else { return };
-    let (stream, transport) = match tls {
-        None => (Stream::Tcp(stream), Transport::Tcp),
-        Some(tls) => {
-            let handshake = timeout(HANDSHAKE, TlsAcceptor::from(tls.server).accept(stream));
-            // The driver is gone: so are its connections.
-            let result = tokio::select! {
-                result = handshake => result,
-                () = ingress.closed() => return,
-            };
-            match result {
-                Ok(Ok(stream)) => (Stream::Tls(Box::new(stream.into())), Transport::Tls),
-                failed => {
-                    stats.handshakes_failed.add(1);
-                    tracing::debug!(%peer, reason = %why(failed), "TLS handshake failed");
-                    return;
-                }
-            }
+    let transport = door.transport;
+    // The driver is gone: so are its connections.
+    let opened = tokio::select! {
+        opened = door.open(stream) => opened,
+        () = ingress.closed() => return,
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(reason) => {
+            stats.handshakes_failed.add(1);
+            tracing::debug!(%peer, ?transport, reason, "handshake failed");
+            return;
         }
     };
     let _ = ingress.send(Ingress::Accepted(Accepted { stream, local, peer, transport, room })).await;
@@ -316,6 +348,18 @@ pub(super) fn write_queue() -> (Outbound, Waiting) {
     (Outbound { queue: sender, queued: Arc::clone(&queued) }, Waiting { queue: receiver, queued })
 }
 
+impl Waiting {
+    /// The next piece; `None`: the driver has ended the connection.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        self.queue.recv().await
+    }
+
+    /// So much of it has left.
+    pub(super) fn left(&self, octets: usize) {
+        self.queued.fetch_sub(octets, Ordering::Relaxed);
+    }
+}
+
 impl Outbound {
     /// Queues bytes; `false` when there is no room.
     pub(super) fn push(&self, data: Bytes) -> bool {
@@ -345,6 +389,8 @@ pub(super) async fn serve(
     match stream {
         Stream::Tcp(stream) => exchange(stream, conn, waiting, ingress, gate).await,
         Stream::Tls(stream) => exchange(*stream, conn, waiting, ingress, gate).await,
+        Stream::Ws(socket) => websocket::exchange(*socket, conn, waiting, ingress, gate).await,
+        Stream::Wss(socket) => websocket::exchange(*socket, conn, waiting, ingress, gate).await,
     }
 }
 
@@ -405,9 +451,9 @@ async fn read(
 }
 
 async fn write(mut stream: impl AsyncWrite + Unpin, mut waiting: Waiting) -> io::Result<()> {
-    while let Some(data) = waiting.queue.recv().await {
+    while let Some(data) = waiting.next().await {
         stall(stream.write_all(&data)).await?;
-        waiting.queued.fetch_sub(data.len(), Ordering::Relaxed);
+        waiting.left(data.len());
         if waiting.queue.is_empty() {
             stall(stream.flush()).await?;
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crosspoint_proto::Instant;
-use crosspoint_proto::sip::{Flow, NameAddr, Uri};
+use crosspoint_proto::sip::{Flow, NameAddr, SipUri, Uri};
 
 use crate::alias::Alias;
 
@@ -48,32 +48,44 @@ impl Binding {
         self.expires.saturating_since(now)
     }
 
-    /// Whether a contact means this binding: an equal URI, or the same device and path whatever
-    /// their address (RFC 5626 section 6): a phone that got a new address replaces its old one.
+    /// Whether it is one of the flows of a device (RFC 5626 section 6).
+    pub const fn is_flow(&self) -> bool {
+        self.instance.is_some() && self.reg_id.is_some()
+    }
+
+    /// Whether a contact means this binding: an equal URI, but of flows the same of the same device, whatever
+    /// their addresses (RFC 5626 section 6). A phone that got a new address replaces its old one, and one that
+    /// calls itself the same on two flows has both.
     fn is(&self, contact: &Contact) -> bool {
-        let same_path = self.instance.is_some()
-            && self.instance == contact.instance
-            && self.reg_id.is_some()
-            && self.reg_id == contact.reg_id;
-        same_path || self.uri.matches(&contact.uri)
+        if self.is_flow() && contact.instance.is_some() && contact.reg_id.is_some() {
+            return self.instance == contact.instance && self.reg_id == contact.reg_id;
+        }
+        self.uri.matches(&contact.uri)
+    }
+
+    /// Whether nobody can be reached by it any more: its connection is closed, and the device has said that it
+    /// is there by that one alone (RFC 5626 section 7), or nobody can connect to it (RFC 7118 section 5).
+    pub fn is_lost(&self) -> bool {
+        let alone = self.is_flow() || self.uri.as_sip().is_some_and(is_of_a_page);
+        self.flow.is_none() && self.path.is_empty() && alone
     }
 }
 
-/// Where to ring: of several flows of one device only one (RFC 5626 section 5.3), the best whose
-/// connection stands.
-pub fn one_flow_each(bindings: Vec<Binding>) -> Vec<Binding> {
-    let mut ringing: Vec<Binding> = Vec::with_capacity(bindings.len());
+/// Where to ring, a list for each device: of several flows of one it rings by one at a time (RFC 5626 section
+/// 7), first by the best whose connection stands.
+pub fn one_flow_each(bindings: Vec<Binding>) -> Vec<Vec<Binding>> {
+    let mut devices: Vec<Vec<Binding>> = Vec::with_capacity(bindings.len());
     for binding in bindings {
-        let same = |it: &&mut Binding| {
-            it.reg_id.is_some() && binding.reg_id.is_some() && it.instance == binding.instance
+        let same = |it: &&mut Vec<Binding>| {
+            it.first().is_some_and(|it| it.is_flow() && binding.is_flow() && it.instance == binding.instance)
         };
-        match ringing.iter_mut().filter(|_| binding.instance.is_some()).find(same) {
-            Some(known) if known.flow.is_none() && binding.flow.is_some() => *known = binding,
-            Some(_) => {}
-            None => ringing.push(binding),
+        match devices.iter_mut().find(same) {
+            Some(flows) => flows.push(binding),
+            None => devices.push(vec![binding]),
         }
     }
-    ringing
+    devices.iter_mut().for_each(|flows| flows.sort_by_key(|flow| flow.flow.is_none()));
+    devices
 }
 
 /// One contact of a REGISTER.
@@ -192,7 +204,8 @@ pub fn apply(
     expiry: Expiry,
     now: Instant,
 ) -> Result<Applied, Refusal> {
-    let mut bindings: Vec<Binding> = current.iter().filter(|it| it.expires > now).cloned().collect();
+    let stands = |it: &&Binding| it.expires > now && !it.is_lost();
+    let mut bindings: Vec<Binding> = current.iter().filter(stands).cloned().collect();
     let mut changes = Vec::new();
     match &request.contacts {
         Contacts::All => {
@@ -209,7 +222,7 @@ pub fn apply(
             // Order counts against what stood before: of two equal contacts in one request the
             // later one wins.
             for contact in contacts {
-                for binding in current.iter().filter(|it| it.expires > now && it.is(contact)) {
+                for binding in current.iter().filter(stands).filter(|it| it.is(contact)) {
                     in_order(binding, request)?;
                 }
             }
@@ -225,6 +238,11 @@ pub fn apply(
     // Best first; among equals the one that was heard of last, which is the likeliest to be there.
     bindings.sort_by(|a, b| b.q.cmp(&a.q).then(b.expires.cmp(&a.expires)));
     Ok(Applied { bindings, changes })
+}
+
+/// Whether it is where only a connection leads that a page has opened.
+fn is_of_a_page(uri: &SipUri) -> bool {
+    uri.transport().is_some_and(|it| it.eq_ignore_ascii_case("ws") || it.eq_ignore_ascii_case("wss"))
 }
 
 fn one(
@@ -334,11 +352,14 @@ mod tests {
             let request = Register { flow, ..request(&uri, 1, vec![contact]) };
             after(&[], &request).remove(0)
         };
-        let rings = |bindings: Vec<Binding>| uris(&one_flow_each(bindings)).join(" ");
+        let rings = |bindings: Vec<Binding>| {
+            let devices = one_flow_each(bindings);
+            devices.iter().map(|flows| uris(flows).join(", ")).collect::<Vec<_>>().join("; ")
+        };
         let both = vec![path(11, Some("<a>"), Some(1), flow(11)), path(12, Some("<a>"), Some(2), flow(12))];
-        assert_eq!(rings(both), "sip:alice@192.0.2.9:5011", "RFC 5626 section 5.3");
+        assert_eq!(rings(both), "sip:alice@192.0.2.9:5011, sip:alice@192.0.2.9:5012", "RFC 5626 section 7");
         let lost = vec![path(11, Some("<a>"), Some(1), None), path(12, Some("<a>"), Some(2), flow(12))];
-        assert_eq!(rings(lost), "sip:alice@192.0.2.9:5012", "the one that stands");
+        assert_eq!(rings(lost), "sip:alice@192.0.2.9:5012, sip:alice@192.0.2.9:5011", "first who stands");
         // Two devices, and two phones that say nothing of flows, are no flows of one.
         let two = vec![path(11, Some("<a>"), Some(1), flow(11)), path(12, Some("<b>"), Some(1), flow(12))];
         assert_eq!(one_flow_each(two).len(), 2);
@@ -346,6 +367,55 @@ mod tests {
         assert_eq!(one_flow_each(plain).len(), 2);
         let old = vec![path(11, Some("<a>"), None, flow(11)), path(12, Some("<a>"), None, flow(12))];
         assert_eq!(one_flow_each(old).len(), 2);
+    }
+
+    #[test]
+    fn a_device_that_calls_itself_the_same_on_two_flows_has_both() {
+        let by = |call_id: &str, cseq, reg_id: u32| {
+            let flow = format!("tcp 192.0.2.1:5060 192.0.2.9:5011 {reg_id}").parse().ok();
+            let (instance, reg_id) = (Some("<a>".into()), Some(reg_id));
+            let contact = Contact { instance, reg_id, ..contact("sip:alice@192.0.2.9") };
+            Register { flow, ..request(call_id, cseq, vec![contact]) }
+        };
+        let first = after(&[], &by("a", 1, 1));
+        // The example of RFC 5626 section 9.2.
+        let both = after(&first, &by("b", 1, 2));
+        assert_eq!(both.len(), 2);
+        assert_eq!(after(&both, &by("a", 2, 1)).len(), 2);
+        // Who says nothing of flows any more means the address.
+        let plain = after(&both, &request("c", 1, vec![contact("sip:alice@192.0.2.9")]));
+        assert_eq!((plain.len(), plain[0].reg_id), (1, None));
+    }
+
+    #[test]
+    fn a_flow_without_its_connection_is_none_and_takes_no_room() {
+        let tcp: Option<Flow> = "tcp 192.0.2.1:5060 192.0.2.9:5011 2".parse().ok();
+        let of = |uri: &str, reg_id: Option<u32>, path: &str, flow: Option<Flow>| {
+            let contact = Contact { instance: Some("<a>".into()), reg_id, ..contact(uri) };
+            let path = if path.is_empty() { Vec::new() } else { NameAddr::parse_list(path).unwrap() };
+            let made = after(&[], &Register { flow: tcp, path, ..request("a", 1, vec![contact]) }).remove(0);
+            Binding { flow, ..made }
+        };
+        let (phone, page) = ("sip:alice@192.0.2.9;transport=tcp", "sip:x@y.invalid;transport=ws");
+        for (binding, lost) in [
+            (of(phone, Some(1), "", tcp), false),
+            (of(phone, Some(1), "", None), true),
+            // Another connection can be made to it, and its proxies know others.
+            (of(phone, None, "", None), false),
+            (of(phone, Some(1), "<sip:edge.example;lr;ob>", None), false),
+            (of(page, None, "", tcp), false),
+            (of(page, None, "", None), true),
+        ] {
+            assert_eq!(binding.is_lost(), lost, "{binding:?}");
+            let other = after(
+                std::slice::from_ref(&binding),
+                &request("b", 1, vec![contact("sip:alice@192.0.2.77")]),
+            );
+            assert_eq!(other.len(), if lost { 1 } else { 2 });
+        }
+        let pages: Vec<_> =
+            (0..CONTACTS).map(|n| of(&format!("sip:{n}@y.invalid;transport=ws"), None, "", None)).collect();
+        assert_eq!(after(&pages, &request("c", 1, vec![contact(page)])).len(), 1);
     }
 
     #[test]

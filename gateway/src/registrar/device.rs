@@ -2,7 +2,7 @@
 //! what digest needs of it.
 
 use md5::{Digest as _, Md5};
-use sha2::Sha256;
+use sha2::{Sha256, Sha512_256};
 
 use crate::alias::Alias;
 use crate::config::{DeviceEntry, Redacted};
@@ -30,6 +30,8 @@ pub struct Device {
     pub sha256: Redacted,
     /// H(A1) for MD5, 32 digits.
     pub md5: Redacted,
+    /// H(A1) for SHA-512-256 (RFC 8760), 64 digits. `None`: its password was set before that was kept.
+    pub sha512_256: Option<Redacted>,
     /// Where it is written down.
     pub origin: Origin,
 }
@@ -44,6 +46,7 @@ impl Device {
             realm: realm.into(),
             sha256: Redacted::new(hex(&Sha256::digest(&a1))),
             md5: Redacted::new(hex(&Md5::digest(&a1))),
+            sha512_256: Some(Redacted::new(hex(&Sha512_256::digest(&a1)))),
             origin,
         }
     }

@@ -9,11 +9,11 @@
 //!  bindings(), device() <─ what was published
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::events::{Events, What};
 use crate::net::clock::Clock;
 
 mod bindings;
+mod decoys;
 mod device;
 mod schema;
 mod store;
@@ -39,6 +40,7 @@ pub use bindings::{
     Applied, Binding, CONTACTS, Change, Contact, Contacts, DEFAULT_Q, Expiry, Refusal, Register, apply,
     one_flow_each,
 };
+use decoys::Decoys;
 pub use device::{Device, Origin};
 pub use store::{FILE, Store, StoreError};
 pub(crate) use store::{from_millis, in_millis, millis};
@@ -48,6 +50,10 @@ use writer::{Job, Writer};
 /// Requests that wait for the writer. Overflow: refused with [`Refusal::Full`] at once, so that a
 /// storm after a restart is shed instead of timing out as a whole.
 const QUEUE: usize = 4096;
+
+/// Closed connections that are remembered, for those whose REGISTER is on its way to the disk meanwhile. Beyond
+/// that the oldest is forgotten: its binding stands until it expires, and calls to it fail.
+const CLOSED: usize = 1024;
 
 /// What a registrar is opened with.
 #[derive(Clone, Debug)]
@@ -96,7 +102,12 @@ pub struct Registrar {
 struct Shared {
     bindings: RwLock<HashMap<Alias, Arc<[Binding]>>>,
     devices: ArcSwap<HashMap<Alias, Arc<Device>>>,
+    decoys: ArcSwap<Decoys>,
     failing: AtomicBool,
+    /// Bindings have been lost since the writer has looked.
+    lost: AtomicBool,
+    /// The connections that were closed last, [`CLOSED`] at most.
+    closed: Mutex<VecDeque<Flow>>,
 }
 
 #[derive(Debug)]
@@ -146,11 +157,16 @@ impl Registrar {
     pub async fn register(&self, request: Register) -> Result<Arc<[Binding]>, Refusal> {
         let Some(jobs) = &self.stop.jobs else { return Err(Refusal::Storage) };
         let (answer, answered) = oneshot::channel();
-        match jobs.try_send(Job::Register(Box::new(request), answer)) {
+        let flow = request.flow;
+        let registered = match jobs.try_send(Job::Register(Box::new(request), answer)) {
             Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
             Err(TrySendError::Full(_)) => Err(Refusal::Full),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
+        };
+        if let Some(flow) = flow.filter(|it| it.transport().is_stream() && self.closed().contains(it)) {
+            self.forget_flow(flow);
         }
+        registered
     }
 
     /// Has the writer look at what other connections have written, at once; comes back when what they
@@ -195,12 +211,19 @@ impl Registrar {
     pub fn bindings(&self, alias: &Alias, now: Instant) -> Vec<Binding> {
         let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
         let of_alias = all.get(alias).map(|it| it.iter());
-        of_alias.into_iter().flatten().filter(|it| it.expires > now).cloned().collect()
+        of_alias.into_iter().flatten().filter(|it| it.expires > now && !it.is_lost()).cloned().collect()
     }
 
     /// The device of an alias, with what its digest is checked against.
     pub fn device(&self, alias: &Alias) -> Option<Arc<Device>> {
         self.shared.devices.load().get(alias).cloned()
+    }
+
+    /// Whether who claims that name has a hash by SHA-512-256 of his password: as his device has it, and of who
+    /// has none as if he had one. It takes as long either way.
+    pub fn has_third_hash(&self, name: &str, device: Option<&Device>) -> bool {
+        let decoy = std::hint::black_box(self.shared.decoys.load().is_old(name));
+        device.map_or(!decoy, |device| device.sha512_256.is_some())
     }
 
     /// All devices, by alias.
@@ -219,7 +242,7 @@ impl Registrar {
     pub fn registrations(&self, now: Instant) -> Vec<(Alias, Vec<Binding>)> {
         let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
         let standing = |bindings: &Arc<[Binding]>| -> Vec<Binding> {
-            bindings.iter().filter(|it| it.expires > now).cloned().collect()
+            bindings.iter().filter(|it| it.expires > now && !it.is_lost()).cloned().collect()
         };
         let mut list: Vec<_> =
             all.iter().map(|(alias, bindings)| (alias.clone(), standing(bindings))).collect();
@@ -234,9 +257,25 @@ impl Registrar {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
-    /// The connection of a flow is closed: devices that registered over it are called at their
-    /// contact's address from now on. Not awaited and not stored; a restart closes all of them.
+    /// The connection of a flow is closed: devices that registered over it are called at their contact's address
+    /// from now on, and those that are there by that connection alone are there no more ([`Binding::is_lost`]).
+    /// Not awaited and not stored; a restart closes all of them.
     pub fn flow_closed(&self, flow: Flow) {
+        // First: what is shown after this is looked at by who had it written.
+        let mut closed = self.closed();
+        if closed.len() >= CLOSED {
+            closed.pop_front();
+        }
+        closed.push_back(flow);
+        drop(closed);
+        self.forget_flow(flow);
+    }
+
+    fn closed(&self) -> MutexGuard<'_, VecDeque<Flow>> {
+        self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_flow(&self, flow: Flow) {
         let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
         for bindings in all.values_mut() {
             if bindings.iter().any(|it| it.flow == Some(flow)) {
@@ -245,6 +284,7 @@ impl Registrar {
                     .cloned()
                     .map(|it| Binding { flow: it.flow.filter(|its| *its != flow), ..it })
                     .collect();
+                self.shared.lost.store(true, Ordering::Relaxed);
             }
         }
     }

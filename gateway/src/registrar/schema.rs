@@ -12,13 +12,13 @@ use super::store::{StoreError, fault};
 
 /// The form of the tables (`PRAGMA user_version`). A newer one is refused; an older one is copied to a
 /// file beside it and then upgraded.
-pub(super) const SCHEMA: i64 = 6;
+pub(super) const SCHEMA: i64 = 8;
 
 /// How long one process waits for the other's write.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each form adds to the one before it.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 8] = [
     "CREATE TABLE devices (
          alias TEXT PRIMARY KEY, username TEXT NOT NULL, realm TEXT NOT NULL,
          sha256 TEXT NOT NULL, md5 TEXT NOT NULL, added INTEGER NOT NULL
@@ -127,6 +127,24 @@ const STEPS: [&str; 6] = [
      CREATE INDEX tokens_of_a_party ON client_tokens (party);",
     // Proxies on the way to a contact, as one header value.
     "ALTER TABLE bindings ADD COLUMN path TEXT;",
+    // A device may call itself the same on several flows (RFC 5626 section 9.2): what makes two bindings the
+    // same is no matter of columns.
+    "ALTER TABLE bindings RENAME TO bindings_by_uri;
+     CREATE TABLE bindings (
+         alias TEXT NOT NULL, uri TEXT NOT NULL, call_id TEXT NOT NULL,
+         cseq INTEGER NOT NULL, expires INTEGER NOT NULL, q INTEGER NOT NULL,
+         instance TEXT, reg_id INTEGER, flow TEXT, translated INTEGER NOT NULL,
+         user_agent TEXT NOT NULL, path TEXT
+     );
+     INSERT INTO bindings SELECT alias, uri, call_id, cseq, expires, q, instance, reg_id, flow, translated,
+         user_agent, path FROM bindings_by_uri;
+     DROP TABLE bindings_by_uri;
+     CREATE INDEX bindings_of_an_alias ON bindings (alias);",
+    // A third hash of passwords (RFC 8760). Of those that are there it cannot be made: their devices go on
+    // with two until the password is set again. And what decides which names that nobody has look like those.
+    "ALTER TABLE devices ADD COLUMN sha512_256 TEXT;
+     CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+     INSERT INTO secrets VALUES ('decoys', randomblob(32));",
 ];
 
 pub(super) fn prepare(database: &mut Connection, file: &Path) -> Result<(), StoreError> {

@@ -148,7 +148,7 @@ impl Store {
     /// All devices of the store.
     pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
         let read = || {
-            let sql = "SELECT alias, username, realm, sha256, md5 FROM devices ORDER BY alias";
+            let sql = "SELECT alias, username, realm, sha256, md5, sha512_256 FROM devices ORDER BY alias";
             let mut statement = self.database.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Device {
@@ -157,6 +157,7 @@ impl Store {
                     realm: row.get(2)?,
                     sha256: Redacted::new(row.get::<_, String>(3)?),
                     md5: Redacted::new(row.get::<_, String>(4)?),
+                    sha512_256: row.get::<_, Option<String>>(5)?.map(Redacted::new),
                     origin: Origin::Store,
                 })
             })?;
@@ -175,7 +176,7 @@ impl Store {
                 return Ok(Err(StoreError::OfService { alias: device.alias.clone(), service }));
             }
             let added = transaction.execute(
-                "INSERT INTO devices (alias, username, realm, sha256, md5, added) VALUES (?, ?, ?, ?, ?, ?) \
+                "INSERT INTO devices (alias, username, realm, sha256, md5, added, sha512_256) VALUES (?, ?, ?, ?, ?, ?, ?) \
                  ON CONFLICT DO NOTHING",
                 params![
                     device.alias.as_str(),
@@ -183,7 +184,8 @@ impl Store {
                     device.realm,
                     device.sha256.expose(),
                     device.md5.expose(),
-                    millis(now)
+                    millis(now),
+                    device.sha512_256.as_ref().map(Redacted::expose)
                 ],
             )?;
             transaction.commit()?;
@@ -194,11 +196,13 @@ impl Store {
 
     /// Gives a device another user name and password; it keeps its registrations.
     pub fn change_device(&mut self, device: &Device) -> Result<bool, StoreError> {
-        let sql = "UPDATE devices SET username = ?, realm = ?, sha256 = ?, md5 = ? WHERE alias = ?";
+        let sql =
+            "UPDATE devices SET username = ?, realm = ?, sha256 = ?, md5 = ?, sha512_256 = ? WHERE alias = ?";
         let (sha256, md5) = (device.sha256.expose(), device.md5.expose());
+        let sha512 = device.sha512_256.as_ref().map(Redacted::expose);
         let changed = self
             .database
-            .execute(sql, params![device.username, device.realm, sha256, md5, device.alias.as_str()]);
+            .execute(sql, params![device.username, device.realm, sha256, md5, sha512, device.alias.as_str()]);
         changed.map(|count| count > 0).map_err(|error| fault(&self.file, error))
     }
 
@@ -281,6 +285,12 @@ impl Store {
             transaction.commit()
         };
         write(&mut self.database).map_err(|error| fault(&self.file, error))
+    }
+
+    /// What decides of names that nobody has: 32 random octets, as old as the store.
+    pub(super) fn decoys(&self) -> Result<Vec<u8>, StoreError> {
+        let sql = "SELECT value FROM secrets WHERE name = 'decoys'";
+        self.database.query_row(sql, [], |row| row.get(0)).map_err(|error| fault(&self.file, error))
     }
 
     /// The connection, for what others keep in the same file.

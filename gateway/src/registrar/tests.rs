@@ -182,6 +182,44 @@ async fn a_closed_connection_is_forgotten_and_the_contact_stays() {
     assert_eq!(found.len(), 2);
 }
 
+#[tokio::test]
+async fn a_flow_whose_connection_is_closed_is_no_binding_at_once_and_soon_not_on_disk() {
+    let scratch = Scratch::new("lost");
+    let clock = Clock::start();
+    let registrar = Registrar::open(&scratch.0, settings(&["alice"]), clock).unwrap();
+    let flow = |n: u32| -> Flow { format!("wss 192.0.2.1:443 192.0.2.7:500{n} {n}").parse().unwrap() };
+    let of = |n: u32| {
+        let mut request = request("alice", &format!("call-{n}"), 1, "sip:x@y.invalid;transport=ws");
+        let Contacts::List(list) = &mut request.contacts else { panic!("no list") };
+        (list[0].instance, list[0].reg_id) = (Some("<urn:uuid:1>".into()), Some(n));
+        request.flow = Some(flow(n));
+        request
+    };
+    registrar.register(of(2)).await.unwrap();
+    assert_eq!(registrar.register(of(4)).await.unwrap().len(), 2);
+    registrar.flow_closed(flow(2));
+    let found = registrar.bindings(&alias("alice"), clock.now());
+    assert_eq!(found.iter().map(|it| it.reg_id).collect::<Vec<_>>(), [Some(4)], "RFC 5626 section 7");
+    registrar.look().await;
+    let stored = || Store::open(&scratch.0).unwrap().bindings(SystemTime::now()).unwrap().len();
+    assert_eq!(stored(), 1);
+    registrar.flow_closed(flow(4));
+    assert!(registrar.registrations(clock.now()).is_empty());
+    // Room is counted by what is there.
+    registrar.look().await;
+    assert_eq!(stored(), 0);
+    // One that closes while its REGISTER is on its way.
+    registrar.flow_closed(flow(8));
+    registrar.register(of(8)).await.unwrap();
+    assert!(registrar.bindings(&alias("alice"), clock.now()).is_empty());
+    registrar.register(of(6)).await.unwrap();
+    // A restart closes all connections.
+    drop(registrar);
+    let again = Registrar::open(&scratch.0, settings(&["alice"]), clock).unwrap();
+    assert!(again.bindings(&alias("alice"), clock.now()).is_empty());
+    assert_eq!(stored(), 0);
+}
+
 #[test]
 fn expired_bindings_are_deleted_from_disk_when_the_store_is_opened() {
     let scratch = Scratch::new("expired");
@@ -302,7 +340,7 @@ fn a_damaged_a_newer_and_an_unwritable_store_say_what_to_do() {
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
     let told = Registrar::open(&scratch.0, settings(&[]), Clock::start()).unwrap_err().to_string();
-    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 6)"), "{told}");
+    assert!(told.contains("newer version of Crosspoint (format 99, this one knows 8)"), "{told}");
 
     let under_a_file = scratch.file().join("data");
     let told = Registrar::open(&under_a_file, settings(&[]), Clock::start()).unwrap_err().to_string();
@@ -345,4 +383,49 @@ async fn a_store_that_cannot_be_written_acknowledges_nothing_and_recovers() {
     other.execute_batch("ALTER TABLE hidden RENAME TO bindings").unwrap();
     registrar.register(request("alice", "a", 1, "sip:alice@192.0.2.7")).await.unwrap();
     assert!(!registrar.is_failing());
+}
+
+#[tokio::test]
+async fn a_store_of_format_6_keeps_two_hashes_of_each_password_until_that_is_set_again() {
+    let scratch = Scratch::new("format-6");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/store/format-6.db");
+    std::fs::create_dir_all(&scratch.0).unwrap();
+    std::fs::copy(fixture, scratch.file()).unwrap();
+    let clock = Clock::start();
+    let registrar = Registrar::open(&scratch.0, settings(&["carol"]), clock).unwrap();
+    assert!(scratch.0.join(format!("{FILE}.format-6")).exists());
+    let device = |registrar: &Registrar, name: &str| registrar.device(&alias(name)).unwrap();
+    let made = |name: &str| {
+        let password = Redacted::new(format!("{name}-secret"));
+        Device::new(alias(name), name, "crosspoint", &password, Origin::Store)
+    };
+    let third = |registrar: &Registrar, name: &str| {
+        registrar.has_third_hash(name, registrar.device(&alias(name)).as_deref())
+    };
+    for name in ["alice", "bob"] {
+        assert_eq!(*device(&registrar, name), Device { sha512_256: None, ..made(name) });
+        assert!(!third(&registrar, name));
+    }
+    // Of the file the password itself is there.
+    assert!(third(&registrar, "carol"));
+    for (name, path) in [("alice", 0), ("bob", 1)] {
+        let bindings = registrar.bindings(&alias(name), clock.now());
+        assert_eq!((bindings.len(), bindings[0].path.len()), (1, path), "{name}");
+    }
+    // Two of three have none: so it is with two of three names that nobody has, after a restart too.
+    let nobody = |registrar: &Registrar| -> Vec<bool> {
+        (0..300).map(|n| registrar.has_third_hash(&format!("nobody{n}"), None)).collect()
+    };
+    let before = nobody(&registrar);
+    assert!((60..140).contains(&before.iter().filter(|third| **third).count()));
+    drop(registrar);
+    let registrar = Registrar::open(&scratch.0, settings(&["carol"]), clock).unwrap();
+    assert_eq!(nobody(&registrar), before);
+    let mut store = Store::open(&scratch.0).unwrap();
+    for name in ["alice", "bob"] {
+        assert!(store.change_device(&made(name)).unwrap());
+    }
+    registrar.look().await;
+    assert!(third(&registrar, "alice") && *device(&registrar, "alice") == made("alice"));
+    assert!(nobody(&registrar).iter().all(|third| *third), "nobody looks old where nobody is");
 }

@@ -257,10 +257,11 @@ impl Writer {
         }
     }
 
-    /// Deletes what has ended, and what belongs to devices that no longer exist.
+    /// Deletes what has ended, what nobody can be reached by, and what belongs to devices that no longer exist.
     fn sweep(&mut self) {
         let now = self.clock.now();
-        if now < self.next_end {
+        let lost = self.shared.lost.swap(false, Ordering::Relaxed);
+        if now < self.next_end && !lost {
             return;
         }
         let (mut changed, mut told, mut next_end) = (HashMap::new(), Vec::new(), Instant::FAR);
@@ -269,14 +270,18 @@ impl Writer {
             let all = self.shared.bindings.read().unwrap_or_else(PoisonError::into_inner);
             for (alias, bindings) in all.iter() {
                 let removed = !devices.contains_key(alias);
-                let stays = |it: &&Binding| !removed && it.expires > now;
+                let stays = |it: &&Binding| !removed && it.expires > now && !it.is_lost();
                 let standing: Vec<_> = bindings.iter().filter(stays).cloned().collect();
                 next_end = standing.iter().map(|it| it.expires).fold(next_end, Instant::min);
                 if standing.len() < bindings.len() {
-                    let reason = if removed { "device removed" } else { "expired" };
                     let gone = bindings.iter().filter(|it| !stays(it));
                     told.extend(gone.map(|it| {
                         let source = it.flow.map(|flow| flow.remote().to_string());
+                        let reason = match removed {
+                            true => "device removed",
+                            false if it.expires <= now => "expired",
+                            false => "connection closed",
+                        };
                         (alias.clone(), it.uri.to_string(), source, reason)
                     }));
                     changed.insert(alias.clone(), standing);
@@ -392,6 +397,7 @@ impl Writer {
             let what = if before.contains(alias) { "removed" } else { "added" };
             tracing::debug!(%alias, what, "device changed");
         }
+        self.shared.decoys.store(Arc::new(Decoys::new(self.store.decoys()?, &devices)));
         self.shared.devices.store(Arc::new(devices));
         Ok(())
     }

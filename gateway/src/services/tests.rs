@@ -192,7 +192,9 @@ fn a_store_of_format_1_is_copied_and_upgraded_and_loses_nothing() {
     let found = |store: &Store| {
         let devices = store.devices().unwrap();
         let of = |alias_, username, password| {
-            Device::new(alias(alias_), username, "crosspoint", &Redacted::new(password), Origin::Store)
+            let password = Redacted::new(password);
+            let device = Device::new(alias(alias_), username, "crosspoint", &password, Origin::Store);
+            Device { sha512_256: None, ..device }
         };
         assert_eq!(devices, [of("alice", "alice", "correct horse"), of("bob", "b", "battery staple")]);
         let bindings = store.bindings(captured).unwrap();

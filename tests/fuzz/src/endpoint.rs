@@ -33,7 +33,7 @@ pub fn history(data: &[u8]) {
             }
             3 => {
                 let conn = ConnId(u64::from(variant % 8));
-                let transport = Transport::Tcp;
+                let transport = if *variant < 128 { Transport::Tcp } else { Transport::Ws };
                 world.input(Input::Connected { conn, local: US, peer: FAR, transport });
             }
             4 => world.input(Input::Closed { conn: ConnId(u64::from(variant % 8)) }),
@@ -75,7 +75,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let listen = vec![Listen::new(Transport::Udp, US), Listen::new(Transport::Tcp, US)];
+        let listen = [Transport::Udp, Transport::Tcp, Transport::Ws].map(|it| Listen::new(it, US)).to_vec();
         Self {
             endpoint: Endpoint::from_seed(Config::new(listen), [7; 32]),
             now: Instant::from_millis(1_000),

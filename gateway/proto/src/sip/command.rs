@@ -119,6 +119,8 @@ pub struct Elsewhere {
     pub call: CallId,
     /// Where it goes now.
     pub destination: Destination,
+    /// What the same party calls itself there, and the proxies on the way to it. `None`: as before.
+    pub target: Option<(Uri, Vec<NameAddr>)>,
     /// The offer anew, for our own address may be another one towards there.
     pub body: Option<Body>,
     /// Whether there is still another place.

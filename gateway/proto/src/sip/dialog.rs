@@ -58,8 +58,11 @@ impl Dialog {
         })
     }
 
-    /// From their request and our tag (section 12.1.1).
-    pub(super) fn of_request(request: &Request, tag: &str, flow: Flow, pinned: bool) -> Option<Self> {
+    /// From their request and our tag (section 12.1.1). Who writes `ob` wants all of it by this flow (RFC 5626
+    /// section 4.3).
+    pub(super) fn of_request(request: &Request, tag: &str, flow: Flow, translated: bool) -> Option<Self> {
+        let contact = request.headers.contact();
+        let ob = contact.as_ref().and_then(|contact| contact.uri.as_sip()).is_some_and(SipUri::is_outbound);
         Some(Self {
             call_id: request.headers.call_id()?.to_owned(),
             local: request.headers.to()?.with_tag(tag),
@@ -67,12 +70,12 @@ impl Dialog {
             local_seq: 0,
             remote_seq: Some(request.headers.cseq()?.number),
             routes: request.headers.name_addrs(&Name::RecordRoute).ok()?,
-            target: request.headers.contact().or_else(|| request.headers.from())?.uri,
+            target: contact.or_else(|| request.headers.from())?.uri,
             flow,
             rseq: None,
             settled: false,
             answer: None,
-            pinned,
+            pinned: translated || ob,
         })
     }
 

@@ -14,7 +14,7 @@ use super::content::{session_body, takes_sdp};
 use super::event::{By, Ending, Event, How, Incoming, Source};
 use super::flow::Flow;
 use super::framing::{Frame, PONG};
-use super::invite::{Call, push_extra, refer_to, refuse_brief, refuse_fork};
+use super::invite::{Call, no_way, push_extra, refer_to, refuse_brief, refuse_fork};
 use super::registration::Binding;
 use super::replaces::{Named, Replaced, referred_by};
 use super::session::Session;
@@ -127,6 +127,9 @@ impl Endpoint {
 
     fn stream(&mut self, now: Instant, conn: ConnId, data: &[u8]) {
         let Some((framer, flow)) = self.stack.transports.stream(conn) else { return };
+        if flow.transport.is_framed() {
+            return self.piece(now, conn, flow, data);
+        }
         let began = !framer.is_waiting();
         // Bounded by the bytes of one input: no frame is shorter than a ping.
         let mut frames = Vec::new();
@@ -146,6 +149,24 @@ impl Endpoint {
             }
             // A close must come after what was said before it.
             self.drain(now);
+        }
+    }
+
+    /// One message, or a ping of the kind that streams know (RFC 7118 sections 5 and 6).
+    fn piece(&mut self, now: Instant, conn: ConnId, flow: Flow, data: &[u8]) {
+        if is_keep_alive(data) {
+            // Less answers a ping of ours, of which there is none.
+            if data.len() > PONG.len() {
+                self.stack.transports.heard(now, conn, true, true);
+                self.stack.transmit(now, Reply::only(flow), Bytes::from_static(PONG));
+            }
+            return;
+        }
+        let message = Message::parse(data);
+        self.stack.transports.heard(now, conn, true, message.is_ok());
+        match message {
+            Ok(message) => self.message(now, flow, message, None),
+            Err(error) => self.malformed(now, flow, &error, usize::MAX),
         }
     }
 
@@ -186,8 +207,11 @@ impl Endpoint {
 
     fn request(&mut self, now: Instant, flow: Flow, mut request: Request, octets: usize) {
         let Some(mut via) = request.headers.top_via() else { return };
-        let translated =
-            via.host.address().is_some_and(|a| a.to_canonical() != flow.remote.ip().to_canonical());
+        // A browser does not know its address (RFC 7118 appendix B.1).
+        let translated = via.host.address().map_or_else(
+            || flow.transport.is_framed(),
+            |address| address.to_canonical() != flow.remote.ip().to_canonical(),
+        );
         via.stamp(flow.remote);
         request.headers.set_top_via(&via);
         let reply = reply_to(&flow, &via);
@@ -609,11 +633,12 @@ impl Endpoint {
                     return Err(Error::CallNumber(id));
                 }
                 let room = self.calls.len() < self.stack.config.limits.calls;
+                let how = if room { no_way(&invite.destination) } else { How::Unreachable };
                 let call = room.then(|| Call::outgoing(now, &mut self.stack, *invite).ok()).flatten();
                 match call {
                     Some(call) => self.insert(call),
                     None => {
-                        let ending = Box::new(Ending::of(By::Network, How::Unreachable));
+                        let ending = Box::new(Ending::of(By::Network, how));
                         self.stack.event(Event::Ended { call: id, ending });
                     }
                 }
@@ -720,6 +745,9 @@ impl Endpoint {
 
 /// Where the response to a request goes, its topmost Via stamped (section 18.2.2, RFC 3581).
 fn reply_to(flow: &Flow, via: &super::Via) -> Reply {
+    if flow.transport.is_framed() {
+        return Reply::only(*flow);
+    }
     if flow.transport.is_stream() {
         let fallback = SocketAddr::new(flow.remote.ip(), via.sent_by_port());
         return Reply { flow: *flow, fallback: Some(fallback) };

@@ -79,8 +79,11 @@ pub enum How {
     Refused,
     /// Nobody answered within the time of the transaction.
     NoResponse,
-    /// The message could not be sent: no such flow, connection refused.
+    /// The message could not be sent: connection refused, no listener of that kind.
     Unreachable,
+    /// The way by which the far end reached us, and by which alone it is reached, is gone; or a proxy says so
+    /// of the last piece of that way (430, RFC 5626 section 5.3.1).
+    FlowFailed,
     /// We answered, and the ACK never came.
     NoAck,
     /// The far end no longer knows the dialog (481, 408 within it).
@@ -119,7 +122,7 @@ pub enum Event {
     Unreached {
         /// Which.
         call: CallId,
-        /// [`How::NoResponse`], [`How::Unreachable`], or [`How::Refused`] by a 503.
+        /// [`How::NoResponse`], [`How::Unreachable`], [`How::FlowFailed`], or [`How::Refused`] by a 503.
         how: How,
         /// How long that place does not want to be asked again (Retry-After of the 503).
         pause: Option<Duration>,

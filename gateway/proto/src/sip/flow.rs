@@ -60,12 +60,8 @@ impl FromStr for Flow {
 
     fn from_str(text: &str) -> Result<Self, FlowError> {
         let mut words = text.split(' ');
-        let transport = match words.next() {
-            Some("udp") => Transport::Udp,
-            Some("tcp") => Transport::Tcp,
-            Some("tls") => Transport::Tls,
-            _ => return Err(FlowError),
-        };
+        let first = words.next().ok_or(FlowError)?;
+        let transport = Transport::ALL.into_iter().find(|it| word(*it) == first).ok_or(FlowError)?;
         let mut address = || words.next().and_then(|w| w.parse().ok()).ok_or(FlowError);
         let (local, remote) = (address()?, address()?);
         let conn = match words.next() {
@@ -79,12 +75,23 @@ impl FromStr for Flow {
     }
 }
 
-/// The transport's word in URIs (RFC 3261 section 19.1.1), status and records.
+/// The transport's word in status and records.
 pub(super) const fn word(transport: Transport) -> &'static str {
     match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
         Transport::Tls => "tls",
+        Transport::Ws => "ws",
+        Transport::Wss => "wss",
+    }
+}
+
+/// Its word in URIs (RFC 3261 section 19.1.1); TLS makes no difference there to WebSocket (RFC 7118
+/// section 5.2).
+pub(super) const fn uri_word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Wss => word(Transport::Ws),
+        other => word(other),
     }
 }
 
@@ -94,7 +101,12 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for text in ["udp 192.0.2.1:5060 192.0.2.7:40123", "tls [2001:db8::1]:5061 [2001:db8::9]:51000 8"] {
+        for text in [
+            "udp 192.0.2.1:5060 192.0.2.7:40123",
+            "tls [2001:db8::1]:5061 [2001:db8::9]:51000 8",
+            "ws 192.0.2.1:80 192.0.2.7:40123 2",
+            "wss 192.0.2.1:443 192.0.2.7:40123 4",
+        ] {
             let flow: Flow = text.parse().unwrap();
             assert_eq!(flow.to_string(), text);
             assert!(!flow.is_opened());

@@ -33,6 +33,7 @@ mod within;
 
 pub(super) use client::refuse_fork;
 use client::{ClientInvite, Kind, Unanswered};
+pub(super) use failover::no_way;
 pub(super) use refer::refer_to;
 use refer::{Referral, Subscription};
 use server::ServerInvite;
@@ -172,7 +173,11 @@ impl Call {
             subscription: None,
             requests: 0,
         };
-        this.set_out(now, stack, request, offer, &destination)?;
+        let kept = elsewhere.then(|| request.clone());
+        match (this.set_out(now, stack, request, offer, &destination), kept) {
+            (Err(Unsendable), Some(kept)) => this.strand(stack, kept, no_way(&destination), None),
+            (sent, _) => sent?,
+        }
         Ok(this)
     }
 

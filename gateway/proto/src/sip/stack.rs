@@ -12,7 +12,7 @@ use super::auth;
 use super::command::{Destination, PingId, RegistrationId};
 use super::config::Config;
 use super::dialog::Dialog;
-use super::flow::word;
+use super::flow::uri_word;
 use super::loops::Loops;
 use super::schedule::Schedule;
 use super::tap::Tap;
@@ -196,6 +196,11 @@ impl Stack {
     pub(super) fn way_in(&mut self, now: Instant, dialog: &Dialog) -> Result<Flow, Unsendable> {
         let last = dialog.flow;
         let stands = self.transports.stands(&last);
+        // Nobody connects to a browser: whatever it calls itself, it is where its connection ends (RFC 7118
+        // appendix B.1 lets it be a name that leads nowhere).
+        if last.transport.is_framed() {
+            return stands.then_some(last).ok_or(Unsendable);
+        }
         let Some((transport, address)) = hop(dialog.next_hop(), Some(&last)) else {
             return stands.then_some(last).ok_or(Unsendable);
         };
@@ -313,7 +318,7 @@ impl Stack {
         uri.user = user.map(str::to_owned);
         uri.secure = secure;
         if flow.transport.is_stream() {
-            uri.set_param("transport", Some(word(flow.transport)));
+            uri.set_param("transport", Some(uri_word(flow.transport)));
         }
         Some(NameAddr::new(uri))
     }

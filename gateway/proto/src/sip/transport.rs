@@ -99,6 +99,9 @@ impl Transports {
         if let Some(flow) = self.conns.values().filter(same).map(|c| c.flow).min() {
             return Ok(flow);
         }
+        if transport.is_framed() {
+            return Err(Unsendable);
+        }
         if self.conns.len() >= self.limits.connections {
             return Err(Unsendable);
         }

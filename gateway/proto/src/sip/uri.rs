@@ -168,6 +168,11 @@ impl SipUri {
         self.params.has("lr")
     }
 
+    /// Whether its owner is to be reached by the flow that it came by (`ob`, RFC 5626 section 11.3).
+    pub fn is_outbound(&self) -> bool {
+        self.params.has("ob")
+    }
+
     /// Sets a parameter; `value` is plain text and gets escaped.
     pub fn set_param(&mut self, name: &str, value: Option<&str>) {
         self.params.set_raw(name, value.map(escape_param));

@@ -65,7 +65,7 @@ impl Via {
 
     /// The transport, when it is one that we have.
     pub fn transport(&self) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls]
+        Transport::ALL
             .into_iter()
             .find(|t| self.transport.as_str().eq_ignore_ascii_case(Token::of(*t).as_str()))
     }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crosspoint_proto::sip::{By, CallId, Command, Destination, Elsewhere, Event, How, Invite, Load};
-use crosspoint_proto::{Input, Transport};
+use crosspoint_proto::{ConnId, Input, Transport};
 
 use crate::solo::{Out, Solo};
-use crate::world::{invite, sdp};
+use crate::world::{invite, name, sdp, uri};
 
 fn place(last: u8, transport: Transport) -> Destination {
     let address = SocketAddr::from(([192, 0, 2, last], 5060));
@@ -23,7 +23,13 @@ fn set_out(solo: &mut Solo, transport: Transport) -> Vec<Out> {
 fn go_on(solo: &mut Solo, last: u8, elsewhere: bool) -> Vec<Out> {
     let destination = place(last, Transport::Udp);
     let body = Some(sdp("offer again"));
-    solo.tell(Command::Elsewhere(Box::new(Elsewhere { call: CallId(1), destination, body, elsewhere })))
+    solo.tell(Command::Elsewhere(Box::new(Elsewhere {
+        call: CallId(1),
+        destination,
+        target: None,
+        body,
+        elsewhere,
+    })))
 }
 
 fn unreached(solo: &mut Solo) -> (How, Option<Duration>) {
@@ -119,4 +125,71 @@ fn what_the_next_place_would_say_as_well_ends_the_call() {
         solo.hear(asked.response(status, "b", "", ""));
         assert!(matches!(solo.event(), Event::Ended { .. }), "{status}");
     }
+}
+
+/// A flow over the connection of that number, which stands.
+fn flow(solo: &mut Solo, conn: u64) -> Destination {
+    let peer = SocketAddr::from(([192, 0, 2, 2], 40_000 + conn as u16));
+    solo.accept(conn, peer);
+    Destination::Flow(format!("tcp 192.0.2.1:5060 {peer} {conn}").parse().unwrap())
+}
+
+fn by_flow(solo: &mut Solo, destination: &Destination, elsewhere: bool) -> Vec<Out> {
+    let invite = Invite { elsewhere, destination: destination.clone(), ..invite(1) };
+    solo.tell(Command::Invite(Box::new(invite)))
+}
+
+#[test]
+fn a_flow_that_is_gone_is_left_for_another_of_the_same_device() {
+    for case in ["gone before", "gone meanwhile", "430"] {
+        let mut solo = Solo::new();
+        let (first, second) = (flow(&mut solo, 2), flow(&mut solo, 4));
+        if case == "gone before" {
+            solo.input(Input::Closed { conn: ConnId(2) });
+            solo.events.clear();
+        }
+        let sent = by_flow(&mut solo, &first, true);
+        match case {
+            "gone before" => assert!(sent.is_empty()),
+            "gone meanwhile" => {
+                solo.input(Input::Closed { conn: ConnId(2) });
+                solo.events.retain(|event| !matches!(event, Event::FlowClosed { .. }));
+            }
+            _ => {
+                solo.stream(2, sent[0].response("430 Flow Failed", "edge", "", ""));
+            }
+        }
+        assert_eq!(unreached(&mut solo), (How::FlowFailed, None), "{case}");
+        let target =
+            Some((uri("sip:bob@192.0.2.2:40004;transport=tcp"), vec![name("<sip:edge.example;lr>")]));
+        let (destination, body) = (second, Some(sdp("offer again")));
+        let next = Elsewhere { call: CallId(1), destination, target, body, elsewhere: false };
+        let sent = solo.tell(Command::Elsewhere(Box::new(next)));
+        assert_eq!(sent[0].conn, Some(ConnId(4)), "{case}");
+        assert_eq!(sent[0].start(), "INVITE sip:bob@192.0.2.2:40004;transport=tcp SIP/2.0");
+        assert_eq!(sent[0].header("Route"), Some("<sip:edge.example;lr>"));
+        let contact = "Contact: <sip:bob@192.0.2.2>\r\n";
+        solo.stream(4, sent[0].response("200 OK", "b", contact, "answer"));
+        assert!(matches!(solo.event(), Event::Answered { .. }), "{case}");
+    }
+}
+
+#[test]
+fn a_call_by_a_flow_that_is_gone_ends_and_says_so() {
+    let ended = |solo: &mut Solo| match solo.event() {
+        Event::Ended { ending, .. } => (ending.by, ending.how, ending.status),
+        other => panic!("{other:?}"),
+    };
+    let mut solo = Solo::new();
+    let gone = flow(&mut solo, 2);
+    let sent = by_flow(&mut solo, &gone, false);
+    solo.stream(2, sent[0].response("430 Flow Failed", "edge", "", ""));
+    assert_eq!(ended(&mut solo), (By::Peer, How::Refused, Some(430)));
+    solo.input(Input::Closed { conn: ConnId(2) });
+    solo.events.clear();
+    let again = Invite { destination: gone, ..invite(3) };
+    assert!(solo.tell(Command::Invite(Box::new(again))).is_empty());
+    assert_eq!(ended(&mut solo), (By::Network, How::FlowFailed, None));
+    assert!(solo.connects.is_empty(), "nobody connects to who is behind it");
+    assert_eq!(solo.rest(), Load::default());
 }

@@ -356,7 +356,7 @@ fn a_lost_connection_is_registered_again() {
     let dead = Invite { destination: Destination::Flow(first), ..invite(9) };
     world.tell(BOB, Command::Invite(Box::new(dead)));
     match world.next(BOB) {
-        Event::Ended { ending, .. } => assert_eq!(ending.how, How::Unreachable),
+        Event::Ended { ending, .. } => assert_eq!(ending.how, How::FlowFailed),
         other => panic!("{other:?}"),
     }
 }

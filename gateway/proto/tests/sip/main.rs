@@ -29,4 +29,5 @@ mod timers;
 mod torture;
 mod update;
 mod vanish;
+mod websocket;
 mod world;

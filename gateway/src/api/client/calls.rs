@@ -109,7 +109,7 @@ pub(super) async fn make(
 /// Why a call was not even begun. Who is away and who does not exist are alike.
 const fn unplaced(reason: Reason) -> (StatusCode, &'static str) {
     match reason {
-        Reason::NotFound | Reason::Unavailable => (StatusCode::NOT_FOUND, NOBODY),
+        Reason::NotFound | Reason::Unavailable | Reason::FlowFailed => (StatusCode::NOT_FOUND, NOBODY),
         Reason::Congestion | Reason::Shutdown => (StatusCode::FORBIDDEN, "Out of resource"),
         Reason::Busy | Reason::Rejected | Reason::Forbidden => (StatusCode::FORBIDDEN, "Call rejected"),
         _ => (StatusCode::FORBIDDEN, "Gateway dial out failed"),

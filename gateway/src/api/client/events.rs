@@ -197,7 +197,7 @@ const fn unreached(reason: Reason) -> &'static str {
     match reason {
         Reason::Hangup | Reason::Cancelled | Reason::Shutdown | Reason::MediaTimeout => "Call disconnected",
         Reason::Rejected | Reason::Busy => "Call rejected",
-        Reason::NotFound | Reason::Unavailable => "404 Not Found",
+        Reason::NotFound | Reason::Unavailable | Reason::FlowFailed => "404 Not Found",
         Reason::Congestion => "Out of resource",
         _ => "Gateway dial out failed",
     }

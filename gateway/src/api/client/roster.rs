@@ -285,7 +285,7 @@ pub(super) const fn in_words(reason: Reason) -> &'static str {
         Reason::Rejected => "Call rejected",
         Reason::Cancelled | Reason::AnsweredElsewhere | Reason::Hangup => "The call was taken back",
         Reason::NotFound => "Nobody has that address",
-        Reason::Unavailable => "The called party is not there",
+        Reason::Unavailable | Reason::FlowFailed => "The called party is not there",
         Reason::Forbidden => "The other side does not allow the call",
         Reason::NotAcceptable => "There is no codec or encryption in common",
         Reason::Unreachable | Reason::MediaTimeout | Reason::ProtocolError => {

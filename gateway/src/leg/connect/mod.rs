@@ -76,15 +76,7 @@ impl ConnectLegs {
 
     /// Where a client is dialled.
     pub fn address(client: &Registered) -> Address {
-        Address {
-            uri: format!("{SCHEME}:{}", client.uuid),
-            flow: None,
-            device: Some(client.alias.to_string()),
-            translated: false,
-            path: Vec::new(),
-            trunk: None,
-            proxy: None,
-        }
+        Address { device: Some(client.alias.to_string()), ..Address::at(format!("{SCHEME}:{}", client.uuid)) }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -14,7 +14,9 @@ use crosspoint_codecs::format::{Capabilities, MediaKind};
 use crosspoint_proto::address::PeerPolicy;
 use crosspoint_proto::rtp::session::SourcePolicy;
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, Negotiation, Preference};
-use crosspoint_proto::sip::{Body, CallId, Command, Elsewhere, Event, How, Replaced, Uri};
+use crosspoint_proto::sip::{
+    Body, CallId, Command, Destination, Elsewhere, Event, Flow, How, NameAddr, Replaced, Uri,
+};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use tokio::sync::mpsc;
@@ -23,9 +25,9 @@ use tokio::time::Instant;
 use super::hop::Hop;
 use super::locate::{self, Place};
 use super::media::Lines;
-use super::{Inner, cause, info, ladder, word};
+use super::{Inner, cause, info, ladder};
 use crate::cause::{Cause, Reason};
-use crate::config::CodecChoice;
+use crate::config::{CodecChoice, transport_word};
 use crate::ladder::Ladder;
 use crate::leg::{LegCommand, LegEvent, LegStream};
 use crate::media::port::{StreamEvent, StreamPort};
@@ -73,10 +75,22 @@ pub(super) struct State {
     /// Where the call went, and where it may go yet. Bounded by what a name leads to.
     place: Option<Place>,
     places: VecDeque<Place>,
+    /// Other flows of the device that is called.
+    flows: VecDeque<Way>,
     /// What it was to offer there.
     wanted: Capabilities,
     /// We were told to hang up: the cause to report.
     hung_up: Option<Cause>,
+}
+
+/// Another flow of a device.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) target: Uri,
+    pub(super) routes: Vec<NameAddr>,
+    pub(super) flow: Flow,
+    /// Its media may be latched.
+    pub(super) latched: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,15 +168,21 @@ impl Actor {
         self.next_place()
     }
 
+    /// The call goes to a device by a flow; by these if that is gone.
+    pub(super) fn set_out_by_flow(&mut self, flows: Vec<Way>, wanted: &Capabilities) {
+        self.state.flows = flows.into();
+        self.state.wanted = wanted.clone();
+    }
+
     pub(super) fn may_go_elsewhere(&self) -> bool {
-        !self.state.places.is_empty()
+        !self.state.places.is_empty() || !self.state.flows.is_empty()
     }
 
     fn next_place(&mut self) -> Option<Place> {
         let place = self.state.places.pop_front()?;
         self.found(place.address);
         let more = if self.state.places.is_empty() { "" } else { ", there are others" };
-        let by = place.transport.map_or("udp or tcp", word);
+        let by = place.transport.map_or("udp or tcp", transport_word);
         self.note(&format!("goes to {} by {by}{more}", place.address));
         self.state.place = Some(place.clone());
         Some(place)
@@ -178,16 +198,35 @@ impl Actor {
         if self.state.hung_up.is_some() {
             return Next::Go;
         }
+        if let Some(way) = self.state.flows.pop_front() {
+            return self.go_by(way, how).await;
+        }
         let Some(place) = self.next_place() else {
             return self.hang_up(Cause::local(Reason::Unreachable)).await;
         };
         // Our own address may be another one towards there.
+        self.go(place.destination(), None).await
+    }
+
+    /// The same device by another of its flows (RFC 5626 section 7).
+    async fn go_by(&mut self, way: Way, how: How) -> Next {
+        let remote = way.flow.remote();
+        tracing::info!(%remote, ?how, "a call goes by another flow of the device");
+        self.note(&format!("{}: goes by another flow of the device, {remote}", refusal_word(how)));
+        self.found(remote);
+        let policy = self.negotiation.parameters().peer.clone();
+        self.negotiation.set_peer(PeerPolicy { accept_foreign: way.latched, ..policy });
+        self.source = if way.latched { SourcePolicy::Latch(remote.ip()) } else { SourcePolicy::Strict };
+        self.go(Destination::Flow(way.flow), Some((way.target, way.routes))).await
+    }
+
+    async fn go(&mut self, destination: Destination, target: Option<(Uri, Vec<NameAddr>)>) -> Next {
         self.negotiation.withdraw_offer();
         let wanted = self.state.wanted.clone();
         match self.write_offer(&wanted) {
             Ok(body) => {
                 let (call, body, elsewhere) = (self.call, Some(body), self.may_go_elsewhere());
-                let next = Elsewhere { call, destination: place.destination(), body, elsewhere };
+                let next = Elsewhere { call, destination, target, body, elsewhere };
                 self.machine(Command::Elsewhere(Box::new(next))).await
             }
             Err(reason) => self.hang_up(Cause::local(reason)).await,
@@ -656,6 +695,7 @@ const fn refusal_word(how: How) -> &'static str {
     match how {
         How::NoResponse => "nothing comes back",
         How::Unreachable => "it cannot be reached",
+        How::FlowFailed => "the flow is gone",
         _ => "it says 503",
     }
 }

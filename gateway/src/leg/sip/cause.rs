@@ -18,6 +18,7 @@ pub(super) fn of_ending(ending: &Ending) -> Cause {
         How::Cancelled => Reason::Cancelled,
         How::Refused => of_status(ending.status.unwrap_or(500)),
         How::NoResponse | How::Unreachable | How::NoAck | How::Gone | How::Expired => Reason::Unreachable,
+        How::FlowFailed => Reason::FlowFailed,
         How::Protocol => Reason::ProtocolError,
     };
     Cause { reason, side }
@@ -52,6 +53,7 @@ pub(super) const fn of_status(status: u16) -> Reason {
         401 | 402 | 403 | 407 | 423 | 493 => Reason::Forbidden,
         404 | 410 | 484 | 485 | 604 => Reason::NotFound,
         408 => Reason::NoAnswer,
+        430 => Reason::FlowFailed,
         480 => Reason::Unavailable,
         481 | 482 | 483 | 502 | 504 => Reason::Unreachable,
         486 | 600 => Reason::Busy,
@@ -74,7 +76,8 @@ pub(super) const fn of_status(status: u16) -> Reason {
 pub(super) const fn to_status(reason: Reason) -> u16 {
     match reason {
         Reason::Busy => 486,
-        Reason::NoAnswer | Reason::Unavailable => 480,
+        // Whoever called knows nothing of our flows: 430 is for who has made their tokens.
+        Reason::NoAnswer | Reason::Unavailable | Reason::FlowFailed => 480,
         Reason::Rejected => 603,
         Reason::NotFound => 404,
         Reason::Forbidden => 403,
@@ -98,7 +101,7 @@ pub(super) fn to_header(reason: Reason) -> ReasonHeader {
         Reason::Hangup => 16,
         Reason::Busy => 17,
         Reason::NoAnswer => 19,
-        Reason::Unavailable => 20,
+        Reason::Unavailable | Reason::FlowFailed => 20,
         Reason::Rejected => 21,
         Reason::Unreachable => 27,
         Reason::MediaTimeout | Reason::Shutdown | Reason::Internal => 41,

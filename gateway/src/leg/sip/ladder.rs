@@ -7,7 +7,7 @@ use crosspoint_codecs::format::{Capabilities, Direction};
 use crosspoint_proto::sdp::{AgreedLine, Offer, Refusals};
 use crosspoint_proto::sip::Sighted;
 
-use super::word;
+use crate::config::transport_word;
 use crate::ladder::{Message, printable};
 
 /// A message as one line.
@@ -29,7 +29,7 @@ pub(super) fn line_of(sighted: &Sighted) -> Message {
     let within = || kind.starts_with("multipart/") && text(body).to_ascii_lowercase().contains(SDP);
     Message {
         sent: sighted.sent,
-        transport: word(sighted.flow.transport()),
+        transport: transport_word(sighted.flow.transport()),
         peer: sighted.flow.remote(),
         line: printable(&start_line(&line)),
         sequence: printable(&sequence),

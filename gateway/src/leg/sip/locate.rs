@@ -198,6 +198,9 @@ fn service_of(transport: Transport, name: &str) -> String {
         Transport::Udp => "_sip._udp",
         Transport::Tcp => "_sip._tcp",
         Transport::Tls => "_sips._tcp",
+        // Never asked for, for it is never opened by us.
+        Transport::Ws => "_sip._ws",
+        Transport::Wss => "_sips._ws",
     };
     format!("{service}.{name}")
 }

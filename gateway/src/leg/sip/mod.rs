@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::actor::{Actor, State};
+use self::actor::{Actor, State, Way};
 use self::dns::System;
 use self::hop::{Hop, Network};
 use self::locate::Failures;
@@ -41,7 +41,7 @@ use self::media::{Lines, Site};
 pub use self::trunk::{NowFn, Reach, TrunkRegistration, TrunkView, Trunks, policy};
 use super::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegEvent, LegId, Origin, Party, Protocol, Proven};
 use crate::cause::{Cause, Reason};
-use crate::config::{CodecChoice, Listen};
+use crate::config::{CodecChoice, Listen, transport_word};
 use crate::events::Events;
 use crate::ladder::Ladder;
 use crate::net::media::MediaNet;
@@ -205,7 +205,7 @@ impl SipLegs {
             device,
             trunk,
             signalling: Some(source.remote),
-            transport: word(source.transport),
+            transport: transport_word(source.transport),
             hops: request.headers.max_forwards().unwrap_or(HOPS),
         };
         let device = party.device.is_some();
@@ -263,7 +263,7 @@ impl SipLegs {
                 .as_ref()
                 .and_then(|trunk| trunk.encryption)
                 .map_or(inner.config.encryption, trunk::policy),
-            secure_signalling: peer.transport == Transport::Tls,
+            secure_signalling: peer.transport.is_secure(),
             allow_insecure: inner.config.insecure_keys,
         };
         let mut session = [0; 8];
@@ -378,7 +378,7 @@ impl Protocol for SipLegs {
             device: to.device.clone(),
             trunk: to.trunk.clone(),
             signalling: None,
-            transport: word(hop.transport),
+            transport: transport_word(hop.transport),
             hops: from.hops,
         };
         // A device that registered is as trusted as when it did so.
@@ -396,8 +396,12 @@ impl Protocol for SipLegs {
         };
         let (leg, mut actor) = self.leg(call, party, &peer, thread);
         let has_flow = flow.is_some();
+        if let Some(flow) = &flow {
+            actor.set_out_by_flow(self.0.other_flows(to, flow), &offer);
+        }
         tokio::spawn(async move {
             let mut invite = invite;
+            invite.elsewhere = actor.may_go_elsewhere();
             let mut reached = known.map(|address| address.ip());
             if !has_flow {
                 let places = match actor.find(&hop).await {
@@ -499,6 +503,20 @@ impl Inner {
         }
     }
 
+    /// The device of `to` by its other flows. Keys are not sent by a weaker one than the first.
+    fn other_flows(&self, to: &Address, first: &Flow) -> Vec<Way> {
+        let way = |other: &Address| {
+            let flow: Flow = other.flow.as_ref()?.parse().ok()?;
+            if first.transport().is_secure() && !flow.transport().is_secure() {
+                return None;
+            }
+            let routes = other.path.iter().map(|it| NameAddr::parse(it).ok()).collect::<Option<_>>()?;
+            let latched = self.config.latching && other.device.is_some() && other.translated;
+            Some(Way { target: Uri::parse(&other.uri).ok()?, routes, flow, latched })
+        };
+        to.instead.iter().filter_map(way).collect()
+    }
+
     /// Our media address as `peer` must write it. A public address is one of its own family.
     fn advertised(&self, peer: IpAddr) -> IpAddr {
         let (bind, peer) = (self.bind(peer), peer.to_canonical());
@@ -560,14 +578,6 @@ impl Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SipLegs").field("calls", &self.inboxes().len()).finish_non_exhaustive()
-    }
-}
-
-const fn word(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-        Transport::Tls => "tls",
     }
 }
 

@@ -90,6 +90,18 @@ impl Verifier {
 
     /// The challenges of a 401 or 407 to that address: one header each, in this order.
     pub fn challenges(&mut self, now: Now, source: IpAddr, stale: bool) -> Vec<Challenge> {
+        self.challenges_in(now, source, stale, |_| true)
+    }
+
+    /// The same, of those algorithms that `offered` names. Where it names none, of all: nobody is told by
+    /// their absence that there is something else about him.
+    pub fn challenges_in(
+        &mut self,
+        now: Now,
+        source: IpAddr,
+        stale: bool,
+        offered: impl Fn(Algorithm) -> bool,
+    ) -> Vec<Challenge> {
         let issued = self.clock.read(now);
         let nonce = self.key.sign(Stamp { issued, salt: self.salts.next_u64() }, source, &self.realm);
         let challenge = |algorithm: &Algorithm| Challenge {
@@ -100,7 +112,8 @@ impl Verifier {
             qop_auth: true,
             stale,
         };
-        self.algorithms.iter().map(challenge).collect()
+        let some = self.algorithms.iter().any(|algorithm| offered(*algorithm));
+        self.algorithms.iter().filter(|it| !some || offered(**it)).map(challenge).collect()
     }
 
     /// The credentials for our realm among the headers of that name.
@@ -145,6 +158,8 @@ impl Verifier {
     ) -> Verdict {
         // An unknown user costs the same work as a wrong password, and gets the same answer. What a
         // known password costs more than its stored hash is spent on nobody.
+        // Who answers by a hash that he was not asked for is nobody's user either.
+        let secret = secret.filter(|secret| secret.has(credentials.algorithm));
         let known = secret.is_some();
         let secret = match secret {
             Some(secret @ Secret::Password(_)) => secret,
@@ -394,6 +409,35 @@ mod tests {
 
     fn accepted() -> Verdict {
         Verdict::Accepted { username: "alice".into() }
+    }
+
+    #[test]
+    fn who_has_a_third_hash_proves_himself_by_it_and_who_has_not_is_not_asked_for_it() {
+        let all = [Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5];
+        let mut verifier = Verifier::new("example.com", &all, [7; 32]);
+        let now = at(100, START);
+        let three = verifier.challenges(now, SOURCE, false);
+        assert_eq!(three.iter().map(|it| it.algorithm).collect::<Vec<_>>(), all, "RFC 8760 section 2.3");
+        let request = register(&three[0], 1, "secret");
+        assert_eq!(try_it(&mut verifier, now, SOURCE, &request), accepted());
+        let old = |it| it != Algorithm::Sha512_256;
+        let two = verifier.challenges_in(now, SOURCE, false, old);
+        assert_eq!(two.iter().map(|it| it.algorithm).collect::<Vec<_>>(), all[1..]);
+        // By that hash his password is as wrong as any, and takes as long.
+        let ha1 = Ha1 { sha512_256: None, ..Ha1::new("alice", "example.com", "secret") };
+        let request =
+            register(&Challenge { algorithm: Algorithm::Sha512_256, ..two[0].clone() }, 1, "secret");
+        let mut cost = |secret: Option<Secret>| {
+            let before = HASHES.with(std::cell::Cell::get);
+            let verdict = verifier.authenticate(now, SOURCE, &request, &Name::Authorization, |_| secret);
+            (verdict, HASHES.with(std::cell::Cell::get) - before)
+        };
+        let unknown = cost(None);
+        assert_eq!(cost(Some(Secret::Ha1(ha1))), unknown);
+        assert_eq!(unknown.0, Verdict::Refused);
+        // Of one algorithm there is always one.
+        let mut only = Verifier::new("example.com", &all[..1], [7; 32]);
+        assert_eq!(only.challenges_in(now, SOURCE, false, old).len(), 1);
     }
 
     #[test]

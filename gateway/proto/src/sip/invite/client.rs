@@ -144,6 +144,8 @@ impl Call {
                 return;
             }
         }
+        let lost_flow = how == How::Unreachable && client.pinned && client.kind == Kind::Initial;
+        let how = if lost_flow { How::FlowFailed } else { how };
         if self.may_go_elsewhere(&client) {
             return self.strand(stack, request, how, None);
         }
@@ -358,12 +360,13 @@ impl Call {
     fn refused(&mut self, now: Instant, stack: &mut Stack, response: &Response) {
         let Some(client) = self.client.take() else { return };
         let status = response.status;
-        if status == 503
+        if matches!(status, 430 | 503)
             && self.may_go_elsewhere(&client)
             && let Some((request, _)) = stack.transactions.request(client.tx)
         {
             let pause = response.headers.retry_after().map(|seconds| Duration::from_secs(seconds.into()));
-            return self.strand(stack, request.clone(), How::Refused, pause);
+            let how = if status == 430 { How::FlowFailed } else { How::Refused };
+            return self.strand(stack, request.clone(), how, pause);
         }
         if client.kind == Kind::Initial {
             let contacts = match response.headers.contacts() {

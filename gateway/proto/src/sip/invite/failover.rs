@@ -24,18 +24,28 @@ impl Call {
     /// The owner says where it goes: the same request but for its branch, which makes it a new
     /// transaction, and the offer.
     pub(in crate::sip) fn elsewhere(&mut self, now: Instant, stack: &mut Stack, elsewhere: Elsewhere) {
-        let Elsewhere { destination, body, elsewhere, .. } = elsewhere;
+        let Elsewhere { destination, target, body, elsewhere, .. } = elsewhere;
         let Some(mut request) = self.stranded.take() else { return };
         self.elsewhere = elsewhere;
         // What proved us to one place is not shown to another.
         request.headers.remove(&Name::Authorization);
         request.headers.remove(&Name::ProxyAuthorization);
+        if let Some((target, routes)) = target {
+            request.uri = request_uri(target);
+            request.headers.remove(&Name::Route);
+            routes.into_iter().for_each(|route| request.headers.push(Name::Route, route));
+        }
         let request = with_body(request, body.clone());
         let kept = request.clone();
         match self.set_out(now, stack, request, body, &destination) {
             Ok(()) => {}
-            Err(Unsendable) if self.elsewhere => self.strand(stack, kept, How::Unreachable, None),
-            Err(Unsendable) => self.end(now, stack, Ending::of(By::Network, How::Unreachable)),
+            Err(Unsendable) if self.elsewhere => self.strand(stack, kept, no_way(&destination), None),
+            Err(Unsendable) => self.end(now, stack, Ending::of(By::Network, no_way(&destination))),
         }
     }
+}
+
+/// What it means that nothing can be sent there.
+pub(in crate::sip) const fn no_way(destination: &Destination) -> How {
+    if matches!(destination, Destination::Flow(_)) { How::FlowFailed } else { How::Unreachable }
 }

@@ -36,15 +36,7 @@ impl Directory for World {
             "bob" | "carol" => {
                 let device = Some(alias.clone());
                 let uri = format!("sip:{alias}@192.0.2.7:5062");
-                let target = Address {
-                    uri,
-                    flow: None,
-                    device,
-                    translated: false,
-                    path: Vec::new(),
-                    trunk: None,
-                    proxy: None,
-                };
+                let target = Address { device, ..Address::at(uri) };
                 Resolution::Dial { targets: vec![target], rule: None, follow: false, why: String::new() }
             }
             "meet" => {

@@ -4,13 +4,10 @@ use super::*;
 
 fn call(rig: &Rig, flow: Option<&str>, path: &[&str]) -> Leg {
     let to = Address {
-        uri: "sip:bob@10.1.1.9:5070".to_owned(),
         flow: flow.map(str::to_owned),
         device: Some("bob".to_owned()),
-        translated: false,
         path: path.iter().map(|it| (*it).to_owned()).collect(),
-        trunk: None,
-        proxy: None,
+        ..Address::at("sip:bob@10.1.1.9:5070")
     };
     let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
     rig.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap()
@@ -55,4 +52,64 @@ async fn promise_34_no_name_in_a_path_leads_to_a_forbidden_address() {
     let Ok(Some(LegEvent::Ended(cause))) = told else { panic!("it goes on: {told:?}") };
     assert_eq!(cause, Cause::local(Reason::Unreachable));
     assert!(rig.machine.try_recv().is_err(), "nothing is sent");
+}
+
+/// Bob by the flow from that port.
+fn flow(transport: &str, port: u16, instead: Vec<Address>) -> Address {
+    let flow = match transport {
+        "udp" => format!("udp 127.0.0.1:5060 127.0.0.1:{port}"),
+        other => format!("{other} 127.0.0.1:5060 127.0.0.1:{port} 4"),
+    };
+    let (flow, device) = (Some(flow), Some("bob".to_owned()));
+    Address {
+        flow,
+        device,
+        instead,
+        ..Address::at(format!("sip:bob@127.0.0.1:{port};transport={transport}"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_whose_flow_is_gone_is_called_by_its_others_and_then_by_none() {
+    let mut rig = Rig::new(LO);
+    let edge = Address { path: vec![PATH[0].to_owned()], ..flow("udp", 5072, Vec::new()) };
+    let to = flow("udp", 5070, vec![flow("tcp", 5071, Vec::new()), edge]);
+    let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
+    let mut leg = rig.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap();
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    assert!(invite.elsewhere);
+    let call = invite.call;
+    for (port, transport, routes, more) in [(5071, "tcp", 0, true), (5072, "udp", 1, false)] {
+        rig.legs.deliver(Event::Unreached { call, how: How::FlowFailed, pause: None });
+        let Command::Elsewhere(next) = rig.asked().await else { panic!("it goes nowhere") };
+        let Destination::Flow(by) = next.destination else { panic!("no flow") };
+        assert_eq!((by.remote().port(), next.elsewhere), (port, more));
+        let (target, by_proxies) = next.target.unwrap();
+        assert_eq!(target.to_string(), format!("sip:bob@127.0.0.1:{port};transport={transport}"));
+        assert_eq!(by_proxies.len(), routes);
+        assert_eq!(Sdp::parse(&next.body.unwrap().data).unwrap().media.len(), 1);
+    }
+    let ending = Box::new(Ending {
+        by: By::Network,
+        how: How::FlowFailed,
+        status: None,
+        phrase: String::new(),
+        reason: None,
+        contacts: Vec::new(),
+    });
+    rig.legs.deliver(Event::Ended { call, ending });
+    let told = tokio::time::timeout(Duration::from_secs(5), leg.events.recv()).await.unwrap();
+    let Some(LegEvent::Ended(cause)) = told else { panic!("{told:?}") };
+    assert_eq!(cause, Cause::local(Reason::FlowFailed));
+    assert_eq!((cause::to_status(cause.reason), cause.reason.word()), (480, "flow-failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_were_for_an_encrypted_flow_never_go_by_another() {
+    let mut rig = Rig::new(LO);
+    let to = flow("wss", 5070, vec![flow("ws", 5071, Vec::new()), flow("udp", 5072, Vec::new())]);
+    let from = Caller { address: "alice".to_owned(), name: String::new(), hops: 70, venue: None };
+    let _leg = rig.legs.dial(&to, &from, sound(Direction::SendRecv), None).unwrap();
+    let Command::Invite(invite) = rig.asked().await else { panic!("no INVITE") };
+    assert!(!invite.elsewhere);
 }

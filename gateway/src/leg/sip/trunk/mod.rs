@@ -207,8 +207,8 @@ impl fmt::Debug for Trunks {
 const fn strength(transport: Transport) -> u8 {
     match transport {
         Transport::Udp => 0,
-        Transport::Tcp => 1,
-        Transport::Tls => 2,
+        Transport::Tcp | Transport::Ws => 1,
+        Transport::Tls | Transport::Wss => 2,
     }
 }
 
