@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crosspoint_proto::Transport;
+
 use crate::alias::Alias;
 use crate::cause::Reason;
 use crate::conference::service::Service;
@@ -97,14 +99,24 @@ impl SwitchDirectory {
             Ok(Target::Device(alias)) if guesses() => self.nowhere(alias, why),
             Ok(Target::Device(alias)) => {
                 let now = self.clock.now();
-                let devices = one_flow_each(self.registrar.bindings(&alias, now));
+                let mut bindings = self.registrar.bindings(&alias, now);
+                let any = !bindings.is_empty();
+                if is_sips(request.called) {
+                    bindings.retain(is_reached_by_tls);
+                }
+                let none_left = any && bindings.is_empty();
+                let devices = one_flow_each(bindings);
                 let bindings = devices.into_iter().filter_map(|flows| {
                     let mut flows = flows.iter().map(|binding| address(binding, &alias));
                     let first = flows.next()?;
                     Some(Address { instead: flows.collect(), ..first })
                 });
                 let clients = self.clients.of(&alias, now);
-                let targets = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
+                let targets: Vec<_> = bindings.chain(clients.iter().map(ConnectLegs::address)).collect();
+                if targets.is_empty() && none_left {
+                    let why = format!("{why}; sips: was dialled, and none of its telephones is there by TLS");
+                    return Resolution::Refuse { reason: Reason::Unavailable, why };
+                }
                 Resolution::Dial { targets, rule: None, follow: false, why }
             }
             Ok(Target::External { rule, follow, uri, trunk, proxy, .. }) => {
@@ -147,6 +159,18 @@ fn address(binding: &Binding, alias: &Alias) -> Address {
         path: binding.path.iter().map(ToString::to_string).collect(),
         ..Address::at(binding.uri.to_string())
     }
+}
+
+/// Who dials `sips:` wants TLS all the way (RFC 3261 section 26.2.2).
+fn is_sips(called: &str) -> bool {
+    called.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("sips"))
+}
+
+/// Whether a telephone of ours is (RFC 5630 section 5.3): by its connection, or because it says so of the
+/// address that it is called at.
+fn is_reached_by_tls(binding: &Binding) -> bool {
+    let flow = binding.flow.map(|flow| flow.transport());
+    flow.map_or_else(|| binding.uri.as_sip().is_some_and(|uri| uri.secure), Transport::is_secure)
 }
 
 /// Whether a call that goes nowhere might have found a conference, had it guessed better.

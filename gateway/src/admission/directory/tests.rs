@@ -62,25 +62,7 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
     };
     let clock = Clock::start();
     let registrar = Registrar::open(&scratch.0, settings, clock).unwrap();
-    let contact = Contact {
-        uri: crosspoint_proto::sip::Uri::parse("sip:alice@192.0.2.7").unwrap(),
-        expires: None,
-        q: None,
-        instance: None,
-        reg_id: None,
-    };
-    let register = Register {
-        alias: alice,
-        contacts: Contacts::List(vec![contact]),
-        expires: None,
-        call_id: "c".into(),
-        cseq: 1,
-        flow: None,
-        translated: false,
-        path: Vec::new(),
-        user_agent: String::new(),
-    };
-    registrar.register(register).await.unwrap();
+    registrar.register(register(alice, "sip:alice@192.0.2.7", None)).await.unwrap();
     let clients = ConnectLegs::new(10, Arc::default());
     let porter = Porter::of_a_test(false, &Default::default());
     let trunks = Trunks::default();
@@ -88,6 +70,51 @@ async fn directory(name: &str, rules: &str) -> (SwitchDirectory, Scratch) {
         SwitchDirectory { services: Services::default(), registrar, clients, trunks, routing, clock, porter },
         scratch,
     )
+}
+
+fn register(alias: Alias, uri: &str, flow: Option<&str>) -> Register {
+    let contact = Contact {
+        uri: crosspoint_proto::sip::Uri::parse(uri).unwrap(),
+        expires: None,
+        q: None,
+        instance: None,
+        reg_id: None,
+    };
+    Register {
+        alias,
+        contacts: Contacts::List(vec![contact]),
+        expires: None,
+        call_id: uri.into(),
+        cseq: 1,
+        flow: flow.map(|flow| flow.parse().unwrap()),
+        translated: false,
+        path: Vec::new(),
+        user_agent: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn who_dials_sips_reaches_telephones_by_tls_alone() {
+    let (directory, _scratch) = directory("sips", RULES).await;
+    let rung = async |dialled: &str| match directory.resolve(&caller("bob", None, dialled)).await {
+        Resolution::Dial { targets, .. } => Ok(targets.into_iter().map(|it| it.uri).collect::<Vec<_>>()),
+        Resolution::Refuse { reason, why } => Err((reason, why)),
+        Resolution::Enter { .. } => panic!("no conference is there"),
+    };
+    let clear = "sip:alice@192.0.2.7".to_owned();
+    assert_eq!(rung("sip:alice@example.com").await, Ok(vec![clear.clone()]));
+    let (reason, why) = rung("SIPS:alice@example.com").await.unwrap_err();
+    assert!(reason == Reason::Unavailable && why.contains("by TLS"), "{reason:?}: {why}");
+    let alice = directory.routing.alias("alice").unwrap();
+    let by = "tls 192.0.2.1:5061 192.0.2.8:40000 2";
+    let (at_tls, says_so) = ("sip:alice@192.0.2.8:40000;transport=tls", "sips:alice@192.0.2.10");
+    for (uri, flow) in [(at_tls, Some(by)), (says_so, None)] {
+        directory.registrar.register(register(alice.clone(), uri, flow)).await.unwrap();
+    }
+    let mut found = rung("sips:alice@example.com").await.unwrap();
+    found.sort();
+    assert_eq!(found, [at_tls, says_so]);
+    assert_eq!(rung("sip:alice@example.com").await.unwrap().len(), 3);
 }
 
 /// Who calls.
