@@ -180,8 +180,8 @@ pub struct Sip {
     /// The digest realm. Stored passwords are bound to it.
     pub realm: String,
     /// Hashes that challenges offer, in this order; "sha-512-256" to devices whose password was set since it is
-    /// kept for that. Some old phones give up when they meet one that
-    /// they do not know, even beside one that they do: for them leave "md5" alone.
+    /// kept for that. It is not among the usual ones: who knows it knows SHA-256 as well, and some old phones give
+    /// up when they meet one that they do not know, even beside one that they do. For them leave "md5" alone.
     pub digest: Vec<Digest>,
     /// PEM certificate chain for TLS. `None`: a self-signed one is made in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,7 +238,7 @@ impl Default for Sip {
             public_address: None,
             domains: Vec::new(),
             realm: "crosspoint".into(),
-            digest: vec![Digest::Sha512, Digest::Sha256, Digest::Md5],
+            digest: vec![Digest::Sha256, Digest::Md5],
             certificate: None,
             key: None,
             trusted_certificates: None,
