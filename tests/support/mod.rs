@@ -16,6 +16,7 @@ pub mod guest;
 pub mod infinity;
 pub mod kamailio;
 pub mod keypad;
+pub mod lossy;
 pub mod register;
 pub mod registered;
 pub mod road;
