@@ -41,9 +41,11 @@ const BIN: i64 = 2 * MS;
 const BINS: usize = 200;
 /// Frames of a thousand that may come later than the delay provides for.
 const LATE_PERMILLE: u32 = 5;
-/// The delay falls only when this much can be gained, and so fast (ns a second): as fast as
-/// sound can be cut without being heard to hurry.
+/// The delay falls only when this much can be gained, or a quarter of what the jitter asks for: the
+/// same road asks for another delay each second, and each change is sound cut or repeated.
 const HYSTERESIS: i64 = 3 * MS;
+const HYSTERESIS_PART: i64 = 4;
+/// So fast (ns a second): as fast as sound can be cut without being heard to hurry.
 const FALL: i64 = 100 * MS;
 /// A sender with FEC that loses more than this of a hundred frames is worth waiting one frame
 /// longer for: the copy of a lost frame comes with the next one.
@@ -63,6 +65,9 @@ const TOO_LATE: i64 = 120 * MS;
 const LONGEST_FRAME: i64 = 1_000 * MS;
 /// A frame this far before the newest belongs to a new timeline, not to a reordered packet.
 const NEW_TIMELINE: i64 = 400 * MS;
+/// Holes that reordered frames may still fill: on a road that holds back every tenth packet for the
+/// time of four others, two are open at once now and then.
+const HOLES: usize = 4;
 /// After a longer pause nothing is left to keep step with: what comes follows what was.
 const LONGEST_PAUSE: i64 = 60_000 * MS;
 /// Where our line begins anew (36 years), so that no sum of a few times leaves 64 bits.
@@ -95,8 +100,8 @@ pub(super) struct Playout {
     shift: i64,
     /// End of what came last, shifted.
     newest: Option<i64>,
-    /// The hole before what came last: a reordered frame may still fill it.
-    hole: (i64, i64),
+    /// The last holes, newest first: reordered frames may still fill them.
+    holes: [(i64, i64); HOLES],
     /// End of what was decoded last, shifted.
     end: Option<i64>,
     /// Made up since then; whether for a loss shows when the next frame is there.
@@ -126,7 +131,7 @@ impl Playout {
             tells: false,
             shift: 0,
             newest: None,
-            hole: (0, 0),
+            holes: [(0, 0); HOLES],
             end: None,
             made_up: 0,
             counts: PlayoutCounts::default(),
@@ -294,8 +299,8 @@ impl Playout {
     ///
     /// Frames come in order, so one that says nothing of a loss and yet begins before the end of
     /// the last one tells that the sender's line was set anew (a first sender report, a new
-    /// SSRC): it follows the last one. The exception is a frame that fits the last hole: that
-    /// one is only late. A line that jumps forward looks like a pause, but for one thing: its
+    /// SSRC): it follows the last one. The exception is a frame that fits one of the last holes: that
+    /// one is only late, and was no loss. A line that jumps forward looks like a pause, but for one thing: its
     /// frames seem to come faster than any before, by as much as it jumped.
     fn place(&mut self, at: Instant, frame: &EncodedFrame, length: i64) -> i64 {
         let start = frame.media_time.0.saturating_add(self.shift);
@@ -305,7 +310,7 @@ impl Playout {
         if newest > FURTHEST {
             // Only a sender that jumps ahead with every packet for hours gets here.
             self.queue.clear();
-            (self.end, self.hole, self.jitter) = (None, (0, 0), Jitter::new());
+            (self.end, self.holes, self.jitter) = (None, [(0, 0); HOLES], Jitter::new());
             return self.follow(0, start, length);
         }
         let ahead = start.saturating_sub(newest);
@@ -318,15 +323,22 @@ impl Playout {
                 return self.follow(newest, start, length);
             }
             if ahead > TOLERANCE {
-                self.hole = (newest, start);
+                self.holes.rotate_right(1);
+                self.holes[0] = (newest, start);
             }
             self.newest = Some(start.saturating_add(length));
             return start;
         }
-        let fits = start >= self.hole.0 - TOLERANCE && start + length <= self.hole.1 + TOLERANCE;
+        let fits = self
+            .holes
+            .iter()
+            .any(|(from, to)| start >= from - TOLERANCE && start.saturating_add(length) <= to + TOLERANCE);
         let repeated =
             (ahead + length).abs() <= TOLERANCE || self.queue.iter().any(|held| held.media_time.0 == start);
         if (fits || repeated) && -ahead < NEW_TIMELINE {
+            if fits && !repeated {
+                self.jitter.found();
+            }
             return start;
         }
         self.follow(newest, start, length)
@@ -344,7 +356,7 @@ impl Playout {
         if wanted > self.delay {
             self.delay = wanted;
             self.jitter.falling = false;
-        } else if wanted < self.delay - HYSTERESIS || self.jitter.falling {
+        } else if wanted < self.delay - hysteresis(self.delay) || self.jitter.falling {
             self.delay = wanted.max(self.delay - step);
             self.jitter.falling = self.delay > wanted;
         }
@@ -401,6 +413,11 @@ fn pieces(wait: i64) -> Duration {
     const QUARTER: i64 = PIECE_NANOS / 4;
     let quarters = ((wait + QUARTER / 2) / QUARTER).clamp(1, 4);
     Duration::from_nanos(u64::try_from(quarters * QUARTER).unwrap_or(0))
+}
+
+/// What has to be gained before a delay falls.
+fn hysteresis(delay: i64) -> i64 {
+    HYSTERESIS.max((delay - nanos_of(MIN_DELAY) - MARGIN) / HYSTERESIS_PART)
 }
 
 fn nanos_of(duration: Duration) -> i64 {
@@ -473,6 +490,16 @@ impl Jitter {
         if turned || floor != self.floor || transit.saturating_sub(floor) >= edge {
             self.floor = self.seconds.iter().map(|second| second.floor).min().unwrap_or(floor);
             self.edge = self.measure();
+        }
+    }
+
+    /// A frame that counts as lost was only overtaken: FEC does not help there, time does.
+    fn found(&mut self) {
+        for at in [self.current, (self.current + SECONDS - 1) % SECONDS] {
+            if let Some(lost) = self.seconds.get_mut(at).map(|it| &mut it.lost).filter(|lost| **lost > 0) {
+                *lost -= 1;
+                return;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::super::port::{Arrival, RING, Wishes};
 use super::super::stats::SourceStats;
 use super::*;
 
+mod roads;
 mod stalls;
 
 const RATE: u32 = 8_000;
@@ -127,16 +128,22 @@ impl Line {
                 let (at, frame) = self.arrivals.remove(0);
                 self.to.push(Arrival { at: Instant::from_nanos(at), frame }).unwrap();
             }
-            self.source.receive(Instant::from_nanos(now));
-            self.source.listened = true;
-            self.source.pull(Instant::from_nanos(now));
-            self.source.pass(Instant::from_nanos(now));
-            self.heard.extend_from_slice(self.source.block().0);
-            let delay = self.source.decoding.playout.delay();
-            self.delays = (self.delays.0.min(delay), self.delays.1.max(delay));
+            self.tick(now);
             self.ticks += 1;
         }
         self.counters.snapshot()
+    }
+
+    /// A tick of somebody who listens.
+    fn tick(&mut self, now: u64) {
+        let now = Instant::from_nanos(now);
+        self.source.receive(now);
+        self.source.listened = true;
+        self.source.pull(now);
+        self.source.pass(now);
+        self.heard.extend_from_slice(self.source.block().0);
+        let delay = self.source.decoding.playout.delay();
+        self.delays = (self.delays.0.min(delay), self.delays.1.max(delay));
     }
 
     fn send_until(&mut self, now: u64, jump: f64, fate: &mut dyn FnMut(u64) -> Fate) {
