@@ -11,6 +11,8 @@ use crate::Instant;
 const MIN_RETRY: Duration = Duration::from_millis(20);
 /// Round trip that is assumed before RTCP tells one: across a continent.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// How long a road that overtakes by more than was waited for is taken for one that does.
+const REMEMBERED: Duration = Duration::from_secs(30);
 /// Most packets that a window holds, whatever is asked for.
 const MAX_CAPACITY: usize = 4096;
 
@@ -101,7 +103,11 @@ enum Slot<T> {
 #[derive(Clone, Debug)]
 pub struct Reorder<T> {
     slots: Box<[Slot<T>]>,
+    /// Now, usually, and on a road that overtakes by more, which it is taken for until then.
     max_wait: Duration,
+    usual_wait: Duration,
+    longest_wait: Duration,
+    patient_until: Instant,
     nack: Option<NackPolicy>,
     retry: Duration,
     /// The next to release, and the newest that came: nothing is held when that is before the next.
@@ -125,6 +131,9 @@ impl<T> Reorder<T> {
         Self {
             slots: std::iter::repeat_with(|| Slot::Empty).take(capacity).collect(),
             max_wait: config.max_wait,
+            usual_wait: config.max_wait,
+            longest_wait: config.max_wait,
+            patient_until: Instant::ZERO,
             nack: config.nack,
             retry: DEFAULT_ROUND_TRIP,
             next: None,
@@ -139,17 +148,37 @@ impl<T> Reorder<T> {
         }
     }
 
+    /// Waits for up to `longest` once a packet has come after all that was given up, and for as long
+    /// as packets go on to need more than the usual time: what waits for nothing else than order can
+    /// wait shortly on a good road, and on others rather longer than lose it.
+    #[must_use]
+    pub fn patient(mut self, longest: Duration) -> Self {
+        self.longest_wait = longest.max(self.usual_wait);
+        self
+    }
+
     /// Whether this packet was given up, not long ago, and comes for the first time: of use to who
     /// orders by time and may still play it. From now on it counts as there, and as late.
     pub fn claim_given_up(&mut self, index: Index) -> bool {
+        let absent = self.claim(index);
+        self.stats.late = self.stats.late.saturating_add(u64::from(absent));
+        absent
+    }
+
+    fn claim(&mut self, index: Index) -> bool {
         let Some(back) = self.next.and_then(|next| next.checked_sub(index)?.checked_sub(1)) else {
             return false;
         };
         let place = u32::try_from(back).ok().and_then(|back| 1_u64.checked_shl(back)).unwrap_or(0);
         let absent = self.absent & place != 0;
         self.absent &= !place;
-        self.stats.late = self.stats.late.saturating_add(u64::from(absent));
         absent
+    }
+
+    /// The usual time was too short for a packet that came now.
+    fn needs_patience(&mut self, now: Instant) {
+        self.max_wait = self.longest_wait;
+        self.patient_until = now + REMEMBERED;
     }
 
     /// A packet came. Releases what is due by it, in order.
@@ -158,7 +187,13 @@ impl<T> Reorder<T> {
             self.newest = index.saturating_sub(1);
             index
         });
+        if now >= self.patient_until {
+            self.max_wait = self.usual_wait;
+        }
         if index < next {
+            if self.claim(index) {
+                self.needs_patience(now);
+            }
             self.stats.late = self.stats.late.saturating_add(1);
             return Pushed::Late;
         }
@@ -173,6 +208,11 @@ impl<T> Reorder<T> {
                 }
                 Slot::Missing { asked, .. } => {
                     let asked = *asked > 0;
+                    // Who has waited longest would have had to go by then.
+                    let held_since = |at: Instant| at + self.usual_wait < now + self.max_wait;
+                    if self.max_wait > self.usual_wait && self.release_at.is_some_and(held_since) {
+                        self.needs_patience(now);
+                    }
                     self.missing = self.missing.saturating_sub(1);
                     self.stats.reordered = self.stats.reordered.saturating_add(1);
                     self.stats.recovered = self.stats.recovered.saturating_add(u64::from(asked));
@@ -460,6 +500,40 @@ mod tests {
         assert!(window.claim_given_up(999) && window.claim_given_up(937));
         assert!(!window.claim_given_up(1000) && !window.claim_given_up(936) && !window.claim_given_up(2000));
         assert_eq!(window.stats().late, 4);
+    }
+
+    #[test]
+    fn a_road_that_overtakes_by_more_is_waited_for_longer() {
+        let mut window = window(64, false).patient(Duration::from_millis(120));
+        push(&mut window, 0, 1);
+        push(&mut window, 10, 3);
+        assert_eq!(poll(&mut window, 70), [(3, 1)]);
+        // It was not lost: from now on there is more time, as long as it is needed,
+        assert_eq!(push(&mut window, 90, 2), (Pushed::Late, vec![]));
+        for second in 1..60 {
+            let (now, index) = (second * 1_000, second * 2 + 2);
+            push(&mut window, now, index + 1);
+            assert_eq!(window.deadline(), Some(at(now + 120)));
+            assert_eq!(push(&mut window, now + 100, index).1, [(index, 0), (index + 1, 0)]);
+        }
+        // and when it was not for half a minute, no longer.
+        for second in 60..91 {
+            push(&mut window, second * 1_000, second + 62);
+        }
+        push(&mut window, 91_000, 154);
+        assert_eq!(window.deadline(), Some(at(91_060)));
+    }
+
+    #[test]
+    fn what_is_lost_is_not_waited_for_longer() {
+        let mut window = window(64, false).patient(Duration::from_millis(120));
+        push(&mut window, 0, 1);
+        push(&mut window, 10, 3);
+        assert_eq!(poll(&mut window, 70), [(3, 1)]);
+        // A twin of what was there tells nothing.
+        assert_eq!(push(&mut window, 90, 3), (Pushed::Late, vec![]));
+        push(&mut window, 100, 5);
+        assert_eq!(window.deadline(), Some(at(160)));
     }
 
     #[test]

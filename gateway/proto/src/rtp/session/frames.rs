@@ -21,8 +21,11 @@ use crate::rtp::reorder::{NackPolicy, Reorder, ReorderConfig};
 /// itself and gets later ones as well; this only keeps the count of losses honest.
 const AUDIO_WAIT: Duration = Duration::from_millis(10);
 
-/// Pictures are held this long for a packet that is only late,
+/// Pictures are held this long for a packet that is only late, and a keyframe asked for afterwards,
 const VIDEO_WAIT: Duration = Duration::from_millis(30);
+
+/// or this long where packets came later than that: each of them would cost a second of pictures.
+const VIDEO_PATIENCE: Duration = Duration::from_millis(120);
 
 /// and this long for one that is asked for again: a round trip across a continent. Longer, and a
 /// keyframe is there sooner.
@@ -98,6 +101,7 @@ impl Frames {
             max_wait,
             nack: config.feedback.nack.then(NackPolicy::default),
         });
+        let reorder = if video { reorder.patient(VIDEO_PATIENCE) } else { reorder };
         Self { reorder, epoch: 0, next: None, road: None, packetizer: None, overflow: 0, lost: false }
     }
 
