@@ -73,7 +73,8 @@ pub struct Unit<'a> {
     pub timestamp: u32,
     /// Packets missing since the unit before, before this one or within.
     pub lost: u16,
-    /// Something of this unit is missing, or its end was not seen; what is there is whole.
+    /// Something of this unit is missing, or its end was not seen; what is there is whole, but for
+    /// slices of H.264 whose beginning is wanted ([`h264::H264Depacketizer::with_torn_slices`]).
     pub damaged: bool,
     /// A decoder can start here.
     pub keyframe: bool,

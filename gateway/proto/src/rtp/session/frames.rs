@@ -215,7 +215,8 @@ impl Session {
         self.frames.road = None;
         let Some(carries) = self.receives().next() else { return };
         let depacketizer: Box<dyn Depacketizer> = match carries.codec {
-            Codec::H264 => Box::new(H264Depacketizer::new()),
+            // Of no harm to a relay: a mode without fragments tears none.
+            Codec::H264 => Box::new(H264Depacketizer::new().with_torn_slices()),
             codec => Box::new(AudioDepacketizer::new(codec)),
         };
         self.frames.road = Some(Road {

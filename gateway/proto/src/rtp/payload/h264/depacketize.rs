@@ -12,7 +12,7 @@ pub const MAX_UNIT: usize = 2 * 1024 * 1024;
 pub const MAX_NALS: usize = 1024;
 
 /// Puts access units together. What lacks a fragment is left out, so that every NAL unit that comes
-/// out is whole; the unit then says that it is damaged. An access unit ends with the marker, or with
+/// out is whole, unless torn slices are wanted; the unit then says that it is damaged. An access unit ends with the marker, or with
 /// the first packet of another time stamp when the marker was lost or is not used.
 #[derive(Debug)]
 pub struct H264Depacketizer {
@@ -30,6 +30,7 @@ pub struct H264Depacketizer {
     /// Nothing came of this source yet.
     fresh: bool,
     overflown: bool,
+    keeps_torn: bool,
     has_slice: bool,
     has_idr: bool,
     has_sps: bool,
@@ -56,12 +57,21 @@ impl H264Depacketizer {
             begun_after_loss: false,
             fresh: true,
             overflown: false,
+            keeps_torn: false,
             has_slice: false,
             has_idr: false,
             has_sps: false,
             has_pps: false,
             sets: ParameterSets::new(),
         }
+    }
+
+    /// Keeps the beginning of a slice whose other fragments are missing: a decoder that hides what is
+    /// missing shows more of the picture with it. Its unit is damaged all the same.
+    #[must_use]
+    pub const fn with_torn_slices(mut self) -> Self {
+        self.keeps_torn = true;
+        self
     }
 
     /// A parameter set from signalling (`sprop-parameter-sets`), as if it had come in band.
@@ -206,8 +216,14 @@ impl H264Depacketizer {
     /// The fragments so far will not become whole.
     fn drop_fragment(&mut self) {
         if let Some(start) = self.fragment.take() {
-            self.unit.truncate(start);
-            self.nals = self.nals.saturating_sub(1);
+            let first = self.unit.get(start.saturating_add(START_CODE.len()));
+            let slice = first.is_some_and(|first| matches!(first & TYPE, nal_type::SLICE | nal_type::IDR));
+            if self.keeps_torn && slice {
+                self.end(start);
+            } else {
+                self.unit.truncate(start);
+                self.nals = self.nals.saturating_sub(1);
+            }
             self.damaged = true;
         }
     }
@@ -337,6 +353,31 @@ mod tests {
 
     fn whole(timestamp: u32, nals: &[&[u8]], keyframe: bool) -> Seen {
         Seen { data: stream(nals), timestamp, lost: 0, damaged: false, keyframe }
+    }
+
+    #[test]
+    fn the_beginning_of_a_torn_slice_is_kept_where_it_is_wanted() {
+        for keeps in [false, true] {
+            let plain = H264Depacketizer::new();
+            let mut depacketizer = if keeps { plain.with_torn_slices() } else { plain };
+            let mut units = Vec::new();
+            let mut push = |data: &[u8], marker: bool, lost_before: u16| {
+                let payload = Payload { data, timestamp: 7, marker, lost_before };
+                depacketizer
+                    .push(payload, &mut |unit| units.push((unit.data.to_vec(), unit.damaged, unit.keyframe)))
+                    .unwrap();
+            };
+            push(SPS, false, 0);
+            push(PPS, false, 0);
+            // The first of three fragments of an IDR slice, and the last.
+            push(&[0x7c, 0x85, 0x88, 1, 2], false, 0);
+            push(&[0x7c, 0x45, 5, 6], true, 1);
+            let mut wanted = [&[0, 0, 0, 1], SPS, &[0, 0, 0, 1], PPS].concat();
+            if keeps {
+                wanted.extend([0, 0, 0, 1, 0x65, 0x88, 1, 2]);
+            }
+            assert_eq!(units, [(wanted, true, false)]);
+        }
     }
 
     #[test]
