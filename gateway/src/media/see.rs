@@ -36,6 +36,12 @@ const FRAMES_A_STEP: usize = 4;
 const HOPELESS: i64 = 800_000_000;
 /// Time between two wishes for a keyframe while pictures are missing or damaged.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Losses within [`ROUGH_WITHIN`] that make a road a rough one. They come faster than keyframes may be
+/// asked for: who waits for whole pictures there sees next to none.
+const ROUGH_LOSSES: usize = 3;
+const ROUGH_WITHIN: Duration = Duration::from_secs(2);
+/// How long it is taken for one after that: a few keyframes without a loss.
+const ROUGH_FOR: Duration = Duration::from_secs(5);
 /// A picture that is this far from its sound has lost its timeline, and goes alone.
 const ASTRAY: i64 = 2_000_000_000;
 /// How long the fastest transit is remembered, twice.
@@ -55,8 +61,11 @@ pub(super) struct VideoSource {
     /// Somebody sees it in this step.
     pub(super) watched: bool,
     picture: Option<VideoFrame>,
-    /// The last one without damage, and when it came.
+    /// The last one that is fit to be seen, and when it came: without damage, or on a rough road.
     good: Option<(VideoFrame, Instant)>,
+    /// A whole one was decoded since somebody looks: what refers to it can be made out.
+    begun: bool,
+    rough: Rough,
     /// When `picture` is seen; and whether this step made it.
     shown_at: i64,
     fresh: bool,
@@ -128,6 +137,8 @@ pub(super) fn source(
         watched: false,
         picture: None,
         good: None,
+        begun: false,
+        rough: Rough::new(),
         shown_at: 0,
         fresh: false,
         damaged: true,
@@ -147,7 +158,7 @@ impl VideoSource {
         Some((self.picture.as_ref()?, self.shown_at, self.fresh))
     }
 
-    /// The last picture without damage, and the step that brought it.
+    /// The last picture that is fit to be seen, and the step that brought it.
     pub(super) fn good(&self) -> Option<(&VideoFrame, Instant)> {
         self.good.as_ref().map(|(picture, came)| (picture, *came))
     }
@@ -155,7 +166,7 @@ impl VideoSource {
     /// Another decoder from now on; gives back the one before, unless it is at work: then nobody waits
     /// for it any more.
     pub(super) fn set_decoding(&mut self, part: Box<Decoding>) -> Option<Box<Decoding>> {
-        (self.damaged, self.awaited) = (true, None);
+        (self.damaged, self.begun, self.awaited) = (true, false, None);
         self.decoding.replace(part)
     }
 
@@ -202,7 +213,10 @@ impl VideoSource {
         self.counters.late.fetch_add(result.late, Relaxed);
         self.counters.errors.fetch_add(result.errors, Relaxed);
         self.damaged = result.damaged || self.damaged_since;
-        if let Some(picture) = result.good {
+        self.begun |= result.good.is_some();
+        let rough = self.begun && self.rough.is_now(now);
+        let last = result.shown.as_ref().filter(|_| rough).map(|shown| shown.picture.clone());
+        if let Some(picture) = last.or(result.good) {
             self.good = Some((picture, now));
         }
         if let Some(Shown { picture, at, waited }) = result.shown {
@@ -235,7 +249,7 @@ impl VideoSource {
             (self.damaged, self.damaged_since) = (true, true);
         }
         if self.damaged {
-            (self.picture, self.good) = (None, None);
+            (self.picture, self.good, self.begun) = (None, None, false);
             self.ask_from = Instant::ZERO;
         }
     }
@@ -267,6 +281,9 @@ impl VideoSource {
         loop {
             let (arrival, seen) = self.due(now)?;
             let waited = nanos(now).saturating_sub(nanos(arrival.at));
+            if arrival.frame.lost_before > 0 {
+                self.rough.lost(now);
+            }
             self.skipping = (self.skipping || waited > HOPELESS) && !arrival.frame.keyframe;
             if !self.skipping {
                 let waited = u64::try_from(waited).unwrap_or(0);
@@ -311,6 +328,32 @@ impl Decoding {
 #[allow(clippy::cast_possible_truncation, reason = "400 ms are 29 bits of nanoseconds")]
 #[allow(clippy::cast_possible_wrap, reason = "400 ms are 29 bits of nanoseconds")]
 const MAX_DELAY_NANOS: i64 = MAX_DELAY.as_nanos() as i64;
+
+/// Whether losses come so fast that there is no time to mend them.
+struct Rough {
+    /// The last losses, newest first.
+    losses: [Option<Instant>; ROUGH_LOSSES],
+    until: Instant,
+}
+
+impl Rough {
+    const fn new() -> Self {
+        Self { losses: [None; ROUGH_LOSSES], until: Instant::ZERO }
+    }
+
+    fn lost(&mut self, now: Instant) {
+        self.losses.rotate_right(1);
+        self.losses[0] = Some(now);
+        let first = self.losses[ROUGH_LOSSES - 1];
+        if first.is_some_and(|first| now.saturating_since(first) <= ROUGH_WITHIN) {
+            self.until = now + ROUGH_FOR;
+        }
+    }
+
+    fn is_now(&self, now: Instant) -> bool {
+        now < self.until
+    }
+}
 
 /// The fastest transit of the last seconds: where pictures without sound are on the clock.
 struct Floor {

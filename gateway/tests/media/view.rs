@@ -161,6 +161,30 @@ fn a_source_without_a_picture_or_one_that_goes_is_stood_in_for_at_once() {
     assert_eq!(stand_ins(&scene, viewers[0]), [true, false]);
 }
 
+/// The left half of a picture.
+fn half(picture: &VideoFrame) -> VideoFrame {
+    let (width, pool) = (SIZE.0 / 2, Pool::new(1, VideoFrame::bytes(SIZE.0 / 2, SIZE.1)));
+    let half = VideoFrame::new(&pool, width, SIZE.1, |planes| {
+        for (to, from) in planes.y.chunks_exact_mut(width).zip(picture.y().chunks_exact(SIZE.0)) {
+            to.copy_from_slice(&from[..width]);
+        }
+    });
+    half.unwrap()
+}
+
+#[test]
+fn of_a_road_that_loses_faster_than_it_is_mended_one_sees_what_there_is() {
+    let (mut scene, viewers) = room(&[h264(31, PacketizationMode::NonInterleaved)]);
+    // Three pictures of each second are lost, and a keyframe comes each second.
+    scene.cameras[0].lose = |number| number > 30 && number % 10 == 0;
+    scene.run(4 * SECOND);
+    scene.forget();
+    scene.run(5 * SECOND);
+    let seen = &scene.cameras[viewers[0]].seen;
+    let moved = seen.windows(2).filter(|pair| psnr(&half(&pair[0].1), &half(&pair[1].1)) < 40.0).count();
+    assert!(moved > 90, "of {} pictures {moved} are new ones on the left", seen.len());
+}
+
 #[test]
 fn a_damaged_picture_is_never_seen() {
     let (mut scene, viewers) = room(&[h264(31, PacketizationMode::NonInterleaved)]);
@@ -174,15 +198,6 @@ fn a_damaged_picture_is_never_seen() {
     scene.run(3 * SECOND);
     assert!(scene.cameras[0].asked > asked, "it is asked for a keyframe");
     let seen = &scene.cameras[viewers[0]].seen;
-    let half = |picture: &VideoFrame| {
-        let (width, pool) = (SIZE.0 / 2, Pool::new(1, VideoFrame::bytes(SIZE.0 / 2, SIZE.1)));
-        let half = VideoFrame::new(&pool, width, SIZE.1, |planes| {
-            for (to, from) in planes.y.chunks_exact_mut(width).zip(picture.y().chunks_exact(SIZE.0)) {
-                to.copy_from_slice(&from[..width]);
-            }
-        });
-        half.unwrap()
-    };
     let still = half(&seen[0].1);
     for (_, picture) in seen {
         let psnr = psnr(&still, &half(picture));
