@@ -7,6 +7,7 @@
 mod crew;
 mod far;
 mod listen;
+mod outage;
 mod picture;
 mod room;
 mod selfview;
