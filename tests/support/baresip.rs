@@ -48,6 +48,8 @@ pub struct Account {
     pub loss: u32,
     /// A file that it plays in place of the tone.
     pub plays: Option<PathBuf>,
+    /// A file of pictures that it sends in place of its own, at their rate.
+    pub shows: Option<PathBuf>,
 }
 
 impl Account {
@@ -70,6 +72,7 @@ impl Account {
             opus_bitrate: 64_000,
             loss: 0,
             plays: None,
+            shows: None,
         }
     }
 }
@@ -268,7 +271,7 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          audio_alert aufile,{folder}/alert.wav\n\
          ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\n\
          audio_buffer 20-160\n\
-         video_source fakevideo,nil\nvideo_display fakevideo,nil\n\
+         video_source {shows}\nvideo_display fakevideo,nil\n\
          video_size {size}\nvideo_bitrate {bitrate}\nvideo_fps {fps}\n\
          rtp_ports 28100-29998\n\
          jitter_buffer_delay 1-10\n\
@@ -282,11 +285,15 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
         size = account.size,
         bitrate = account.video_bitrate,
         fps = account.fps,
+        shows = account
+            .shows
+            .as_ref()
+            .map_or_else(|| "fakevideo,nil".to_owned(), |file| format!("avformat,{}", file.display())),
     )
     .unwrap();
     let mut modules = vec!["opus", "g722", "g711", "aufile", "sndfile", "srtp", "dtls_srtp"];
     if !account.video.is_empty() {
-        modules.extend(["fakevideo", "avcodec", "avfilter", "snapshot"]);
+        modules.extend(["fakevideo", "avformat", "avcodec", "avfilter", "snapshot"]);
     }
     // The accounts name what the others have registered.
     modules.extend(["account", "menu", "ctrl_tcp"]);

@@ -17,6 +17,7 @@ pub mod infinity;
 pub mod kamailio;
 pub mod keypad;
 pub mod lossy;
+pub mod pictures;
 pub mod register;
 pub mod registered;
 pub mod road;

@@ -36,13 +36,48 @@ struct Shared {
 struct Way {
     conditions: Conditions,
     counters: LinkCounters,
+    seen: Passed,
+}
+
+/// What went onto one way of the road, and what came out at its other end, each with its moment.
+#[derive(Clone, Debug, Default)]
+pub struct Passed {
+    pub sent: Vec<(Instant, Packet)>,
+    pub came: Vec<(Instant, Packet)>,
+    /// Wishes for a keyframe in the signalling (RFC 5168).
+    pub asked: usize,
+}
+
+impl Passed {
+    /// RTP of that medium, in the order of `list`.
+    pub fn rtp(list: &[(Instant, Packet)], medium: usize) -> impl Iterator<Item = (Instant, &[u8])> {
+        let of_it = list.iter().filter(move |(_, packet)| (packet.pair, packet.part) == (medium, 0));
+        of_it.map(|(at, packet)| (*at, packet.data.as_slice()))
+    }
+
+    /// When a keyframe was asked for: by PLI or FIR (RFC 4585, RFC 5104), or FIR of RFC 2032.
+    pub fn wishes(&self) -> Vec<Instant> {
+        let control = self.sent.iter().filter(|(_, packet)| packet.part == 1);
+        control.filter(|(_, packet)| wishes_keyframe(&packet.data)).map(|(at, _)| *at).collect()
+    }
+}
+
+fn wishes_keyframe(mut compound: &[u8]) -> bool {
+    while let [first, kind, high, low, ..] = *compound {
+        if matches!((kind, first & 0x1f), (206, 1 | 4) | (192, _)) {
+            return true;
+        }
+        let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
+        compound = compound.get(length..).unwrap_or(&[]);
+    }
+    false
 }
 
 impl Road {
     /// Between a phone on port `phone` and a server on port `server`; both ways have these conditions.
     pub fn new(phone: u16, server: u16, conditions: Conditions, seed: u64) -> Self {
         let (port, far) = (free_port(), free_port());
-        let way = || Way { conditions, counters: LinkCounters::default() };
+        let way = || Way { conditions, counters: LinkCounters::default(), seen: Passed::default() };
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), state: Mutex::new([way(), way()]) });
         let signalling = [bind(port), bind(far)];
         let relay = Relay {
@@ -65,6 +100,12 @@ impl Road {
     pub fn counters(&self) -> [LinkCounters; 2] {
         let ways = self.shared.state.lock().unwrap();
         [ways[0].counters, ways[1].counters]
+    }
+
+    /// What passed so far from the phone, and to it.
+    pub fn passed(&self) -> [Passed; 2] {
+        let ways = self.shared.state.lock().unwrap();
+        [ways[0].seen.clone(), ways[1].seen.clone()]
     }
 }
 
@@ -96,6 +137,9 @@ impl Relay {
             for side in [PHONE, SERVER] {
                 while let Ok((length, _)) = self.signalling[side].recv_from(&mut buffer) {
                     let text = String::from_utf8_lossy(&buffer[..length]);
+                    if text.contains("picture_fast_update") {
+                        self.shared.state.lock().unwrap()[side].seen.asked += 1;
+                    }
                     let (text, to) = if side == PHONE {
                         (self.swaps.up(&text, &mut self.media), self.swaps.server)
                     } else {
@@ -111,8 +155,8 @@ impl Relay {
                     link.set_conditions(way.conditions);
                     way.counters = link.counters();
                 }
+                self.media.carry(now, &mut ways);
             }
-            self.media.carry(now);
             std::thread::sleep(NAP);
         }
     }
@@ -167,11 +211,12 @@ struct Pair {
     wanted: [Option<u16>; 2],
 }
 
-#[derive(Clone)]
-struct Packet {
-    pair: usize,
-    part: usize,
-    data: Vec<u8>,
+/// A datagram of a medium (audio is 0, video 1), RTP (0) or RTCP (1).
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub pair: usize,
+    pub part: usize,
+    pub data: Vec<u8>,
 }
 
 impl Media {
@@ -207,24 +252,27 @@ impl Media {
         format!("{head}\r\n\r\n{body}")
     }
 
-    fn carry(&mut self, now: Moment) {
+    fn carry(&mut self, now: Moment, ways: &mut [Way; 2]) {
         let mut buffer = [0; 2048];
         for (index, pair) in self.pairs.iter().enumerate() {
             for side in [PHONE, SERVER] {
                 for part in 0..2 {
                     while let Ok((length, _)) = pair.sockets[side][part].recv_from(&mut buffer) {
-                        let data = buffer[..length].to_vec();
-                        self.links[side].send(now, Packet { pair: index, part, data });
+                        let packet = Packet { pair: index, part, data: buffer[..length].to_vec() };
+                        ways[side].seen.sent.push((Instant::now(), packet.clone()));
+                        self.links[side].send(now, packet);
                     }
                 }
             }
         }
         for side in [PHONE, SERVER] {
-            while let Some(Packet { pair, part, data }) = self.links[side].receive(now) {
-                let pair = &self.pairs[pair];
+            while let Some(packet) = self.links[side].receive(now) {
+                let pair = &self.pairs[packet.pair];
                 if let Some(port) = pair.wanted[1 - side] {
-                    let _ = pair.sockets[1 - side][part].send_to(&data, at(port + part as u16));
+                    let to = at(port + packet.part as u16);
+                    let _ = pair.sockets[1 - side][packet.part].send_to(&packet.data, to);
                 }
+                ways[side].seen.came.push((Instant::now(), packet));
             }
         }
     }
