@@ -114,7 +114,7 @@ impl Receiver {
             None => (1 << 16) + u64::from(packet.header.sequence),
             // The nearest with that number.
             Some(newest) => {
-                let ahead = packet.header.sequence.wrapping_sub(newest as u16) as i16;
+                let ahead = packet.header.sequence.wrapping_sub(newest as u16).cast_signed();
                 newest.wrapping_add_signed(i64::from(ahead))
             }
         };

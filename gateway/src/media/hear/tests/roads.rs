@@ -88,7 +88,7 @@ fn bring(line: &mut Line, sender: &mut Sender, now: u64) {
         let bytes: Vec<u8> = samples.flat_map(|n| tone(n).to_le_bytes()).collect();
         let frame = EncodedFrame {
             kind: MediaKind::Audio,
-            media_time: MediaTime((number * 20 * MS) as i64),
+            media_time: MediaTime((number * 20 * MS).cast_signed()),
             duration: Duration::from_millis(20),
             lost_before,
             keyframe: true,
@@ -119,8 +119,8 @@ fn jitter_and_frames_that_were_overtaken_leave_the_sound_as_it_is() {
             assert!(made_up <= Duration::from_millis(40), "seed {seed}, FEC {fec}: {made_up:?} made up");
             assert!(stats.playout_delay < Duration::from_millis(140), "{:?}", stats.playout_delay);
             // It is still in step with the clock of its sender.
-            let late = line.timeline.plays_at(MediaTime(0)).unwrap() - START as i64;
-            assert!(late < 180 * MS as i64, "seed {seed}, FEC {fec}: {late} ns behind the sender");
+            let late = line.timeline.plays_at(MediaTime(0)).unwrap() - START.cast_signed();
+            assert!(late < 180 * MS.cast_signed(), "seed {seed}, FEC {fec}: {late} ns behind the sender");
             moved += stats.slipped - learning.slipped;
         }
         // Of nearly three minutes.
@@ -135,7 +135,7 @@ fn frames_of_two_holes_come_late_and_the_line_stays() {
     for ((n, lost_before), at) in order.into_iter().zip((100..).step_by(20)) {
         let frame = EncodedFrame {
             kind: MediaKind::Audio,
-            media_time: MediaTime(n * 20 * MS as i64),
+            media_time: MediaTime(n * 20 * MS.cast_signed()),
             duration: Duration::from_millis(20),
             lost_before,
             keyframe: true,
@@ -149,7 +149,7 @@ fn frames_of_two_holes_come_late_and_the_line_stays() {
     while playout.head().is_some() {
         match playout.next(now) {
             Next::Frame(frame) => {
-                played.push((frame.data[0], frame.media_time.0 / MS as i64));
+                played.push((frame.data[0], frame.media_time.0 / MS.cast_signed()));
                 now += frame.duration;
             }
             _ => now += PIECE,
