@@ -28,9 +28,13 @@ const THINNEST: f64 = 4.0;
 /// How long a higher rate has to hold before it is used: estimates swing, and each change costs a
 /// keyframe.
 const UP_AFTER: Duration = Duration::from_secs(3);
-/// Largest NAL unit for a receiver that takes single ones: what a packet carries behind its header,
-/// as the RTP side has it.
+/// Largest NAL unit for a receiver that takes single ones, or that has loss, so that a packet which is lost
+/// takes no other one with it: what a packet carries behind its header, as the RTP side has it.
 const LARGEST_NAL: usize = 1_200;
+/// A road that loses so much, in percent, gets half of the bits, and beyond the second one a quarter: what is
+/// in few packets is more often whole, and of a road that is too full less is lost.
+pub(super) const LOSSY_FROM: u8 = 3;
+const VERY_LOSSY_FROM: u8 = 8;
 /// Macroblocks of a picture at least: a thumbnail that shows something.
 const LEAST_FS: u32 = 60;
 
@@ -53,7 +57,7 @@ pub(super) struct Form {
     pub(super) max_nal: Option<usize>,
     /// bit/s.
     pub(super) bitrate: u32,
-    /// Keyframes come as often as somebody with loss asks for them.
+    /// Keyframes come as often as somebody with loss asks for them, and each slice is a packet.
     pub(super) lossy: bool,
     /// Slides: as large as can be and sharp, in fewer pictures where the rate is low.
     pub(super) sharp: bool,
@@ -96,8 +100,19 @@ impl Limits {
             .map(|level| level.idc)
             .filter(|level| compare_levels(*level, self.level).is_lt())
             .unwrap_or(self.level);
-        Form { size, level, max_nal: self.max_nal, bitrate, lossy, sharp: self.sharp }
+        let max_nal = if lossy { self.max_nal.or(Some(LARGEST_NAL)) } else { self.max_nal };
+        Form { size, level, max_nal, bitrate, lossy, sharp: self.sharp }
     }
+}
+
+/// What a road is given that loses `percent` of pictures of `size`, in bit/s; nothing: whatever it takes.
+pub(super) fn spared(size: (usize, usize), percent: u8) -> Option<u32> {
+    let part = match percent {
+        0..LOSSY_FROM => return None,
+        LOSSY_FROM..VERY_LOSSY_FROM => 2,
+        VERY_LOSSY_FROM.. => 4,
+    };
+    Some((deserved(size) / part).max(LEAST_BITRATE))
 }
 
 /// From form to form: down at once, up after a while.
@@ -249,6 +264,15 @@ mod tests {
         let of = |sharp| Limits::new(&format(31, Some(64_000)), sharp).shared((1280, 720), None, false);
         assert_eq!((of(true).size, of(false).size), ((1280, 720), (448, 252)));
         assert_ne!(of(true), Form { size: (1280, 720), ..of(false) }, "never shared with pictures of people");
+    }
+
+    #[test]
+    fn a_road_that_loses_gets_fewer_bits_in_slices_that_fit_packets() {
+        let limits = Limits::new(&format(31, None), false);
+        let of = |percent| limits.shared((1280, 720), spared((1280, 720), percent), percent >= LOSSY_FROM);
+        let all = [0, LOSSY_FROM - 1, LOSSY_FROM, VERY_LOSSY_FROM, 100].map(of);
+        assert_eq!(all.map(|form| form.max_nal.is_some()), [false, false, true, true, true]);
+        assert_eq!(all.map(|form| form.bitrate), [1_936_000, 1_936_000, 720_000, 360_000, 360_000]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crosspoint_codecs::frame::{EncodedFrame, MediaTime};
 use super::arrival::nanos;
 use super::coder::{Encoding, Order};
 use super::crew::Ticket;
-use super::form::{Climb, Form, Limits};
+use super::form::{Climb, Form, LOSSY_FROM, Limits, spared};
 use super::port::{Outlet, RING, StreamId};
 use super::route::Route;
 use super::stats::{SinkCounters, count};
@@ -174,7 +174,13 @@ impl VideoSink {
             }
         }
         let limits = Limits { max_fs: self.limits.max_fs.min(most), ..self.limits };
+        let loss = self.outlet.wishes.reported_loss();
+        if loss >= LOSSY_FROM {
+            self.lossy_until = now + LOSSY_FOR;
+        }
         let estimate = self.outlet.wishes.bitrate_limit();
+        let spared = spared(size, loss);
+        let estimate = spared.map_or(estimate, |spared| Some(estimate.map_or(spared, |it| it.min(spared))));
         match self.route {
             Route::Compose { .. } => {
                 let wanted = limits.shared(size, estimate, now < self.lossy_until);
