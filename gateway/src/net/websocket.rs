@@ -202,7 +202,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 waiting.left(length);
             }
-            _ = looks.tick() => match pulse.look(socket.get_ref().octets, held.is_none()) {
+            // A ping that waits its turn is no message that does.
+            _ = looks.tick() => match pulse.look(socket.get_ref().octets, held.as_ref().is_none_or(Bytes::is_empty)) {
                 Look::Well => {}
                 Look::Ask => {
                     if !send(socket, Message::Ping(Bytes::new())).await {
