@@ -217,6 +217,20 @@ fn wrong_kind(name: &str, wanted: &str, found: &Value) -> Refused {
     Refused::field(name, format!("is {found}: write {wanted}"))
 }
 
+/// Where nothing is there yet to be taken away, null is no value; `within`: the member that has these.
+pub(super) fn refuse_nulls(document: &Map<String, Value>, within: &str) -> Result<(), Refused> {
+    for (name, value) in document {
+        let path = if within.is_empty() { name.clone() } else { format!("{within}.{name}") };
+        match value {
+            Value::Null => return Err(wrong_kind(&path, "a value, or leave it out", value)),
+            // As deep as a body may be.
+            Value::Object(inner) => refuse_nulls(inner, &path)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Puts `patch` over `document` (RFC 7396): null takes a member away.
 pub(super) fn merge(document: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Refused, Tagged};
-use super::body::{Asked, Document, Members, Named, merge};
+use super::body::{Asked, Document, Members, Named, merge, refuse_nulls};
 use super::{Admin, By, Changed};
 use crate::config::Rule;
 use crate::registrar::Store;
@@ -42,6 +42,7 @@ pub(super) async fn add(
     Extension(by): Extension<By>,
     Document(document): Document,
 ) -> Result<Tagged, Refused> {
+    refuse_nulls(&document, "")?;
     let rule = read(document)?;
     let (this, now) = (admin.clone(), admin.0.parts.clock.both().wall);
     admin
@@ -60,6 +61,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     Document(mut document): Document,
 ) -> Result<Tagged, Refused> {
+    refuse_nulls(&document, "")?;
     document.entry("name").or_insert_with(|| name.clone().into());
     edit(admin, by, name, headers, |_| document).await
 }

@@ -459,6 +459,11 @@ async fn rules_count_at_once_and_those_of_the_file_stay() {
             json!({ "name": "a", "priority": 30, "match": "a", "proxy": { "host": "b", "hots": "b" } }),
             (400, "proxy.hots"),
         ),
+        (json!({ "name": "a", "priority": 30, "match": "a", "trunk": "t", "proxy": null }), (400, "proxy")),
+        (
+            json!({ "name": "a", "priority": 30, "match": "a", "proxy": { "host": "b", "transport": null } }),
+            (400, "proxy.transport"),
+        ),
     ] {
         let answer = server.send("POST", "/rules", body.clone()).await;
         assert_eq!(answer.field(), expected, "{body}: {}", answer.body);
