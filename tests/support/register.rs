@@ -33,6 +33,11 @@ impl Registering {
         self.socket.local_addr().unwrap().port()
     }
 
+    /// What it has registered from.
+    pub fn into_socket(self) -> UdpSocket {
+        self.socket
+    }
+
     /// Registers `user` with digest; the last status, or `None` when nobody answers.
     pub fn register(&mut self, user: &str, password: &str) -> Option<u16> {
         Some(self.register_with(user, password, &[])?.status)

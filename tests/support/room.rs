@@ -2,6 +2,7 @@
 
 use std::f64::consts::TAU;
 use std::path::Path;
+use std::time::Duration;
 
 use super::baresip::Baresip;
 use super::gateway::Gateway;
@@ -13,6 +14,8 @@ pub fn add_room(gateway: &Gateway, options: &[&str]) {
     arguments.extend(options);
     let output = gateway.cli(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A gateway that runs looks once a second what others have written.
+    std::thread::sleep(Duration::from_millis(1_100));
 }
 
 /// Calls it, and waits until it has answered.

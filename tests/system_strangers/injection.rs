@@ -101,13 +101,9 @@ fn gateway(format: &str) -> Gateway {
 fn attack(gateway: &Gateway) -> Vec<Stranger> {
     let mut standing = Vec::new();
     // Who is called answers so.
-    let bob = Registering::new(gateway.sip, 1);
-    let port = bob.port();
-    drop(bob);
-    let mut registering = Registering::on(gateway.sip, port, 2);
+    let mut registering = Registering::new(gateway.sip, 2);
     assert_eq!(registering.register("bob", "bob-secret"), Some(200));
-    drop(registering);
-    let bob = Stranger::on([127, 0, 0, 1], port, gateway);
+    let bob = Stranger::over(registering.into_socket(), gateway);
     let web = Web::of(gateway);
     for (n, hostile) in HOSTILE.into_iter().enumerate() {
         let mut guest = Stranger::at([127, 3, 0, u8::try_from(n).unwrap() + 1], gateway);
