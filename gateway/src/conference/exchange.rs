@@ -213,14 +213,23 @@ impl Exchange {
             && self.ending().is_none()
             && !self.0.parts.engines.iter().all(EngineHandle::is_full);
         if fits {
-            let (caller, called) = (call.caller.address.clone(), call.caller.called.clone());
-            self.0.traces.begin(number, call.began, &call.caller);
-            live.insert(number, call);
-            self.0.empty.send_replace(live.len());
-            let started = What::CallStarted { call: number, caller, called };
-            self.0.parts.porter.events().tell(SystemTime::now(), started);
+            self.put_down(&mut live, number, call);
         }
         fits
+    }
+
+    /// A party goes on in a call of its own: it has a place already, which the old call is about to give up.
+    fn enlist_again(&self, number: u64, call: Live) {
+        self.put_down(&mut self.live(), number, call);
+    }
+
+    fn put_down(&self, live: &mut BTreeMap<u64, Live>, number: u64, call: Live) {
+        let (caller, called) = (call.caller.address.clone(), call.caller.called.clone());
+        self.0.traces.begin(number, call.began, &call.caller);
+        live.insert(number, call);
+        self.0.empty.send_replace(live.len());
+        let started = What::CallStarted { call: number, caller, called };
+        self.0.parts.porter.events().tell(SystemTime::now(), started);
     }
 
     /// And is over.

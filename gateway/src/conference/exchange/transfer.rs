@@ -8,9 +8,9 @@ use crosspoint_codecs::format::Capabilities;
 use tokio::sync::watch;
 
 use super::record::attend;
-use super::{Exchange, Live, Resolution, refuse, rfc3339};
+use super::{Exchange, Live, Resolution, rfc3339};
 use crate::alias::Alias;
-use crate::cause::{Cause, Reason};
+use crate::cause::Reason;
 use crate::conference::call::{CallView, Participant};
 use crate::conference::redirect::{Asker, Placing, Trail};
 use crate::conference::service::{Kind, Service};
@@ -76,10 +76,7 @@ impl Exchange {
         let (number, began) = (self.0.next.fetch_add(1, Ordering::Relaxed), SystemTime::now());
         let (view, views) = watch::channel(CallView::default());
         let live = Live { began, caller: leg.party.clone(), view: views, orders: None };
-        if !self.enlist(number, live) {
-            tokio::spawn(refuse(leg, Cause::local(Reason::Congestion)));
-            return;
-        }
+        self.enlist_again(number, live);
         self.0.traces.join(number, &leg);
         self.0.traces.note(number, "sent on from another call");
         let record = CallRecord {

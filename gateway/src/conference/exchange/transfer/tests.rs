@@ -257,6 +257,9 @@ async fn where_nobody_answers_and_who_asked_is_gone_the_call_is_over() {
 #[tokio::test(start_paused = true)]
 async fn who_is_sent_into_a_conference_is_in_it_and_who_sent_him_is_out() {
     let mut scene = Scene::new(Some("alice")).await;
+    // She has her place, though there is none for another call.
+    let rules = scene.exchange.0.rules.load().0;
+    scene.exchange.set_rules(rules, 1);
     scene.bob.tells(refer("sip:meet@gateway.example")).await;
     assert_eq!(told_of(&mut scene.bob).await, Referral::Accepted);
     assert_eq!(told_of(&mut scene.bob).await, Referral::Answered);
