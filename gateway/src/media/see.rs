@@ -42,6 +42,9 @@ const ROUGH_LOSSES: usize = 3;
 const ROUGH_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is taken for one after that: a few keyframes without a loss.
 const ROUGH_FOR: Duration = Duration::from_secs(5);
+/// Who looks on such a road waits so long for a whole picture to begin with, and then sees what there is: of a
+/// keyframe of ten packets, one of ten comes whole where one of five packets is lost.
+const BLIND_FOR: Duration = Duration::from_secs(2);
 /// A picture that is this far from its sound has lost its timeline, and goes alone.
 const ASTRAY: i64 = 2_000_000_000;
 /// How long the fastest transit is remembered, twice.
@@ -65,6 +68,8 @@ pub(super) struct VideoSource {
     good: Option<(VideoFrame, Instant)>,
     /// A whole one was decoded since somebody looks: what refers to it can be made out.
     begun: bool,
+    /// Or there are damaged ones alone, since then.
+    blind_since: Option<Instant>,
     rough: Rough,
     /// When `picture` is seen; and whether this step made it.
     shown_at: i64,
@@ -138,6 +143,7 @@ pub(super) fn source(
         picture: None,
         good: None,
         begun: false,
+        blind_since: None,
         rough: Rough::new(),
         shown_at: 0,
         fresh: false,
@@ -167,6 +173,7 @@ impl VideoSource {
     /// for it any more.
     pub(super) fn set_decoding(&mut self, part: Box<Decoding>) -> Option<Box<Decoding>> {
         (self.damaged, self.begun, self.awaited) = (true, false, None);
+        self.blind_since = None;
         self.decoding.replace(part)
     }
 
@@ -213,8 +220,13 @@ impl VideoSource {
         self.counters.late.fetch_add(result.late, Relaxed);
         self.counters.errors.fetch_add(result.errors, Relaxed);
         self.damaged = result.damaged || self.damaged_since;
+        let rough = self.rough.is_now(now);
+        if rough && result.shown.is_some() {
+            let since = *self.blind_since.get_or_insert(now);
+            self.begun |= now.saturating_since(since) >= BLIND_FOR;
+        }
         self.begun |= result.good.is_some();
-        let rough = self.begun && self.rough.is_now(now);
+        let rough = rough && self.begun;
         let last = result.shown.as_ref().filter(|_| rough).map(|shown| shown.picture.clone());
         if let Some(picture) = last.or(result.good) {
             self.good = Some((picture, now));
@@ -250,6 +262,7 @@ impl VideoSource {
         }
         if self.damaged {
             (self.picture, self.good, self.begun) = (None, None, false);
+            self.blind_since = None;
             self.ask_from = Instant::ZERO;
         }
     }
