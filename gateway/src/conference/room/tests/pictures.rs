@@ -59,6 +59,10 @@ async fn a_room_answers_while_a_picture_is_drawn_and_draws_the_newest_alone_afte
         assert_eq!(told.await.unwrap(), Ok(()));
         assert_eq!(scene.view().banner.as_deref(), Some(text));
         tokio::time::advance(LOOK_EVERY).await;
+        // It looks before the picture is done.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
     }
     assert!(asked.try_recv().is_err(), "one at a time");
     go.send(()).unwrap();
