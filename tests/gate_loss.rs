@@ -24,13 +24,9 @@ use crosspoint_proto::netem::Conditions;
 use serde_json::Value;
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
-use support::road::Road;
+use support::road::{ROAD, Road};
 use support::room::routes;
 use support::{Scratch, program, wait_for};
-
-/// 50 ms there and back, 20 ms of jitter.
-const ROAD: Conditions =
-    Conditions { delay: Duration::from_millis(25), jitter: Duration::from_millis(20), ..Conditions::PERFECT };
 
 /// What of the score of two softphones alone ours has to be, where a threshold is not met.
 const OF_THE_PEERS: f64 = 0.95;

@@ -25,11 +25,7 @@ use support::Scratch;
 use support::baresip::{Account, Baresip};
 use support::gateway::Gateway;
 use support::pictures::{Seen, Watched, pairs, seen, watched, write_clip};
-use support::road::{Passed, Road};
-
-/// 50 ms there and back, 20 ms of jitter.
-const ROAD: Conditions =
-    Conditions { delay: Duration::from_millis(25), jitter: Duration::from_millis(20), ..Conditions::PERFECT };
+use support::road::{Passed, ROAD, Road};
 
 /// What of the pictures of two softphones alone ours has to be, where a threshold is not met,
 const OF_THE_PEERS: f64 = 0.95;

@@ -9,7 +9,6 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::process::Stdio;
 use std::time::Duration;
 
 use support::gateway::Gateway;
@@ -92,23 +91,8 @@ fn promise_12_calls_complete_though_every_fifth_datagram_is_lost() {
     let registered = Registering::on(gateway.sip, middle, 12).register("uas", "uas-secret");
     assert_eq!(registered, Some(200));
     let roads = [Lossy::on(near, gateway.sip, 20, 1), Lossy::on(middle, far, 20, 2)];
-    let mut uas = support::program("sipp")
-        .current_dir(scratch.path())
-        .args([
-            "-sf",
-            fixture("sipp/routed_callee.xml").to_str().unwrap(),
-            "-i",
-            "127.0.0.1",
-            "-mi",
-            "127.0.0.1",
-            "-p",
-            &far.to_string(),
-            "-nostdin",
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let scenario = fixture("sipp/routed_callee.xml");
+    let mut uas = sipp::listening(far, scratch.path(), ["-sf", scenario.to_str().unwrap()]);
     let (to, calls) = (format!("127.0.0.1:{near}"), number.to_string());
     let output = sipp::run(
         scratch.path(),

@@ -12,6 +12,10 @@ use crosspoint_proto::netem::{Conditions, Link, LinkCounters};
 
 use super::free_port;
 
+/// What roads have beside what is tried: 50 ms there and back, 20 ms of jitter.
+pub const ROAD: Conditions =
+    Conditions { delay: Duration::from_millis(25), jitter: Duration::from_millis(20), ..Conditions::PERFECT };
+
 /// The road between a phone and a server, both on loopback.
 ///
 /// The phone dials `sip:NAME@127.0.0.1:PORT` with the port of the road. The road tells each side its

@@ -95,6 +95,11 @@ pub fn callee(server: u16, folder: &Path, scenario: [&str; 2]) -> Child {
     let mut client = Registering::on(server, port, port.into());
     assert_eq!(client.register("uas", "uas-secret"), Some(200));
     drop(client);
+    listening(port, folder, scenario)
+}
+
+/// sipp on that port, which takes every call by that scenario.
+pub fn listening(port: u16, folder: &Path, scenario: [&str; 2]) -> Child {
     program("sipp")
         .current_dir(folder)
         .args(scenario)
