@@ -9,9 +9,10 @@ use super::*;
 const GROUP: usize = 512;
 const COLLECT: Duration = Duration::from_millis(5);
 
-/// How long after a commit the next one begins. Who comes alone never waits; of a thousand a second ten
-/// share what a commit costs, and wait a tenth of what a telephone takes for slow.
-const APART: Duration = Duration::from_millis(10);
+/// How long after a commit the next one begins. Who comes alone never waits; of a thousand a second 25
+/// share what a commit costs, and wait a twentieth of the time after which a telephone sends again (RFC
+/// 3261 section 17.1.2.2, T1).
+const APART: Duration = Duration::from_millis(25);
 
 /// How often expiries and foreign changes are looked at. A contact is gone for callers at its very
 /// end; this is when it is deleted and told.
