@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use self::directory::Known;
 pub use self::directory::SwitchDirectory;
+use self::register::{Admitted, Answer};
 use crate::alias::Alias;
 use crate::conference::Exchange;
 use crate::config::Protocol;
@@ -86,10 +87,13 @@ impl SipDoor {
                     self.callers().insert(incoming.call, incoming.source.clone());
                     self.call(*incoming).await;
                 }
-                Event::Request { request, message, source } => {
+                Event::Request { request, message, source } => match self.admit(&message, &source) {
                     // The store answers when it has written: others need not wait for that.
-                    tokio::spawn(self.clone().request(request, message, source));
-                }
+                    Ok(admitted) => {
+                        tokio::spawn(self.clone().register(request, admitted, source));
+                    }
+                    Err(answer) => self.answer(request, answer, &source).await,
+                },
                 Event::FlowClosed { flow } => self.registrar.flow_closed(flow),
                 event @ (Event::Pong { .. }
                 | Event::Registered { .. }
@@ -182,8 +186,12 @@ impl SipDoor {
         }
     }
 
-    async fn request(self: Arc<Self>, request: RequestId, message: Box<Request>, source: Source) {
-        let answer = self.register(&message, &source).await;
+    async fn register(self: Arc<Self>, request: RequestId, admitted: Admitted, source: Source) {
+        let answer = self.store(admitted).await;
+        self.answer(request, answer, &source).await;
+    }
+
+    async fn answer(&self, request: RequestId, answer: Answer, source: &Source) {
         if is_refusal(answer.status) {
             self.gate.refused(source.transport.is_stream(), source.remote);
         }

@@ -36,9 +36,16 @@ impl Answer {
     }
 }
 
+/// What of a registration may be stored.
+pub(super) struct Admitted {
+    register: Register,
+    /// Its answer says that the device's flow is used as RFC 5626 has it.
+    outbound: bool,
+}
+
 impl SipDoor {
-    /// Proves, stores, answers. What is acknowledged has been written.
-    pub(super) async fn register(&self, request: &Request, source: &Source) -> Answer {
+    /// Whether what a REGISTER asks for may be stored, or what it is answered instead. Waits for nobody.
+    pub(super) fn admit(&self, request: &Request, source: &Source) -> Result<Admitted, Answer> {
         let now = self.clock.both();
         let claimed = request.headers.to().map(|to| to.uri.alias()).unwrap_or_default();
         let (verdict, device) = self.prove(now, &claimed, request, source);
@@ -48,41 +55,40 @@ impl SipDoor {
         };
         let device = match (verdict, device) {
             (Verdict::Accepted { .. }, Some(device)) => device,
-            (Verdict::Stale, _) => return challenge(true),
+            (Verdict::Stale, _) => return Err(challenge(true)),
             (Verdict::Refused, _) => {
                 if let Some(others) = self.porter.logs(Some(source.remote.ip())) {
                     let source = source.remote;
                     tracing::warn!(%source, others, "a registration was refused: unknown user or wrong password");
                 }
-                return challenge(false);
+                return Err(challenge(false));
             }
-            _ => return challenge(false),
+            _ => return Err(challenge(false)),
         };
-        let path = match path(request, source) {
-            Ok(path) => path,
-            Err(answer) => return answer,
-        };
-        let contacts = match contacts(request, &path) {
-            Ok(contacts) => contacts,
-            Err(answer) => return answer,
-        };
+        let path = path(request, source)?;
+        let contacts = contacts(request, &path)?;
         let outbound = is_outbound(request, &contacts);
-        let registered = self
-            .registrar
-            .register(Register {
-                alias: device.alias.clone(),
-                contacts,
-                expires: request.headers.expires(),
-                call_id: request.headers.call_id().unwrap_or_default().to_owned(),
-                cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
-                flow: Some(source.flow),
-                translated: source.translated,
-                path: path.clone(),
-                user_agent: request.headers.get(&Name::UserAgent).unwrap_or_default().to_owned(),
-            })
-            .await;
-        match registered {
+        let register = Register {
+            alias: device.alias.clone(),
+            contacts,
+            expires: request.headers.expires(),
+            call_id: request.headers.call_id().unwrap_or_default().to_owned(),
+            cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
+            flow: Some(source.flow),
+            translated: source.translated,
+            path,
+            user_agent: request.headers.get(&Name::UserAgent).unwrap_or_default().to_owned(),
+        };
+        Ok(Admitted { register, outbound })
+    }
+
+    /// Stores, answers. What is acknowledged has been written.
+    pub(super) async fn store(&self, admitted: Admitted) -> Answer {
+        let Admitted { register, outbound } = admitted;
+        let (path, call_id) = (register.path.clone(), register.call_id.clone());
+        match self.registrar.register(register).await {
             Ok(bindings) => {
+                let now = self.clock.both();
                 let mut headers: Vec<_> =
                     bindings.iter().map(|it| ("Contact".to_owned(), contact(it, now.mono))).collect();
                 headers.push(("Date".to_owned(), httpdate(now.wall)));
@@ -92,7 +98,7 @@ impl SipDoor {
                 }
                 Answer { status: 200, headers }
             }
-            Err(refusal) => refused(&refusal, request.headers.call_id().unwrap_or_default()),
+            Err(refusal) => refused(&refusal, &call_id),
         }
     }
 }
