@@ -23,11 +23,11 @@ use crosspoint_gateway::guard::{Gate, Porter};
 use crosspoint_gateway::leg::connect::ConnectLegs;
 use crosspoint_gateway::leg::sip::{self as sip_leg, SipLegConfig, SipLegs, Trunks};
 use crosspoint_gateway::media::{ClockFn, Crew, EngineConfig, EngineError, EngineHandle};
-use crosspoint_gateway::net::Ways;
 use crosspoint_gateway::net::clock::Clock;
 use crosspoint_gateway::net::driver::{self, BindError, Driver, Sockets};
 use crosspoint_gateway::net::media::{MediaConfig, MediaNet, MediaStartError};
 use crosspoint_gateway::net::tls::{Certificates, Tls, TlsError, Trust, WebTls};
+use crosspoint_gateway::net::{SignallingThread, Ways};
 use crosspoint_gateway::orders::Order;
 use crosspoint_gateway::records::{CallLog, RecordsError};
 use crosspoint_gateway::registrar::{self, Expiry, Registrar, StoreError, Watch};
@@ -43,6 +43,7 @@ use crosspoint_proto::sip;
 use crosspoint_proto::sip::auth::{Algorithm, Verifier};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -133,6 +134,7 @@ pub struct Gateway {
     clients: Clients,
     driver: Driver<sip::Command>,
     door: JoinHandle<()>,
+    signalling: SignallingThread,
     /// Looks after the certificate's files and the counters of guesses.
     watch: JoinSet<()>,
     /// Keeps the trunks.
@@ -155,7 +157,7 @@ impl Drop for HaltOnDrop {
 }
 
 impl Gateway {
-    /// Starts on the current tokio runtime, with threads of its own for media.
+    /// Starts on the current tokio runtime, with threads of its own for signalling and media.
     ///
     /// `media.instructions` is for the whole process and for good: a second gateway must name the
     /// same or nothing.
@@ -194,6 +196,7 @@ impl Gateway {
             origins: config.sip.websocket_origins.clone(),
             tls,
             gate: Some(gate.clone()),
+            handshakes: Some(Handle::current()),
         };
         let sockets = Sockets::bind(&config.sip.listen, of_driver)?;
         let listening = sockets.listening().to_vec();
@@ -201,7 +204,11 @@ impl Gateway {
         let engines = engines(&config, clock)?;
         let (events, event_queue) = mpsc::channel(EVENTS);
         let machine = sip::Endpoint::new(machine_config(&config, &listening, clock), random()?);
-        let driver = sockets.drive(machine, clock, events)?;
+        let signalling = SignallingThread::start()?;
+        let driver = {
+            let _here = signalling.enter();
+            sockets.drive(machine, clock, events)?
+        };
         let next_leg = Arc::new(AtomicU64::new(1));
         let connect = ConnectLegs::new(config.limits.registrations, next_leg.clone());
         let trunks = Trunks::new(&config.trunks);
@@ -315,7 +322,7 @@ impl Gateway {
         watch.spawn(async move { certificates.watch().await });
         watch.spawn(porter.keep(view.registrar.clone(), clock));
         watch.spawn(ledger.clone().keep());
-        let door = tokio::spawn(Arc::new(door).serve(event_queue));
+        let door = signalling.spawn(Arc::new(door).serve(event_queue));
         let (mut local_token, mut first_token) = (None, None);
         if !api.listening().is_empty() {
             local_token = Some(management.tokens.set_local(&view.data, &tokens::secret(seed()?))?);
@@ -331,6 +338,7 @@ impl Gateway {
             clients,
             driver,
             door,
+            signalling,
             watch,
             trunks,
             management,
@@ -421,8 +429,9 @@ impl Gateway {
         // What has ended as it should is not taken up by the next process.
         let _ = Ledger::new(self.view.registrar.clone(), self.view.clock).close().await;
         let (engines, media) = (self.view.engines.clone(), self.view.media.clone());
-        // Both join threads: not on a thread of the runtime.
+        // All of them join threads: not on a thread of the runtime.
         let _ = tokio::task::spawn_blocking(move || {
+            self.signalling.stop();
             engines.iter().for_each(EngineHandle::stop);
             media.stop();
         })

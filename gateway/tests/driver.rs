@@ -134,7 +134,15 @@ impl Node {
 
 fn settings(tls: Option<Tls>) -> Settings {
     let origins = vec!["https://phones.example".parse().unwrap()];
-    Settings { option: "sip.listen", connections: 100, connections_per_source: 100, origins, tls, gate: None }
+    Settings {
+        option: "sip.listen",
+        connections: 100,
+        connections_per_source: 100,
+        origins,
+        tls,
+        gate: None,
+        handshakes: None,
+    }
 }
 
 fn connect(conn: u64, to: SocketAddr, transport: Transport, name: Option<&str>) -> Output<Saw> {

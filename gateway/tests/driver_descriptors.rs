@@ -42,6 +42,7 @@ async fn two_hundred_starts_and_stops_leave_no_descriptor_and_no_port() {
             origins: Vec::new(),
             tls: None,
             gate: None,
+            handshakes: None,
         };
         // The same ports each time: each must be free again when `stop` returns.
         let sockets = Sockets::bind(&listen, settings).unwrap();

@@ -50,6 +50,7 @@ async fn who_comes_without_descriptors_is_turned_away_and_the_next_one_let_in() 
         origins: Vec::new(),
         tls: None,
         gate: None,
+        handshakes: None,
     };
     let sockets = Sockets::bind(&["tcp:127.0.0.1:0".parse().unwrap()], settings).unwrap();
     let address = sockets.listening()[0].address;

@@ -96,6 +96,7 @@ impl Phone {
             origins: Vec::new(),
             tls: None,
             gate: None,
+            handshakes: None,
         };
         let sockets = Sockets::bind(&listen, settings)?;
         let listening = sockets.listening().to_vec();

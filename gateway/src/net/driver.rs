@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crosspoint_proto::{ConnId, Input, Instant, Output, SansIo, Transport};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -58,6 +59,9 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Whose datagrams and connections are read. `None`: everybody's.
     pub gate: Option<Gate>,
+    /// Where handshakes of those who connect are done, each of which computes for a millisecond. `None`:
+    /// where the driver runs.
+    pub handshakes: Option<Handle>,
 }
 
 /// Why a listener cannot be had. Says which, and what to do.
@@ -167,7 +171,8 @@ impl Sockets {
         for (transport, listener) in self.streams {
             let listener = TcpListener::from_std(listener)?;
             let tls = self.settings.tls.clone().filter(|_| transport.is_secure());
-            let door = Door { transport, tls, origins: Arc::clone(&origins) };
+            let handshakes = self.settings.handshakes.clone().unwrap_or_else(Handle::current);
+            let door = Door { transport, tls, origins: Arc::clone(&origins), handshakes };
             let (admission, ingress) = (Arc::clone(&admission), ingress_sender.clone());
             readers.spawn(tcp::accept(listener, door, gate.clone(), admission, ingress, Arc::clone(&stats)));
         }

@@ -15,9 +15,11 @@ pub mod media;
 mod peers;
 pub(crate) mod spare;
 pub(crate) mod tcp;
+mod thread;
 pub mod tls;
 mod towards;
 mod udp;
 mod websocket;
 
+pub use thread::SignallingThread;
 pub use towards::{Ways, local_address_towards};

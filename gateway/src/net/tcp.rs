@@ -13,6 +13,7 @@ use crosspoint_proto::{ConnId, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -166,6 +167,8 @@ pub(super) struct Door {
     pub(super) tls: Option<Tls>,
     /// From where pages may come. Empty: from anywhere.
     pub(super) origins: Arc<[PageOrigin]>,
+    /// Where what it asks for is worked out.
+    pub(super) handshakes: Handle,
 }
 
 impl Door {
@@ -251,7 +254,8 @@ pub(super) async fn accept(
         };
         prepare(&stream);
         // One task each: a slow handshake delays nobody, and all of them are within the limits.
-        tokio::spawn(greet(stream, peer, door.clone(), room, ingress.clone(), Arc::clone(&stats)));
+        let greeted = greet(stream, peer, door.clone(), room, ingress.clone(), Arc::clone(&stats));
+        door.handshakes.spawn(greeted);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -59,6 +60,9 @@ struct Inner {
     /// By the name of the service.
     live: Mutex<HashMap<String, Live>>,
     stop: watch::Receiver<Option<Reason>>,
+    /// Where rooms live. Who has one begin may be a task of signalling, which is not to wait for a roster
+    /// that goes to hundreds.
+    runtime: Handle,
     /// Told of each conference that begins.
     begun: OnceLock<mpsc::Sender<Arc<Service>>>,
 }
@@ -70,7 +74,7 @@ struct Live {
 }
 
 impl Rooms {
-    /// No room yet. `stop` ends all of them from outside.
+    /// No room yet; they live in the current tokio runtime. `stop` ends all of them from outside.
     pub fn new(parts: RoomsParts, stop: watch::Receiver<Option<Reason>>) -> Self {
         let artist = Arc::new(Painter::new(parts.fonts.clone()));
         Self::drawn_by(artist, parts, stop)
@@ -97,6 +101,7 @@ impl Rooms {
             numbers: Arc::default(),
             live: Mutex::default(),
             stop,
+            runtime: Handle::current(),
             begun: OnceLock::new(),
         }))
     }
@@ -247,7 +252,7 @@ impl Rooms {
         room.begun = self.0.begun.get().cloned();
         how(&mut room, self.ledger().filter(|_| goes_on).as_deref());
         let span = tracing::info_span!("conference", service = service.name);
-        tokio::spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
+        self.0.runtime.spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));
         Live { service: service.clone(), commands, view: views }
     }
 
