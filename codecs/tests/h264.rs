@@ -304,6 +304,23 @@ fn a_room_too_small_costs_a_keyframe_and_nothing_else() {
 }
 
 #[test]
+fn a_decoder_that_begins_with_a_damaged_keyframe_shows_it_and_goes_on() {
+    let encoding = VideoEncoding { max_nal: Some(1_200), ..encoding(1_500_000) };
+    let units = encode(&mut Encoder::new(encoding).unwrap(), SIZE, 0, 30);
+    let mut decoder = Decoder::new(pool(SIZE));
+    let mut shown = 0;
+    for (n, unit) in units.iter().filter(|unit| !unit.is_empty()).enumerate() {
+        // Of the keyframe one slice is lost.
+        let kept = nal_units(unit).enumerate().filter(|(place, _)| n > 0 || *place != 4);
+        let unit: Vec<u8> = kept.flat_map(|(_, nal)| [&[0, 0, 0, 1], nal].concat()).collect();
+        let result = decoder.decode(&unit);
+        assert!(matches!(result, Ok(Decoded::Picture { concealed: true, .. })), "{n}: {result:?}");
+        shown += 1;
+    }
+    assert!(shown > 25, "{shown} pictures");
+}
+
+#[test]
 fn losses_are_concealed_until_the_next_keyframe() {
     let source = pool(SIZE);
     let mut encoder = Encoder::new(VideoEncoding { max_nal: Some(1_200), ..encoding(1_500_000) }).unwrap();

@@ -194,7 +194,12 @@ impl RawDecoder {
             method!(raw.0, SetOption, sys::DECODER_OPTION_TRACE_LEVEL, (&raw mut quiet).cast())
         })?;
         let params = sys::SDecodingParam {
-            eEcActiveIdc: sys::ERROR_CON_SLICE_MV_COPY_CROSS_IDR_FREEZE_RES_CHANGE,
+            // What is missing stays as it was. The kinds that move it, by the mean of all motion around it, drag
+            // what stands still along, further with each loss: a background, letters, a frame. And those that
+            // freeze where the size changes take a decoder that begins, or begins anew after a fault, for one
+            // whose size has changed, and wait for a whole keyframe, which on a bad road may not come. Another
+            // size makes another decoder here.
+            eEcActiveIdc: sys::ERROR_CON_SLICE_COPY_CROSS_IDR,
             uiTargetDqLayer: u8::MAX,
             sVideoProperty: sys::SVideoProperty {
                 size: u32::try_from(size_of::<sys::SVideoProperty>()).unwrap_or(0),
