@@ -12,6 +12,7 @@ use crosspoint_codecs::frame::{EncodedFrame, Pool, VideoFrame};
 
 use super::arrival::nanos;
 use super::crew::Ticket;
+use super::form::PICTURE_EVERY;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::MAX_DELAY;
@@ -45,6 +46,10 @@ const ROUGH_FOR: Duration = Duration::from_secs(5);
 /// Who looks on such a road waits so long for a whole picture to begin with, and then sees what there is: of a
 /// keyframe of ten packets, one of ten comes whole where one of five packets is lost.
 const BLIND_FOR: Duration = Duration::from_secs(2);
+/// On a rough road pictures come in heaps: one that lacks a packet is held until the next one shows that it will
+/// not come. They are seen one after the other all the same, as long as none is later than this: less than
+/// one notices between sound and picture.
+const LATE_AT_MOST: i64 = 80_000_000;
 /// A picture that is this far from its sound has lost its timeline, and goes alone.
 const ASTRAY: i64 = 2_000_000_000;
 /// How long the fastest transit is remembered, twice.
@@ -71,6 +76,8 @@ pub(super) struct VideoSource {
     /// Or there are damaged ones alone, since then.
     blind_since: Option<Instant>,
     rough: Rough,
+    /// On a rough road the next one is not seen before.
+    free_at: Instant,
     /// When `picture` is seen; and whether this step made it.
     shown_at: i64,
     fresh: bool,
@@ -145,6 +152,7 @@ pub(super) fn source(
         begun: false,
         blind_since: None,
         rough: Rough::new(),
+        free_at: Instant::ZERO,
         shown_at: 0,
         fresh: false,
         damaged: true,
@@ -231,7 +239,8 @@ impl VideoSource {
         if let Some(picture) = last.or(result.good) {
             self.good = Some((picture, now));
         }
-        if let Some(Shown { picture, at, waited }) = result.shown {
+        // What a decoder makes of a damaged keyframe alone is grey where nothing came.
+        if let Some(Shown { picture, at, waited }) = result.shown.filter(|_| self.begun) {
             if self.fresh {
                 // The one before was never seen.
                 count(&self.counters.late);
@@ -282,9 +291,14 @@ impl VideoSource {
             }
             _ => (came, alone.min(came)),
         };
-        if due > nanos(now) {
+        let late = nanos(now).saturating_sub(due);
+        let early = self.rough.is_now(now) && now < self.free_at && late < LATE_AT_MOST;
+        if late < 0 || early {
             return None;
         }
+        // As views compose them: on a grid while they come, from now on after a pause.
+        let grid = (self.free_at + PICTURE_EVERY).max(now + PICTURE_EVERY / 2);
+        self.free_at = grid.min(now + PICTURE_EVERY);
         let arrival = self.inlet.frames.pop().ok()?;
         Some((arrival, seen))
     }

@@ -7,6 +7,7 @@
 mod crew;
 mod far;
 mod listen;
+mod lossy;
 mod outage;
 mod picture;
 mod room;
