@@ -47,6 +47,11 @@ const READY: usize = AUDIO_WINDOW;
 /// Lost packets asked for at once.
 const REQUESTS: usize = 64;
 
+/// Packets of pictures over which loss is judged: some three seconds, so that at a tenth it is not taken for a sixth.
+const JUDGED: u64 = 256;
+/// One lost of so many makes a lossy road.
+const LOSSY: u64 = 6;
+
 /// The frame side of a session.
 pub(super) struct Frames {
     /// Follows the numbering whether or not frames are wanted: it is what notices loss.
@@ -58,6 +63,9 @@ pub(super) struct Frames {
     packetizer: Option<(Carries, Box<dyn Packetizer>)>,
     pub(super) overflow: u64,
     pub(super) lost: bool,
+    /// Packets released and given up when the road was last judged; and whether it loses much.
+    judged: (u64, u64),
+    lossy: bool,
 }
 
 /// From packets in order to frames.
@@ -102,13 +110,24 @@ impl Frames {
             nack: config.feedback.nack.then(NackPolicy::default),
         });
         let reorder = if video { reorder.patient(VIDEO_PATIENCE) } else { reorder };
-        Self { reorder, epoch: 0, next: None, road: None, packetizer: None, overflow: 0, lost: false }
+        Self {
+            reorder,
+            epoch: 0,
+            next: None,
+            road: None,
+            packetizer: None,
+            overflow: 0,
+            lost: false,
+            judged: (0, 0),
+            lossy: false,
+        }
     }
 
     /// Takes other bounds; what is held goes on at once.
     pub(super) fn configure(&mut self, config: &SessionConfig) {
         self.reorder = Self::new(config).reorder;
         self.next = None;
+        self.judged = (0, 0);
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -154,6 +173,19 @@ impl Frames {
                 road.take(kind, &ready.item, data, ready.lost_before, overflow);
             }
         });
+    }
+
+    /// Whether the road loses a sixth of the packets or more, as far as it was judged.
+    fn is_lossy(&mut self) -> bool {
+        let stats = self.reorder.stats();
+        let released = stats.released.saturating_sub(self.judged.0);
+        let lost = stats.lost.saturating_sub(self.judged.1);
+        let all = released.saturating_add(lost);
+        if all >= JUDGED {
+            self.lossy = lost.saturating_mul(LOSSY) >= all;
+            self.judged = (stats.released, stats.lost);
+        }
+        self.lossy
     }
 
     /// Gives up what has waited long enough.
@@ -285,6 +317,7 @@ impl Session {
     /// An unrepairable gap in pictures is one wish for a keyframe.
     fn count_gaps(&mut self) {
         if std::mem::take(&mut self.frames.lost) && self.config.kind.is_video() {
+            self.wanted.set_lossy(self.frames.is_lossy());
             self.wanted.want();
         }
     }

@@ -9,6 +9,10 @@ use crate::Instant;
 /// asking faster than once a second makes the picture worse, not better.
 pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Or this long where a sixth of all packets or more is lost: so often the request does not arrive, or the
+/// beginning of what it brings, and pictures would stand for seconds.
+const KEYFRAME_INTERVAL_LOSSY: Duration = Duration::from_millis(500);
+
 /// Requests for one wish. Whoever has not answered by then does not know the request; the next
 /// wish tries again.
 const TRIES: u8 = 10;
@@ -19,12 +23,19 @@ pub(super) struct KeyframeWish {
     asked: Option<Instant>,
     /// Requests that are left.
     tries: u8,
+    /// The road loses a sixth or more.
+    lossy: bool,
 }
 
 impl KeyframeWish {
     /// Somebody wants one.
     pub(super) const fn want(&mut self) {
         self.tries = TRIES;
+    }
+
+    /// How much the road loses.
+    pub(super) const fn set_lossy(&mut self, lossy: bool) {
+        self.lossy = lossy;
     }
 
     /// One began to arrive: all wishes so far are granted.
@@ -45,7 +56,8 @@ impl KeyframeWish {
 
     /// When to ask, if anybody wants one.
     pub(super) fn due(&self) -> Option<Instant> {
-        (self.tries > 0).then(|| self.asked.map_or(Instant::ZERO, |asked| asked + KEYFRAME_INTERVAL))
+        let interval = if self.lossy { KEYFRAME_INTERVAL_LOSSY } else { KEYFRAME_INTERVAL };
+        (self.tries > 0).then(|| self.asked.map_or(Instant::ZERO, |asked| asked + interval))
     }
 }
 
@@ -70,6 +82,16 @@ mod tests {
         // After the interval a new wish goes at once.
         wish.want();
         assert_eq!(asked(&mut wish, 9000..9500), [9000]);
+    }
+
+    #[test]
+    fn where_much_is_lost_one_asks_twice_a_second() {
+        let mut wish = KeyframeWish::default();
+        wish.set_lossy(true);
+        wish.want();
+        assert_eq!(asked(&mut wish, 0..1_200), [0, 500, 1000]);
+        wish.set_lossy(false);
+        assert_eq!(asked(&mut wish, 1_200..2_500), [2000]);
     }
 
     #[test]
