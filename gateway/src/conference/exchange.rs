@@ -333,7 +333,7 @@ impl Exchange {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
                 self.0.traces.note(number, &format!("routed: {why}"));
                 record.answered_by = (!service.is_decoy()).then(|| service.name.clone());
-                return self.enter(&service, leg, record, view, start).await;
+                return self.enter(&service, leg, offered, record, view, start).await;
             }
             Resolution::Refuse { reason, why } => {
                 let word = reason.word();
@@ -409,12 +409,13 @@ impl Exchange {
         self,
         service: &Arc<Service>,
         leg: Leg,
+        offered: Option<Capabilities>,
         record: CallRecord,
         view: watch::Sender<CallView>,
         start: Instant,
     ) -> (CallRecord, Cause, Duration) {
         let answers = view.subscribe();
-        let over = self.0.rooms.enter(service, leg, view);
+        let over = self.0.rooms.enter(service, leg, offered, view);
         let told = self.answered(record.call);
         attend(over, answers, record, start, told).await
     }

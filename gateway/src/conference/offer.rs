@@ -68,6 +68,33 @@ pub fn offer_for(caller: Option<&Capabilities>) -> Capabilities {
     Capabilities { media, max_bitrate: caller.max_bitrate }
 }
 
+/// What we answer a leg that offered `offered` and that nothing is relayed to: everything that we can do.
+/// Pictures come in the packetization mode that it named first (RFC 3264 section 6.1): who prefers single NAL units
+/// makes slices that fit packets, so that one which is lost takes no other with it.
+pub fn answer_alone(offered: Option<&Capabilities>) -> Capabilities {
+    let mut answer = offer_for(None);
+    for line in &mut answer.media {
+        let theirs = offered.and_then(|offered| offered.media.iter().find(|other| other.role == line.role));
+        let place = |format: &MediaFormat| {
+            let mode = mode(format)?;
+            theirs?.formats.iter().position(|other| self::mode(other) == Some(mode))
+        };
+        // Sound stays in our order; and what it did not name stands behind.
+        line.formats.sort_by_key(|format| match format {
+            MediaFormat::Audio(_) => 0,
+            MediaFormat::Video(_) => place(format).unwrap_or(usize::MAX),
+        });
+    }
+    answer
+}
+
+const fn mode(format: &MediaFormat) -> Option<PacketizationMode> {
+    match format {
+        MediaFormat::Audio(_) => None,
+        MediaFormat::Video(video) => Some(video.mode),
+    }
+}
+
 /// What we answer (or offer anew to) a leg when the other side's streams are `other`. Roles that
 /// the other side refused are left out.
 pub fn answer_for(other: &[LegStream]) -> Capabilities {
@@ -151,6 +178,30 @@ mod tests {
         assert_eq!(offer.media.len(), 2);
         assert_eq!(codecs(&offer)[0], Codec::Opus);
         assert_eq!(offer.media[1].formats.len(), 2);
+    }
+
+    #[test]
+    fn who_is_answered_alone_sends_pictures_as_it_likes_best_and_sound_as_we_do() {
+        let modes = |offered: Option<&Capabilities>| {
+            let answer = answer_alone(offered);
+            assert_eq!(codecs(&answer), OWN_AUDIO);
+            answer.media[1].formats.iter().filter_map(mode).collect::<Vec<_>>()
+        };
+        use PacketizationMode::{NonInterleaved, SingleNal};
+        assert_eq!(modes(None), [NonInterleaved, SingleNal]);
+        let mut formats = own_formats(MediaKind::Main);
+        assert_eq!(
+            modes(Some(&line(MediaKind::Main, Direction::SendRecv, formats.clone()))),
+            [NonInterleaved, SingleNal]
+        );
+        formats.reverse();
+        let mut offer = line(MediaKind::Main, Direction::SendRecv, formats);
+        offer.media.push(MediaCapability {
+            role: MediaKind::Audio,
+            direction: Direction::SendRecv,
+            formats: own_formats(MediaKind::Audio).into_iter().rev().collect(),
+        });
+        assert_eq!(modes(Some(&offer)), [SingleNal, NonInterleaved]);
     }
 
     #[test]

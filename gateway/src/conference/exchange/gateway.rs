@@ -76,7 +76,7 @@ impl Exchange {
         };
         record.answered_by = called.party.device.clone().or_else(|| Some(called.party.address.clone()));
         let answers = view.subscribe();
-        let over = self.0.rooms.enter(&service, leg, view);
+        let over = self.0.rooms.enter(&service, leg, offered, view);
         self.invite(&service, called);
         let told = self.answered(record.call);
         attend(over, answers, record, start, told).await

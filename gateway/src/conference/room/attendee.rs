@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
-use crosspoint_codecs::format::{Direction, MediaKind};
+use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,6 +46,8 @@ pub(super) struct Attendee {
     /// He is about to go to that conference, as that.
     pub(super) goes_to: Option<(Arc<Service>, Role)>,
     pub(super) streams: Vec<LegStream>,
+    /// What his leg offered when it called.
+    pub(super) offered: Option<Capabilities>,
     pub(super) stage: Stage,
     /// His leg has been answered, or was the one who called.
     pub(super) answered: bool,
@@ -114,6 +116,7 @@ impl Attendee {
             release: None,
             goes_to: None,
             streams: Vec::new(),
+            offered: None,
             stage: Stage::Arriving,
             answered: false,
             keypad: Keypad::default(),

@@ -12,7 +12,7 @@ use super::Room;
 use super::attendee::{Attendee, Invitation, Stage};
 use super::seam::Joined;
 use crate::cause::{Cause, Reason};
-use crate::conference::offer::offer_for;
+use crate::conference::offer::answer_alone;
 use crate::conference::policy::{End, Entry, Full, PartyId, Place};
 use crate::conference::service::Kind;
 use crate::leg::{LegCommand, LegId};
@@ -54,7 +54,8 @@ impl Room {
         let called = self.attendees.get(&id).is_some_and(|it| it.invited.is_some());
         let Some(call) = self.call.as_mut().filter(|call| called && !call.connected) else { return };
         call.connected = true;
-        callers(&mut self.attendees).for_each(|caller| caller.tell(LegCommand::Answer(offer_for(None))));
+        callers(&mut self.attendees)
+            .for_each(|caller| caller.tell(LegCommand::Answer(answer_alone(caller.offered.as_ref()))));
         // Who came by the client API is in already, and hears the other from now on.
         let all: Vec<_> = self.attendees.keys().copied().collect();
         all.into_iter().for_each(|id| self.sound(id));

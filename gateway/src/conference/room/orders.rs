@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use crosspoint_codecs::clock::Instant;
+use crosspoint_codecs::format::Capabilities;
 use tokio::sync::{oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
@@ -15,7 +16,7 @@ use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::layout::Layout;
 use crate::conference::ledger::Page;
-use crate::conference::offer::offer_for;
+use crate::conference::offer::{answer_alone, offer_for};
 use crate::conference::policy::{Actor, Deed, Denied, Entry, Full, Keeps, PartyId, Place, Policy, Role};
 use crate::leg::{Leg, LegCommand, LegId, LegStream, Origin, Party};
 use crate::uuid::Uuid;
@@ -26,7 +27,7 @@ const ADMINISTRATOR: PartyId = PartyId(0);
 impl Room {
     pub(super) fn command(&mut self, command: Command) {
         match command {
-            Command::Enter { leg, view, done } => self.arrive(leg, view, done),
+            Command::Enter { leg, offered, view, done } => self.arrive(leg, offered, view, done),
             Command::TakeIn { leg, streams, view, done } => self.take_in(leg, streams, view, done),
             Command::Act { actor, deed, reply } => {
                 let done = match deed {
@@ -103,16 +104,23 @@ impl Room {
 
     /// A leg has called: it is answered at once, so that it hears us; in a call between two when the
     /// called party is.
-    pub(super) fn arrive(&mut self, leg: Leg, view: watch::Sender<CallView>, done: oneshot::Sender<Outcome>) {
+    pub(super) fn arrive(
+        &mut self,
+        leg: Leg,
+        offered: Option<Capabilities>,
+        view: watch::Sender<CallView>,
+        done: oneshot::Sender<Outcome>,
+    ) {
         let Leg { id, party, commands, events, .. } = leg;
         let mut attendee = Attendee::new(id, party, SystemTime::now())
             .spoken_to_by(&self.voice)
             .with_leg(commands, self.follow(id, events))
             .watched(view, done);
+        attendee.offered = offered;
         if self.policy.parties().len() >= self.service.rules.parties {
             attendee.hang_up(Cause::local(Reason::Congestion));
         } else if !self.is_call() {
-            attendee.tell(LegCommand::Answer(offer_for(None)));
+            attendee.tell(LegCommand::Answer(answer_alone(attendee.offered.as_ref())));
         }
         self.attendees.insert(attendee.id, attendee);
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use crosspoint_codecs::format::Capabilities;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -114,18 +115,19 @@ impl Rooms {
     }
 
     /// The conference of `service` takes `leg` over. The receiver is told when the leg is over; it is
-    /// dropped without a word when the room has too much to do.
+    /// dropped without a word when the room has too much to do. `offered` is what the leg came with.
     pub fn enter(
         &self,
         service: &Arc<Service>,
         leg: Leg,
+        offered: Option<Capabilities>,
         view: watch::Sender<CallView>,
     ) -> oneshot::Receiver<Outcome> {
         let (done, over) = oneshot::channel();
         let mut live = self.live();
         let room = live.entry(service.name.clone()).or_insert_with(|| self.open(service, write_down));
         if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) =
-            room.commands.try_send(Command::Enter { leg, view, done })
+            room.commands.try_send(Command::Enter { leg, offered, view, done })
         {
             tracing::warn!(service = service.name, "a conference does not keep up");
         }

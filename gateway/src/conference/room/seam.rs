@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use crosspoint_codecs::format::Capabilities;
 use crosspoint_codecs::frame::VideoFrame;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -27,6 +28,8 @@ pub enum Command {
     Enter {
         /// It.
         leg: Leg,
+        /// What it came with.
+        offered: Option<Capabilities>,
         /// Told of its call as it goes.
         view: watch::Sender<CallView>,
         /// Told when it is over.

@@ -66,7 +66,7 @@ impl Scene {
     async fn call(&self, number: u64) -> Caller {
         let (leg, mut far) = leg(number);
         let (view, views) = watch::channel(CallView::default());
-        let over = self.rooms.enter(&self.service, leg, view);
+        let over = self.rooms.enter(&self.service, leg, None, view);
         let LegCommand::Answer(ours) = far.told().await else { panic!("no answer") };
         assert_eq!(ours.media.len(), 2, "sound and pictures");
         far.tells(LegEvent::Answered(streams(10 * number, Direction::SendRecv).0)).await;
@@ -234,7 +234,7 @@ async fn a_full_room_and_a_gateway_that_stops_hang_up() {
     Arc::get_mut(&mut scene.service).unwrap().rules.parties = 1;
     let mut first = scene.call(1).await;
     let (leg, mut far) = leg(2);
-    let _over = scene.rooms.enter(&scene.service, leg, watch::channel(CallView::default()).0);
+    let _over = scene.rooms.enter(&scene.service, leg, None, watch::channel(CallView::default()).0);
     assert_eq!(far.told_to_hang_up().await.reason, Reason::Congestion);
     far.ends(Cause::local(Reason::Congestion)).await;
     scene.stop.send_replace(Some(Reason::Shutdown));
@@ -493,7 +493,7 @@ impl Scene {
         let (mut leg, mut far) = leg(number);
         leg.party.signalling = Some(([192, 0, 2, from], 5060).into());
         leg.party.device = device.map(Into::into);
-        let over = self.rooms.enter(&self.service, leg, watch::channel(CallView::default()).0);
+        let over = self.rooms.enter(&self.service, leg, None, watch::channel(CallView::default()).0);
         assert!(matches!(far.told().await, LegCommand::Answer(_)));
         far.tells(LegEvent::Answered(streams(10 * number, Direction::SendRecv).0)).await;
         for key in keys.chars() {

@@ -42,7 +42,7 @@ async fn call() -> Call {
     );
     let service = Arc::new(Service::call(Alias::parse("call-1", &Domains::default()).unwrap()));
     let ((leg1, caller), (leg2, called)) = (leg(1), leg(2));
-    drop(rooms.enter(&service, leg1, watch::channel(CallView::default()).0));
+    drop(rooms.enter(&service, leg1, None, watch::channel(CallView::default()).0));
     let who = Invited {
         role: Role::Host,
         keeps: Keeps::Always,

@@ -59,7 +59,7 @@ async fn who_watches_is_told_of_what_is_new_and_of_nothing_else() {
     for number in 1..=3 {
         let (leg, mut far) = leg(number);
         let (view, views) = watch::channel(CallView::default());
-        let over = scene.rooms.enter(&scene.service, leg, view);
+        let over = scene.rooms.enter(&scene.service, leg, None, view);
         assert!(matches!(far.told().await, LegCommand::Answer(_)));
         let mut both = streams(10 * number, Direction::SendRecv).0;
         both.push(camera(10 * number + 1));

@@ -44,7 +44,7 @@ async fn a_room_answers_while_a_picture_is_drawn_and_draws_the_newest_alone_afte
     let (artist, mut asked, go) = slow();
     let scene = scene(None, None).drawn_by(artist);
     let (leg, mut far) = leg(1);
-    let _over = scene.rooms.enter(&scene.service, leg, watch::channel(CallView::default()).0);
+    let _over = scene.rooms.enter(&scene.service, leg, None, watch::channel(CallView::default()).0);
     assert!(matches!(far.told().await, LegCommand::Answer(_)));
     let mut both = streams(10, Direction::SendRecv).0;
     both.push(camera(11));
