@@ -230,6 +230,67 @@ fn a_party_that_is_sent_into_a_conference_hears_it_and_who_sent_it_is_out() {
     is_tone("carol", &heard, length - 2.0..length - 0.5, 440.0);
 }
 
+/// Alice is in a conference with Carol and sends it on to Bob, by REFER: he is called, and in it instead of her.
+#[test]
+fn who_is_named_by_a_telephone_in_a_conference_is_called_and_takes_its_place() {
+    let (gateway, [mut alice, mut bob, mut carol], meeting) = meeting();
+    for phone in [&mut alice, &mut carol] {
+        phone.dial(&meeting);
+        phone.event("CALL_ESTABLISHED");
+    }
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    alice.command("transfer", &format!("sip:bob@127.0.0.1:{}", gateway.sip));
+    bob.event("CALL_ESTABLISHED");
+    alice.event("CALL_CLOSED");
+    wait_for("Bob in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    carol.hang_up();
+    carol.event("CALL_CLOSED");
+    bob.hang_up();
+    bob.event("CALL_CLOSED");
+    // That it was tried, rang, and was answered.
+    assert_eq!(alice.log().matches("Content-Type: message/sipfrag").count(), 3, "{}", alice.log());
+    let heard = carol.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    is_tone("carol", &heard, length - 2.0..length - 0.5, 620.0);
+}
+
+/// Alice is in a conference with Carol, calls Bob, and has him take her place there, by REFER with Replaces.
+#[test]
+fn to_whom_a_telephone_in_a_conference_talks_is_brought_into_it_and_takes_its_place() {
+    let (gateway, [mut alice, mut bob, mut carol], meeting) = meeting();
+    carol.dial(&meeting);
+    carol.event("CALL_ESTABLISHED");
+    alice.dial(&meeting);
+    alice.event("CALL_ESTABLISHED");
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    let in_it = replaces(&alice.log());
+    dial_bob(&gateway, &mut alice);
+    bob.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_millis(1_500));
+    alice.command("transfer", &format!("<{meeting}?Replaces={in_it}>"));
+    alice.event("CALL_CLOSED");
+    alice.event("CALL_CLOSED");
+    wait_for("Bob in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    bob.hang_up();
+    bob.event("CALL_CLOSED");
+    carol.hang_up();
+    carol.event("CALL_CLOSED");
+    first_and_then(&bob, 0.3..1.2, [440.0, 840.0]);
+}
+
+/// Three telephones, as those of [`three`], and what reaches a conference that they can call.
+fn meeting() -> (Gateway, [Baresip; 3], String) {
+    let room: &[&str] = &["Alice's room", "--alias", "meet.alice"];
+    let gateway = Gateway::with_conferences(&["alice", "bob", "carol"], "", &[room]);
+    let phones = [("alice", PCMA, 440), ("bob", PCMA, 620), ("carol", "PCMU/8000/1", 840)];
+    let phones =
+        phones.map(|(name, codec, hertz)| Baresip::start(Account::new(name, codec, hertz), gateway.sip));
+    let meeting = format!("sip:meet.alice@127.0.0.1:{}", gateway.sip);
+    (gateway, phones, meeting)
+}
+
 /// Three telephones; Alice, of 440 Hz, talks to Bob, of 620 Hz. Carol has 840 Hz.
 fn three() -> (Gateway, [Baresip; 3]) {
     let gateway = Gateway::start(&["alice", "bob", "carol"], "");

@@ -6,7 +6,7 @@
 mod participant;
 mod reoffer;
 pub(in crate::conference) mod takeover;
-mod transfer;
+pub(in crate::conference) mod transfer;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -37,6 +37,7 @@ use crate::status::rfc3339;
 
 mod dial;
 mod record;
+mod refer;
 mod takeover;
 mod transfer;
 
@@ -49,6 +50,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Conferences that have begun and wait until those are called whom their services list. Overflow: a
 /// line in the log; nobody is called into that one.
 const BEGUN: usize = 256;
+
+/// Wishes of telephones in conferences to send these on. Overflow: refused as congested; a human wishes once
+/// in a while, and each is taken up at once.
+const WISHES: usize = 64;
 
 /// What the directory says of a call.
 #[derive(Clone, Debug)]
@@ -165,6 +170,8 @@ impl Exchange {
         let rooms = Rooms::new(RoomsParts { engines, fonts, voice, porter }, stop.subscribe());
         let (begun, conferences) = mpsc::channel(BEGUN);
         rooms.tell_of_begun(begun);
+        let (wishes, wished) = mpsc::channel(WISHES);
+        rooms.tell_of_wishes(wishes);
         let this = Self(Arc::new(Inner {
             rules: ArcSwap::from_pointee((parts.rules, parts.calls)),
             parts,
@@ -177,6 +184,7 @@ impl Exchange {
             ending: OnceLock::new(),
         }));
         tokio::spawn(dial::lists(Arc::downgrade(&this.0), conferences));
+        tokio::spawn(refer::wishes(Arc::downgrade(&this.0), wished));
         this
     }
 
@@ -333,6 +341,8 @@ impl Exchange {
                 tracing::info!(caller = caller.address, called = caller.called, why, "call routed");
                 self.0.traces.note(number, &format!("routed: {why}"));
                 record.answered_by = (!service.is_decoy()).then(|| service.name.clone());
+                // Who is in a conference is given to no other call: who asks is told at once.
+                drop(ordered);
                 return self.enter(&service, leg, offered, record, view, start).await;
             }
             Resolution::Refuse { reason, why } => {

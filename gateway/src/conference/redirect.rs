@@ -16,7 +16,7 @@ use super::call::more_telling;
 use super::exchange::{Exchange, Resolution};
 use super::hunt::hunt;
 use crate::cause::{Cause, Reason};
-use crate::leg::{Address, COMMANDS, Caller, EVENTS, Leg, LegCommand, LegEvent, Party};
+use crate::leg::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegCommand, LegEvent, Party};
 use crate::records::{CallRecord, RedirectionRecord};
 
 /// Redirections that one call follows. Two are usual (a number that moved, and its mailbox); who has
@@ -94,6 +94,14 @@ impl Placing {
     /// The number of the call.
     pub(super) const fn call(&self) -> u64 {
         self.trail.call()
+    }
+
+    /// Hops that its legs may take.
+    pub(super) const fn hops(&self) -> u8 {
+        match &self.asker {
+            Asker::Caller(caller) => caller.hops.saturating_sub(1),
+            Asker::Conference(_) => HOPS,
+        }
     }
 
     /// `leg`, which calls `target`, and whom it is sent to.

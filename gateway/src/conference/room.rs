@@ -30,7 +30,7 @@ use super::prompts::{Prompt, Voice};
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
 use crate::guard::Porter;
-use crate::leg::{LegCommand, LegEvent, LegId, Referral};
+use crate::leg::{LegCommand, LegEvent, LegId};
 use crate::media::EngineHandle;
 use crate::media::port::StreamEvent;
 use crate::uuid::Uuid;
@@ -45,6 +45,7 @@ mod media;
 mod orders;
 mod pictures;
 mod reception;
+mod refer;
 mod rooms;
 mod seam;
 mod show;
@@ -55,8 +56,9 @@ mod studio;
 mod tests;
 
 pub use hand_over::Handed;
+pub(in crate::conference) use refer::Wish;
 pub use rooms::{Rooms, RoomsParts};
-pub use seam::{At, Command, Invited, Joined, PartyView, RoomView, Said};
+pub use seam::{At, Command, Invited, Joined, PartyView, Referred, RoomView, Said, Seat};
 pub use slides::Still;
 
 /// After a goodbye the call stays so much longer, so that its end is heard.
@@ -120,6 +122,8 @@ struct Room {
     /// Somebody is or was in; and who is told of the first.
     is_on: bool,
     begun: Option<mpsc::Sender<Arc<Service>>>,
+    /// Who is told that somebody sends the conference on.
+    wishes: Option<mpsc::Sender<Wish>>,
     /// For a call between two.
     call: Option<Call>,
     /// Clients that want to come in before their leg has told so.
@@ -164,6 +168,7 @@ impl Room {
             pages: None,
             is_on: false,
             begun: None,
+            wishes: None,
             call: (service.kind == Kind::Gateway).then(Call::default),
             claims: HashMap::new(),
             service,
@@ -217,10 +222,12 @@ impl Room {
             }
             LegEvent::Ended(cause) => self.ended(id, now, cause),
             LegEvent::Taken(leg) => self.taken(id, leg),
-            LegEvent::Ringing => self.called_rings(),
-            // Hosts call others in themselves; to send one on is not to join him with the conference.
-            LegEvent::Referred { .. } => {
-                attendee.tell(LegCommand::Referral(Referral::Refused(Reason::Forbidden)));
+            LegEvent::Ringing => {
+                self.called_rings();
+                self.rings_for(id);
+            }
+            LegEvent::Referred { to, instead_of, referred_by } => {
+                self.referred(id, to, instead_of, referred_by);
             }
             LegEvent::Redirected(party) => attendee.who = *party,
             LegEvent::Offered(_)
@@ -241,10 +248,12 @@ impl Room {
             // He stays in the roster for a moment, with the reason.
             attendee.not_reached(now, cause);
             let cause = attendee.hung_up.unwrap_or(cause);
+            self.not_reached_for(id, cause.reason);
             self.changed = true;
             self.one_less(cause);
             return;
         }
+        self.not_reached_for(id, cause.reason);
         if let Some(mut attendee) = self.attendees.remove(&id) {
             attendee.end(cause);
             self.studio.release(&attendee);

@@ -101,7 +101,7 @@ impl Call {
         let Some(referrer) = self.participant(leg).map(|it| it.leg.party.clone()) else { return };
         let by = identity(&referrer);
         let asked = match referrer.proven() {
-            Some(proven) => self.ask_for(leg, own, proven),
+            Some(proven) => self.ask_for(leg, &to, own, proven),
             None => Err(Reason::Forbidden),
         };
         let outcome = asked.as_ref().map_or_else(|reason| reason.word(), |_| "called").to_owned();
@@ -113,16 +113,21 @@ impl Call {
         self.tell_referrer(leg, answer).await;
     }
 
-    /// Asks the call of `own` for the party there.
-    fn ask_for(&mut self, leg: LegId, own: LegId, by: Proven) -> Result<(), Reason> {
+    /// Asks the call of `own` for the party there. Where that leg is in a conference, the other party of this
+    /// call goes there instead.
+    fn ask_for(&mut self, leg: LegId, called: &str, own: LegId, by: Proven) -> Result<(), Reason> {
         let (number, exchange) = self.transfers.clone().ok_or(Reason::Forbidden)?;
         let Some(other) = self.other(leg) else { return Err(Reason::Forbidden) };
         if self.is_changing() || self.crossing.is_some() || self.ending() || self.sent_on.len() >= TRANSFERS {
             return Err(Reason::Congestion);
         }
         let to = identity(&other.leg.party);
+        if let Some((service, seat)) = exchange.seat_of(own, &by)? {
+            self.send_into(&exchange, leg, by, called, service, Some(seat));
+            return Ok(());
+        }
         let (reply, told) = oneshot::channel();
-        exchange.ask(number, own, Order::Give(Give { leg: own, by, to, referral: false, reply }))?;
+        exchange.ask(Some(number), own, Order::Give(Give { leg: own, by, to, referral: false, reply }))?;
         self.taking = Some(Taking { referrer: leg, reply: told });
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::takeover::{Give, PATIENCE};
 use crate::cause::{Cause, Reason};
 use crate::conference::exchange::{Exchange, Reached};
 use crate::conference::offer::answer_for;
+use crate::conference::room::Seat;
 use crate::conference::service::Service;
 use crate::leg::{LegCommand, LegId, Party, Proven, Referral};
 use crate::records::TransferRecord;
@@ -27,7 +28,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Transfers of one call: each is the wish of a party that proved who it is, and a human's.
-pub(super) const TRANSFERS: usize = 16;
+pub(in crate::conference) const TRANSFERS: usize = 16;
 
 /// A transfer under way. One at a time.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Call {
             Reached::Rings(legs, rule) => (legs, rule),
             Reached::Conference(service) => {
                 let by = referrer.proven().ok_or(Reason::Forbidden)?;
-                self.send_into(&exchange, leg, by, to, service);
+                self.send_into(&exchange, leg, by, to, service, None);
                 return Ok(None);
             }
         };
@@ -114,13 +115,22 @@ impl Call {
         Ok(rule)
     }
 
-    /// The other party goes to a conference as soon as nothing is being settled with it.
-    fn send_into(&mut self, exchange: &Exchange, leg: LegId, by: Proven, to: &str, service: Arc<Service>) {
+    /// The other party goes to a conference as soon as nothing is being settled with it: to its door, or
+    /// to the seat of who asked.
+    pub(super) fn send_into(
+        &mut self,
+        exchange: &Exchange,
+        leg: LegId,
+        by: Proven,
+        to: &str,
+        service: Arc<Service>,
+        seat: Option<Seat>,
+    ) {
         let (reply, given) = oneshot::channel::<Result<Box<Participant>, Reason>>();
         let (exchange, called) = (exchange.clone(), to.to_owned());
         tokio::spawn(async move {
             if let Ok(Ok(party)) = given.await {
-                exchange.send_into(service, &called, *party);
+                exchange.send_into(service, &called, *party, seat);
             }
         });
         let give = Give { leg, by, to: to.to_owned(), referral: true, reply };
@@ -252,7 +262,7 @@ impl Call {
 }
 
 /// Who somebody is to the rules, when he calls.
-pub(super) fn identity(party: &Party) -> String {
+pub(in crate::conference) fn identity(party: &Party) -> String {
     party.device.clone().unwrap_or_else(|| party.address.clone())
 }
 

@@ -18,12 +18,24 @@ use crate::conference::dialling::{DialRefused, Dialling, Way};
 use crate::conference::hunt::hunt;
 use crate::conference::offer::offer_for;
 use crate::conference::redirect::{Asker, Placing, Trail};
-use crate::conference::room::{Command, Invited};
+use crate::conference::room::{Command, Invited, Referred, Seat};
 use crate::conference::service::Service;
 use crate::leg::{Address, Caller, HOPS, Leg, Origin, Party, Venue};
 use crate::records::CallRecord;
 use crate::status::rfc3339;
 use crate::uuid::Uuid;
+
+/// Who wants a conference to call somebody.
+#[derive(Debug)]
+pub(super) enum Whose {
+    /// A host or the administrator. A conference begins, if there is none by the time that it is clear where
+    /// to call.
+    Asked,
+    /// The list of the service.
+    Listed,
+    /// Somebody in it, who gives up his seat: the call goes where his own would.
+    Referred(Box<Party>, Seat),
+}
 
 /// A call that rings, and is in the roster.
 struct Placed {
@@ -40,16 +52,16 @@ impl Exchange {
     pub async fn dial(&self, service: &Arc<Service>, dialling: Dialling) -> Result<Uuid, DialRefused> {
         let (this, service) = (self.clone(), service.clone());
         // Who asks may go away meanwhile: a call that has begun is recorded, and is over some time.
-        let dialled = tokio::spawn(async move { this.dial_and_record(&service, dialling, true).await });
+        let dialled =
+            tokio::spawn(async move { this.dial_and_record(&service, dialling, Whose::Asked).await });
         dialled.await.unwrap_or(Err(DialRefused::Busy))
     }
 
-    /// `begins`: a conference, if there is none by the time that it is clear where to call.
-    async fn dial_and_record(
+    pub(super) async fn dial_and_record(
         &self,
         service: &Arc<Service>,
         dialling: Dialling,
-        begins: bool,
+        whose: Whose,
     ) -> Result<Uuid, DialRefused> {
         let (began, start) = (SystemTime::now(), Instant::now());
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
@@ -66,8 +78,8 @@ impl Exchange {
         if !self.enlist(number, Live { began, caller: caller.clone(), view: answers.clone(), orders: None }) {
             return Err(DialRefused::Busy);
         }
-        let trail = Trail::of(number);
-        match self.place(service, &caller, dialling, begins, view, &trail).await {
+        let (trail, referred) = (Trail::of(number), matches!(whose, Whose::Referred(..)));
+        match self.place(service, &caller, dialling, whose, view, &trail).await {
             Ok(Placed { uuid, rule, address, over }) => {
                 tracing::info!(
                     call = number,
@@ -88,7 +100,17 @@ impl Exchange {
             }
             Err(refused) => {
                 let service = &service.name;
-                tracing::warn!(call = number, service, destination, asked_by, %refused, "not dialled");
+                // What helps a conference that may not call is no help to who may not himself.
+                let refused_in_words =
+                    if referred { refused.reason().word().to_owned() } else { refused.to_string() };
+                tracing::warn!(
+                    call = number,
+                    service,
+                    destination,
+                    asked_by,
+                    refused = refused_in_words,
+                    "not dialled"
+                );
                 let cause = Cause::local(refused.reason());
                 self.finish(number, ended(record, cause, start.elapsed()));
                 Err(refused)
@@ -101,7 +123,7 @@ impl Exchange {
         service: &Arc<Service>,
         caller: &Party,
         dialling: Dialling,
-        begins: bool,
+        whose: Whose,
         view: watch::Sender<CallView>,
         trail: &Trail,
     ) -> Result<Placed, DialRefused> {
@@ -109,7 +131,11 @@ impl Exchange {
         if way.scheme().is_some_and(|scheme| self.protocol(scheme).is_none()) {
             return Err(DialRefused::NoLegs(way));
         }
-        let resolution = self.0.parts.directory.dial_out(&caller.address, &dialling.destination).await;
+        let directory = self.directory();
+        let resolution = match &whose {
+            Whose::Referred(asker, _) => directory.resolve(asker).await,
+            Whose::Asked | Whose::Listed => directory.dial_out(&caller.address, &dialling.destination).await,
+        };
         let (targets, rule, follow) = match resolution {
             Resolution::Dial { targets, rule, follow, why } => {
                 tracing::info!(caller = caller.address, called = dialling.destination, why, "call routed");
@@ -123,10 +149,13 @@ impl Exchange {
                 return Err(DialRefused::Nowhere(reason));
             }
         };
-        if !begins && !self.0.rooms.is_on(&service.name) {
+        if !matches!(whose, Whose::Asked) && !self.0.rooms.is_on(&service.name) {
             return Err(DialRefused::Over);
         }
-        let asker = Asker::Conference(caller.address.clone());
+        let asker = match &whose {
+            Whose::Referred(asker, _) => Asker::Caller(Party::clone(asker)),
+            Whose::Asked | Whose::Listed => Asker::Conference(caller.address.clone()),
+        };
         let placing = Placing::new(self.clone(), asker, follow, trail);
         let legs = self.begin(service, &dialling, way, &targets, rule.as_deref(), &placing)?;
         let address =
@@ -142,6 +171,10 @@ impl Exchange {
             name,
             streams: dialling.streams,
             rings: self.0.rules.load().0.ring_timeout,
+            referred: match whose {
+                Whose::Referred(_, seat) => Some(Referred { seat, rule: rule.clone() }),
+                Whose::Asked | Whose::Listed => None,
+            },
         };
         let ((done, over), (reply, told)) = (oneshot::channel(), oneshot::channel());
         if !self.0.rooms.open_and_tell(service, Command::Invite { leg, who, view, done, reply }) {
@@ -164,7 +197,7 @@ impl Exchange {
         let from = Caller {
             address: address_of(service),
             name: dialling.caller.clone().unwrap_or_else(|| service.name.clone()),
-            hops: HOPS,
+            hops: placing.hops(),
             venue: Some(Venue {
                 service: service.name.clone(),
                 alias: address_of(service),
@@ -204,7 +237,7 @@ pub(super) async fn lists(exchange: Weak<Inner>, mut conferences: mpsc::Receiver
         for automatic in &service.dials {
             let Some(exchange) = exchange.upgrade().map(Exchange) else { return };
             // Why one is not called is in the log and on record; the others are.
-            let _ = exchange.dial_and_record(&service, automatic.dialling(), false).await;
+            let _ = exchange.dial_and_record(&service, automatic.dialling(), Whose::Listed).await;
         }
     }
 }

@@ -169,6 +169,7 @@ impl Exchange {
             name: leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()),
             streams: false,
             rings: self.0.rules.load().0.ring_timeout,
+            referred: None,
         };
         // It is shown and recorded with the caller's call: nobody watches it by itself.
         let (view, done, reply) =

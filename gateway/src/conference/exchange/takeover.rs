@@ -29,9 +29,15 @@ impl Exchange {
         });
     }
 
-    /// Asks the call that has the leg `own` for the party there, for the call of that number.
-    pub(in crate::conference) fn ask(&self, number: u64, own: LegId, order: Order) -> Result<(), Reason> {
-        self.order(Some(number), own, order).map_err(|(reason, _)| reason)
+    /// Asks the call that has the leg `own` for the party there, for the call of that number, or for a
+    /// conference.
+    pub(in crate::conference) fn ask(
+        &self,
+        number: Option<u64>,
+        own: LegId,
+        order: Order,
+    ) -> Result<(), Reason> {
+        self.order(number, own, order).map_err(|(reason, _)| reason)
     }
 
     /// Tells the call that has that leg, and is not `asker`.

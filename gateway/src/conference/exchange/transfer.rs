@@ -13,6 +13,7 @@ use crate::alias::Alias;
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Participant};
 use crate::conference::redirect::{Asker, Placing, Trail};
+use crate::conference::room::Seat;
 use crate::conference::service::{Kind, Service};
 use crate::leg::{Caller, Leg, Party};
 use crate::records::CallRecord;
@@ -68,9 +69,15 @@ impl Exchange {
         Ok(Reached::Rings(legs.map_err(|cause| cause.reason)?, rule))
     }
 
-    /// The conference of `service`, dialled as `called`, takes over a party that was in another call. From now
-    /// on that is a call of its own.
-    pub(in crate::conference) fn send_into(&self, service: Arc<Service>, called: &str, party: Participant) {
+    /// The conference of `service`, dialled as `called`, takes over a party that was in another call: at its
+    /// door, or in the `seat` of somebody who is in it. From now on that is a call of its own.
+    pub(in crate::conference) fn send_into(
+        &self,
+        service: Arc<Service>,
+        called: &str,
+        party: Participant,
+        seat: Option<Seat>,
+    ) {
         let (mut leg, streams) = party.into_leg();
         leg.party = Party { called: called.to_owned(), uri: None, ..leg.party };
         let (number, began) = (self.0.next.fetch_add(1, Ordering::Relaxed), SystemTime::now());
@@ -89,7 +96,7 @@ impl Exchange {
             ..CallRecord::default()
         };
         let (this, start, answers) = (self.clone(), Instant::now(), view.subscribe());
-        let over = self.0.rooms.take_in(&service, leg, streams, view);
+        let over = self.0.rooms.take_in(&service, leg, streams, seat, view);
         tokio::spawn(async move {
             let told = this.answered(number);
             let ended = attend(over, answers, record, start, told).await;

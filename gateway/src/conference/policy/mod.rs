@@ -336,6 +336,13 @@ impl Policy {
         Ok(place)
     }
 
+    /// Somebody is out for the one who comes in his place, with the next [`Self::enter`].
+    pub fn make_way(&mut self, id: PartyId) {
+        if self.over.is_none() {
+            self.out(id, Exit::Left);
+        }
+    }
+
     /// Somebody has left, whether he wanted to or not.
     pub fn leave(&mut self, now: Instant, id: PartyId) {
         if self.over.is_none() {

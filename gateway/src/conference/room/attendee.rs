@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::At;
 use super::keypad::Keypad;
 use super::reception::Reception;
+use super::refer::Wished;
 use super::show::show_new;
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, LegView, Outcome, StreamView};
@@ -22,6 +23,7 @@ use crate::conference::prompts::{Prompt, Voice};
 use crate::conference::service::Service;
 use crate::leg::{LegCommand, LegId, LegStream, Party};
 use crate::media::port::StreamId;
+use crate::records::TransferRecord;
 use crate::uuid::Uuid;
 
 /// Somebody who has called.
@@ -69,6 +71,12 @@ pub(super) struct Attendee {
     pub(super) hung_up: Option<Cause>,
     /// How his leg has ended; he is there for a moment yet.
     pub(super) ended: Option<Cause>,
+    /// How it goes with whom he has sent the conference on to, while it is not over.
+    pub(super) wish: Option<Wished>,
+    /// Whose seat he takes when he is in.
+    pub(super) seat_of: Option<PartyId>,
+    /// Transfers that he has asked for; [`TRANSFERS`](crate::conference::call::transfer::TRANSFERS) at most.
+    pub(super) sent_on: Vec<TransferRecord>,
     /// For who watches the leg's call.
     view: Option<watch::Sender<CallView>>,
     done: Option<oneshot::Sender<Outcome>>,
@@ -130,6 +138,9 @@ impl Attendee {
             exit: None,
             hung_up: None,
             ended: None,
+            wish: None,
+            seat_of: None,
+            sent_on: Vec::new(),
             view: None,
             done: None,
         }
@@ -365,7 +376,8 @@ impl Attendee {
         let routes = leg.streams.iter().map(|it| (self.leg, it.stream.agreed.role, it.route)).collect();
         if let Some(done) = self.done.take() {
             // Whoever waited for it may have been stopped.
-            let _ = done.send(Outcome { cause, answered_by, legs: vec![leg], routes, transfers: Vec::new() });
+            let transfers = std::mem::take(&mut self.sent_on);
+            let _ = done.send(Outcome { cause, answered_by, legs: vec![leg], routes, transfers });
         }
     }
 }

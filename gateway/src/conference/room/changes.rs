@@ -96,6 +96,9 @@ impl Room {
         if !was_in {
             self.called_answers(id);
         }
+        if party.place == Place::In && !was_in {
+            self.has_the_seat(id, now);
+        }
     }
 
     fn sent_away(&mut self, id: PartyId, now: Instant, exit: Exit) {
@@ -114,6 +117,9 @@ impl Room {
         };
         attendee.exit = Some(exit);
         attendee.say_goodbye(now, prompt, cause);
+        self.not_reached_for(id, cause.reason);
+        self.gives_up_seat(id, exit);
+        let Some(attendee) = self.attendees.get(&id) else { return };
         let leg = attendee.leg;
         self.forget(leg);
         self.sound(id);

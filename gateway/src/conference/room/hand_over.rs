@@ -128,6 +128,7 @@ impl Room {
         }
         let mut attendee = self.attendees.remove(&id)?;
         let (to, role) = attendee.goes_to.take()?;
+        attendee.gives_up_his_wish();
         self.studio.release(&attendee);
         self.forget(attendee.leg);
         self.policy.leave(now, id);

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::attendee::{Attendee, Invitation, Stage};
 use super::gateway::Claim;
-use super::seam::{Command, Invited, Joined, Said};
+use super::seam::{Command, Invited, Joined, Said, Seat};
 use super::{CONTROL, Room, rules};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::{CallView, Outcome};
@@ -28,7 +28,10 @@ impl Room {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Enter { leg, offered, view, done } => self.arrive(leg, offered, view, done),
-            Command::TakeIn { leg, streams, view, done } => self.take_in(leg, streams, view, done),
+            Command::TakeIn { leg, streams, seat, view, done } => {
+                self.take_in(leg, streams, seat, view, done)
+            }
+            Command::Referral(id, referral) => self.referral(id, referral),
             Command::Act { actor, deed, reply } => {
                 let done = match deed {
                     Deed::Remove(id) if self.rings(id) => self.give_up(actor, id),
@@ -126,11 +129,13 @@ impl Room {
     }
 
     /// Somebody was sent here by whom he talked to. He stands at the door like anybody else, and is offered what
-    /// there is here: he may be on hold, and his telephone may do more than the other one did.
+    /// there is here: he may be on hold, and his telephone may do more than the other one did. Who takes the
+    /// seat of somebody comes in as that one did.
     fn take_in(
         &mut self,
         leg: Leg,
         streams: Vec<LegStream>,
+        seat: Option<Seat>,
         view: watch::Sender<CallView>,
         done: oneshot::Sender<Outcome>,
     ) {
@@ -141,7 +146,11 @@ impl Room {
             .watched(view, done);
         (attendee.streams, attendee.answered) = (streams, true);
         let (id, now) = (attendee.id, self.now());
-        let full = self.policy.parties().len() >= self.service.rules.parties;
+        // Who was sent away has none to give up.
+        let there = |seat: &Seat| !self.attendees.get(&seat.of).is_some_and(Attendee::was_sent_away);
+        let seat = seat.filter(there);
+        // Who takes a seat needs none more.
+        let full = seat.is_none() && self.policy.parties().len() >= self.service.rules.parties;
         if full {
             attendee.hang_up(Cause::local(Reason::Congestion));
         } else {
@@ -149,10 +158,12 @@ impl Room {
             attendee.tell(LegCommand::Reoffer(offer_for(None)));
         }
         self.attendees.insert(id, attendee);
-        if !full {
-            self.knock(id, now);
-            self.carry_out();
+        match seat {
+            Some(seat) => self.succeed(id, now, seat),
+            None if !full => self.knock(id, now),
+            None => {}
         }
+        self.carry_out();
         self.changed = true;
         self.sound(id);
     }
@@ -170,7 +181,7 @@ impl Room {
             return Err(Full);
         }
         let now = self.now();
-        let Invited { role, keeps, keys, name, streams, rings } = who;
+        let Invited { role, keeps, keys, name, streams, rings, referred } = who;
         let Leg { id, party, commands, events, .. } = leg;
         let called = self.service.aliases.first().map(ToString::to_string).unwrap_or_default();
         let party = Party { name, called, uri: None, ..party };
@@ -182,6 +193,12 @@ impl Room {
         attendee.queue_keys(now, &keys);
         if self.is_call() && self.policy.is_over() {
             // Whoever called has gone meanwhile.
+            attendee.hang_up(Cause::local(Reason::Cancelled));
+        }
+        if let Some(referred) = referred
+            && !self.called_for(&mut attendee, referred)
+        {
+            // Whoever wanted it has hung up before he was answered.
             attendee.hang_up(Cause::local(Reason::Cancelled));
         }
         let uuid = attendee.uuid;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::hand_over::{Handed, Told};
 use super::sight::{Artist, Painter};
-use super::{At, COMMANDS, CONTROL, Command, EVENTS, Joined, PartyView, Room, RoomView};
+use super::{At, COMMANDS, CONTROL, Command, EVENTS, Joined, PartyView, Room, RoomView, Seat, Wish};
 use crate::cause::Reason;
 use crate::conference::call::{CallView, Outcome, stopped, until};
 use crate::conference::engaged::quietest;
@@ -26,7 +26,7 @@ use crate::conference::prompts::Voice;
 use crate::conference::service::{Kind, Service, is_decoy};
 use crate::events::{Events, What};
 use crate::guard::Porter;
-use crate::leg::{Leg, LegStream};
+use crate::leg::{Leg, LegId, LegStream, Referral};
 use crate::media::EngineHandle;
 
 /// How long a room may take to say goodbye: SIP's timer F (RFC 3261 section 17.1.2.2) is 32 s, after
@@ -66,6 +66,8 @@ struct Inner {
     runtime: Handle,
     /// Told of each conference that begins.
     begun: OnceLock<mpsc::Sender<Arc<Service>>>,
+    /// Told of those who send conferences on.
+    wishes: OnceLock<mpsc::Sender<Wish>>,
 }
 
 struct Live {
@@ -104,6 +106,7 @@ impl Rooms {
             stop,
             runtime: Handle::current(),
             begun: OnceLock::new(),
+            wishes: OnceLock::new(),
         }))
     }
 
@@ -112,6 +115,12 @@ impl Rooms {
     pub(in crate::conference) fn tell_of_begun(&self, begun: mpsc::Sender<Arc<Service>>) {
         // There is one exchange.
         let _ = self.0.begun.set(begun);
+    }
+
+    /// `wishes` is told of who sends a conference on by his telephone. One that does not fit is refused.
+    pub(in crate::conference) fn tell_of_wishes(&self, wishes: mpsc::Sender<Wish>) {
+        // There is one exchange.
+        let _ = self.0.wishes.set(wishes);
     }
 
     /// The conference of `service` takes `leg` over. The receiver is told when the leg is over; it is
@@ -134,16 +143,18 @@ impl Rooms {
         over
     }
 
-    /// The same for one who has talked to somebody else so far: `leg` is answered and has `streams`.
+    /// The same for one who has talked to somebody else so far: `leg` is answered and has `streams`. He comes
+    /// to the door, or takes the `seat` of somebody.
     pub(in crate::conference) fn take_in(
         &self,
         service: &Arc<Service>,
         leg: Leg,
         streams: Vec<LegStream>,
+        seat: Option<Seat>,
         view: watch::Sender<CallView>,
     ) -> oneshot::Receiver<Outcome> {
         let (done, over) = oneshot::channel();
-        if !self.open_and_tell(service, Command::TakeIn { leg, streams, view, done }) {
+        if !self.open_and_tell(service, Command::TakeIn { leg, streams, seat, view, done }) {
             tracing::warn!(service = service.name, "a conference does not keep up");
         }
         over
@@ -164,10 +175,29 @@ impl Rooms {
     /// Somebody who has no leg leaves the conference of a service. That is never lost, or he would be there
     /// for ever: where the room does not keep up it waits, once for each who leaves.
     pub fn leave(&self, service: &str, id: PartyId) {
+        self.tell_surely(service, Command::Leave(id));
+    }
+
+    /// What becomes of a wish. Never lost either: it is waited for; once for each who wished.
+    pub(in crate::conference) fn referral(&self, service: &str, id: PartyId, referral: Referral) {
+        self.tell_surely(service, Command::Referral(id, referral));
+    }
+
+    fn tell_surely(&self, service: &str, command: Command) {
         let Some(room) = self.live().get(service).map(|room| room.commands.clone()) else { return };
-        if let Err(TrySendError::Full(leave)) = room.try_send(Command::Leave(id)) {
-            tokio::spawn(async move { room.send(leave).await });
+        if let Err(TrySendError::Full(command)) = room.try_send(command) {
+            tokio::spawn(async move { room.send(command).await });
         }
+    }
+
+    /// The party of that leg, and the conference that it is in.
+    pub(in crate::conference) fn with_leg(&self, leg: LegId) -> Option<(Arc<Service>, bool, PartyView)> {
+        let live = self.live();
+        live.values().find_map(|room| {
+            let view = room.view.borrow();
+            let party = view.parties.iter().find(|it| it.leg.id == leg && !it.control_only)?;
+            Some((room.service.clone(), view.locked, party.clone()))
+        })
     }
 
     /// Whether somebody is in the conference of a service.
@@ -252,6 +282,7 @@ impl Rooms {
         let mut room = Room::new(service.clone(), engine, porter, numbers, artist, told, view);
         room.voice = self.0.voice.clone();
         room.begun = self.0.begun.get().cloned();
+        room.wishes = self.0.wishes.get().cloned();
         how(&mut room, self.ledger().filter(|_| goes_on).as_deref());
         let span = tracing::info_span!("conference", service = service.name);
         self.0.runtime.spawn(tracing::Instrument::instrument(self.clone().run(room, orders, events), span));

@@ -18,7 +18,7 @@ use crate::conference::policy::{Actor, Deed, Denied, Exit, Full, Keeps, Party, P
 use crate::conference::room::hand_over::Handed;
 use crate::conference::room::slides::Still;
 use crate::conference::service::Service;
-use crate::leg::{Leg, LegId, LegStream};
+use crate::leg::{Leg, LegId, LegStream, Referral};
 use crate::uuid::Uuid;
 
 /// What a room is told.
@@ -41,6 +41,8 @@ pub enum Command {
         leg: Leg,
         /// What it has agreed.
         streams: Vec<LegStream>,
+        /// Whose place it takes; `None`: it comes to the door.
+        seat: Option<Seat>,
         /// Told of its call as it goes.
         view: watch::Sender<CallView>,
         /// Told when it is over.
@@ -106,6 +108,8 @@ pub enum Command {
         /// Told whether he goes.
         reply: oneshot::Sender<Result<(), Denied>>,
     },
+    /// What becomes of the wish of somebody who sends the conference on by his telephone.
+    Referral(PartyId, Referral),
     /// Takes over whom another conference hands over.
     TakeOver(Box<Handed>),
     /// Sends keys to somebody's leg.
@@ -184,6 +188,28 @@ pub struct Invited {
     pub streams: bool,
     /// How long it may ring.
     pub rings: Duration,
+    /// Somebody who is in has sent the conference on to him.
+    pub referred: Option<Referred>,
+}
+
+/// The place in a conference that somebody gives up for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Who gives it up.
+    pub of: PartyId,
+    /// His role, which the other one has then.
+    pub role: Role,
+    /// The same of whether the conference goes on for him.
+    pub keeps: Keeps,
+}
+
+/// Who has sent a conference on.
+#[derive(Clone, Debug)]
+pub struct Referred {
+    /// What he gives up.
+    pub seat: Seat,
+    /// The rule that lets the call out, when one does.
+    pub rule: Option<String>,
 }
 
 /// Somebody has come by the client API.

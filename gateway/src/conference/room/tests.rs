@@ -320,6 +320,7 @@ async fn s33_who_is_called_is_in_the_roster_while_it_rings_and_comes_as_he_was_i
 /// Bob, with every default.
 fn invited(role: Role) -> Invited {
     Invited {
+        referred: None,
         role,
         keeps: Keeps::InCompany,
         keys: Keys::default(),

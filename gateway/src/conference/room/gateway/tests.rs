@@ -44,6 +44,7 @@ async fn call() -> Call {
     let ((leg1, caller), (leg2, called)) = (leg(1), leg(2));
     drop(rooms.enter(&service, leg1, None, watch::channel(CallView::default()).0));
     let who = Invited {
+        referred: None,
         role: Role::Host,
         keeps: Keeps::Always,
         keys: Keys::default(),
