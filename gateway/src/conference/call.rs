@@ -9,6 +9,7 @@ pub(in crate::conference) mod takeover;
 pub(in crate::conference) mod transfer;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction, MediaKind};
@@ -23,6 +24,8 @@ use self::transfer::Transfer;
 use super::exchange::Exchange;
 use super::graph::Graph;
 use super::offer::{answer_for, offer_for};
+use super::redirect::{Found, Trail};
+use super::service::Service;
 use crate::cause::{Cause, Reason};
 use crate::config::Ringback;
 use crate::leg::{Leg, LegCommand, LegEvent, LegId, LegStream, Party};
@@ -96,6 +99,9 @@ pub struct Call {
     /// A party that another call wants, and until when that waits for a moment in which it can go.
     giving: Option<(Give, Instant)>,
     replacement: Option<Replacement>,
+    /// Where the called side has sent it: perhaps to a conference.
+    trail: Option<Trail>,
+    enters: Option<Found>,
     /// Transfers so far; [`transfer::TRANSFERS`] at most.
     sent_on: Vec<TransferRecord>,
     /// Legs that have sent the other one on, as they were then.
@@ -113,7 +119,7 @@ pub struct Call {
 }
 
 /// How a call went.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outcome {
     /// Why it ended, as the caller's leg has it.
     pub cause: Cause,
@@ -126,6 +132,19 @@ pub struct Outcome {
     pub routes: Vec<(LegId, MediaKind, &'static str)>,
     /// Who wanted the other party to talk to somebody else.
     pub transfers: Vec<TransferRecord>,
+    /// It goes on in a conference.
+    pub enters: Option<Box<Entering>>,
+}
+
+/// Somebody whose call the called side has sent to a conference.
+#[derive(Debug)]
+pub struct Entering {
+    /// The caller, who has not been answered.
+    pub leg: Leg,
+    /// Where he goes.
+    pub service: Arc<Service>,
+    /// By which alias.
+    pub called: String,
 }
 
 impl Call {
@@ -153,6 +172,8 @@ impl Call {
             taking: None,
             giving: None,
             replacement: None,
+            trail: None,
+            enters: None,
             sent_on: Vec::new(),
             left: Vec::new(),
             answered_by: None,
@@ -165,6 +186,12 @@ impl Call {
         }
     }
 
+    /// `trail` may lead to a conference: the caller goes there then.
+    #[must_use]
+    pub(super) fn with_trail(self, trail: Trail) -> Self {
+        Self { trail: Some(trail), ..self }
+    }
+
     /// What the called parties shall be offered.
     pub fn offer(offered: Option<&Capabilities>) -> Capabilities {
         offer_for(offered)
@@ -175,7 +202,7 @@ impl Call {
         self.show();
         let ring_until = Instant::now() + self.rules.ring_timeout;
         let mut goodbye: Option<Instant> = None;
-        while !self.over() {
+        while !self.over() && self.enters.is_none() {
             let deadline = match goodbye {
                 Some(at) => Some(at),
                 None if self.connected.is_none() => Some(ring_until),
@@ -210,7 +237,13 @@ impl Call {
         let cause = self.caller.ended.or(self.worst).unwrap_or(Cause::local(Reason::Internal));
         let mut legs = self.last.unwrap_or_default();
         legs.extend(self.left);
-        Outcome { cause, answered_by: self.answered_by, legs, routes, transfers: self.sent_on }
+        let enters = self.enters.map(|Found { service, called }| {
+            let (mut leg, _) = self.caller.into_leg();
+            leg.party = Party { called: called.clone(), uri: None, ..leg.party };
+            Box::new(Entering { leg, service, called })
+        });
+        let (answered_by, transfers) = (self.answered_by, self.sent_on);
+        Outcome { cause, answered_by, legs, routes, transfers, enters }
     }
 
     async fn told(&mut self, leg: LegId, event: LegEvent) {
@@ -397,6 +430,12 @@ impl Call {
         } else if self.connected.is_none() {
             self.worst = Some(self.worst.map_or(cause, |worst| more_telling(worst, cause)));
             if self.callees.iter().all(|callee| callee.ended.is_some()) {
+                if !self.ending() {
+                    self.enters = self.trail.as_ref().and_then(Trail::take_conference);
+                }
+                if self.enters.is_some() {
+                    return;
+                }
                 let cause = self.worst.unwrap_or(cause);
                 self.caller.hang_up(cause.across()).await;
             } else if self.early == Some(leg) {

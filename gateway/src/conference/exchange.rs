@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use self::record::{attend, call_ended, ended, recorded, to_its_end};
 pub(in crate::conference) use self::transfer::Reached;
 use super::call::takeover::{ORDERS, Order};
-use super::call::{Call, CallRules, CallView};
+use super::call::{Call, CallRules, CallView, Entering};
 use super::engaged::quietest;
 use super::graph::Graph;
 use super::prompts::Voice;
@@ -371,6 +371,7 @@ impl Exchange {
             trail.mark(&mut record);
             return (record, cause, rang);
         }
+        let (placing, goes_on) = (placing.entering(), view.clone());
         let offer = Call::offer(offered.as_ref());
         let callees = match self.begin_all(&targets, &Caller::of(&caller), &offer, Some(leg.thread), &placing)
         {
@@ -379,10 +380,17 @@ impl Exchange {
         };
         let answers = view.subscribe();
         let graph = Graph::new(quietest(&self.0.parts.engines));
-        let call = Call::new(self.0.rules.load().0, leg, offered, callees, graph, view);
-        let call = call.with_transfers(number, self.clone()).with_orders(ordered);
-        let (outcome, answered) =
+        let call = Call::new(self.0.rules.load().0, leg, offered.clone(), callees, graph, view);
+        let call = call.with_transfers(number, self.clone()).with_orders(ordered).with_trail(trail.clone());
+        let (mut outcome, answered) =
             to_its_end(call.run(self.0.stop.subscribe()), answers, self.answered(number)).await;
+        if let Some(entering) = outcome.enters.take() {
+            let Entering { leg, service, called } = *entering;
+            self.0.traces.note(number, &format!("sent on to the conference {called}"));
+            trail.mark(&mut record);
+            record.answered_by = Some(service.name.clone());
+            return self.enter(&service, leg, offered, record, goes_on, start).await;
+        }
         let callee = outcome.legs.iter().find(|leg| Some(leg.id) == outcome.answered_by);
         record.answered_by =
             callee.map(|leg| leg.party.device.clone().unwrap_or_else(|| leg.party.address.clone()));

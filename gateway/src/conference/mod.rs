@@ -24,7 +24,7 @@ pub mod scene;
 pub mod service;
 pub mod traces;
 
-pub use call::{Call, CallRules, CallView, LegView, Outcome, StreamView};
+pub use call::{Call, CallRules, CallView, Entering, LegView, Outcome, StreamView};
 pub use dialling::{DialRefused, Dialling};
 pub use exchange::{Directory, Exchange, ExchangeParts, LiveCall, Recorder, Resolution, Resolving};
 pub use graph::Graph;

@@ -2,7 +2,8 @@
 //! sees from outside that several parties were called one after the other.
 //!
 //! The called side chooses nothing that the caller could not: each place goes through the directory as
-//! a new call of the same caller, and only where the rule that let the last one out says so.
+//! a new call of the same caller, and only where the rule that let the last one out says so. A place that
+//! is a conference ends the search: whoever owns the call brings the caller there, to its door.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::call::more_telling;
 use super::exchange::{Exchange, Resolution};
 use super::hunt::hunt;
+use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
 use crate::leg::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegCommand, LegEvent, Party};
 use crate::records::{CallRecord, RedirectionRecord};
@@ -44,6 +46,8 @@ pub(super) struct Placing {
     /// The rule that lets it out says that redirections are followed.
     follow: bool,
     trail: Trail,
+    /// Who calls can be brought into a conference.
+    enters: bool,
 }
 
 /// Where a call was sent, for its record. Clones share it; [`PLACES`] at most.
@@ -52,17 +56,36 @@ pub(super) struct Trail {
     /// The number of the call.
     call: u64,
     places: Arc<Mutex<Vec<RedirectionRecord>>>,
+    /// Where it ends, if that is a conference.
+    conference: Arc<Mutex<Option<Found>>>,
+}
+
+/// A conference that a call was sent to, and what names it.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) service: Arc<Service>,
+    pub(super) called: String,
 }
 
 impl Trail {
     /// Of that call.
     pub(super) fn of(call: u64) -> Self {
-        Self { call, places: Arc::default() }
+        Self { call, places: Arc::default(), conference: Arc::default() }
     }
 
     /// The number of the call.
     pub(super) const fn call(&self) -> u64 {
         self.call
+    }
+
+    /// The conference that it leads to, once.
+    pub(super) fn take_conference(&self) -> Option<Found> {
+        self.conference.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn lead_to(&self, service: Arc<Service>, to: &str) {
+        let conference = Some(Found { service, called: to.to_owned() });
+        *self.conference.lock().unwrap_or_else(PoisonError::into_inner) = conference;
     }
 
     fn note(&self, to: &str, rule: Option<String>, outcome: &str) {
@@ -88,7 +111,13 @@ const CALLED: &str = "called";
 
 impl Placing {
     pub(super) fn new(exchange: Exchange, asker: Asker, follow: bool, trail: &Trail) -> Self {
-        Self { exchange, asker, follow, trail: trail.clone() }
+        Self { exchange, asker, follow, trail: trail.clone(), enters: false }
+    }
+
+    /// Where the trail leads to a conference, whoever owns the call brings the caller there.
+    #[must_use]
+    pub(super) fn entering(self) -> Self {
+        Self { enters: true, ..self }
     }
 
     /// The number of the call.
@@ -249,10 +278,15 @@ impl Pursuit {
         }
         while let Some((to, secure)) = self.waiting.pop_front() {
             match self.call(&to, secure).await {
-                Ok((leg, rule)) => {
+                Ok(Onward::Leg(leg, rule)) => {
                     self.placing.trail.note(&to, rule, CALLED);
-                    self.leg = leg;
+                    self.leg = *leg;
                     return true;
+                }
+                Ok(Onward::Conference(service)) => {
+                    self.placing.trail.note(&to, None, CALLED);
+                    self.placing.trail.lead_to(service, &to);
+                    return false;
                 }
                 Err(why) => self.placing.trail.note(&to, None, why),
             }
@@ -260,7 +294,7 @@ impl Pursuit {
         false
     }
 
-    async fn call(&mut self, to: &str, secure: bool) -> Result<(Leg, Option<String>), &'static str> {
+    async fn call(&mut self, to: &str, secure: bool) -> Result<Onward, &'static str> {
         let uri = Uri::parse(to).map_err(|_| "no place that can be called")?;
         let named = match &uri {
             Uri::Sip(sip) => Some(sip),
@@ -271,7 +305,11 @@ impl Pursuit {
         if secure && !wants_secure {
             return Err("it would lead from sips to sip");
         }
-        let (mut targets, rule, follow) = self.resolve(to).await?;
+        let (mut targets, rule, follow) = match self.resolve(to).await? {
+            Resolution::Dial { targets, rule, follow, .. } => (targets, rule, follow),
+            Resolution::Enter { service, .. } => return Ok(Onward::Conference(service)),
+            Resolution::Refuse { .. } => return Err("the rules do not let the caller call it"),
+        };
         for target in &mut targets {
             settle(target, named);
         }
@@ -289,22 +327,35 @@ impl Pursuit {
         let legs = exchange.begin_all(&targets, &self.from, &self.offer, Some(self.thread), &fixed);
         let leg = legs.ok().and_then(hunt).ok_or("it cannot be called now")?;
         (self.follow, self.secure) = (follow, wants_secure);
-        Ok((leg, rule))
+        Ok(Onward::Leg(Box::new(leg), rule))
     }
 
     /// As a new call of the same caller.
-    async fn resolve(&self, to: &str) -> Result<(Vec<Address>, Option<String>, bool), &'static str> {
+    async fn resolve(&self, to: &str) -> Result<Resolution, &'static str> {
         let directory = self.placing.exchange.directory();
         let resolution = match &self.placing.asker {
             Asker::Caller(caller) => directory.resolve(&caller.calling(to)).await,
             Asker::Conference(alias) => directory.dial_out(alias, to).await,
         };
         match resolution {
-            Resolution::Dial { targets, rule, follow, .. } => Ok((targets, rule, follow)),
-            Resolution::Enter { .. } => Err("it is a conference: those are entered by their own alias"),
-            Resolution::Refuse { .. } => Err("the rules do not let the caller call it"),
+            // What stands in for an alias that nobody has is nowhere to send anybody.
+            Resolution::Enter { service, why } if service.is_decoy() => {
+                Ok(Resolution::Refuse { reason: Reason::NotFound, why })
+            }
+            Resolution::Enter { service, .. } if !self.placing.enters || service.kind == Kind::Gateway => {
+                Err("it is a conference: those are entered by their own alias")
+            }
+            resolution => Ok(resolution),
         }
     }
+}
+
+/// Where a call goes on.
+enum Onward {
+    /// To the party of that leg, by that rule.
+    Leg(Box<Leg>, Option<String>),
+    /// Into that conference.
+    Conference(Arc<Service>),
 }
 
 /// The port and the transport that were named, where the rule sends the call to the named host itself;

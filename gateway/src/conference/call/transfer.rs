@@ -20,6 +20,7 @@ use super::takeover::{Give, PATIENCE};
 use crate::cause::{Cause, Reason};
 use crate::conference::exchange::{Exchange, Reached};
 use crate::conference::offer::answer_for;
+use crate::conference::redirect::Trail;
 use crate::conference::room::Seat;
 use crate::conference::service::Service;
 use crate::leg::{LegCommand, LegId, Party, Proven, Referral};
@@ -40,6 +41,7 @@ pub(super) struct Transfer {
     /// Those that ring.
     legs: Vec<LegId>,
     rings: bool,
+    trail: Trail,
     until: Instant,
     worst: Option<Cause>,
 }
@@ -91,8 +93,8 @@ impl Call {
         let called = leg == self.caller.leg.id;
         let (offer, thread, kept) = (takes(other), other.leg.thread, other.leg.party.clone());
         let asker = Party { address: identity(referrer), ..referrer.calling(to) };
-        let (legs, rule) = match exchange.transfer(number, &asker, &kept, &offer, thread).await? {
-            Reached::Rings(legs, rule) => (legs, rule),
+        let (legs, rule, trail) = match exchange.transfer(number, &asker, &kept, &offer, thread).await? {
+            Reached::Rings(legs, rule, trail) => (legs, rule, trail),
             Reached::Conference(service) => {
                 let by = referrer.proven().ok_or(Reason::Forbidden)?;
                 self.send_into(&exchange, leg, by, to, service, None);
@@ -103,6 +105,7 @@ impl Call {
             self.swap_sides();
         }
         self.transfer = Some(Transfer {
+            trail,
             referrer: leg,
             called,
             legs: legs.iter().map(|leg| leg.id).collect(),
@@ -211,6 +214,21 @@ impl Call {
         self.take_off_hold(leg).await;
     }
 
+    /// Whoever was to ring has sent the call to a conference: who stays goes there.
+    async fn transfer_enters(&mut self, service: Arc<Service>, called: &str) {
+        let Some(transfer) = self.transfer.take() else { return };
+        let by = self.participant(transfer.referrer).and_then(|it| it.leg.party.proven());
+        match (self.transfers.clone(), by) {
+            (Some((_, exchange)), Some(by)) => {
+                self.send_into(&exchange, transfer.referrer, by, called, service, None);
+            }
+            _ => {
+                self.transfer = Some(transfer);
+                self.transfer_failed(Cause::local(Reason::Forbidden)).await;
+            }
+        }
+    }
+
     /// Nobody is there, or it took too long: the call goes on, if who asked is still in it.
     pub(super) async fn transfer_failed(&mut self, cause: Cause) {
         let Some(transfer) = self.transfer.take() else { return };
@@ -238,8 +256,12 @@ impl Call {
         transfer.legs.retain(|it| *it != leg);
         let worst = transfer.worst.map_or(cause, |worst| super::more_telling(worst, cause));
         transfer.worst = Some(worst);
-        if transfer.legs.is_empty() {
-            self.transfer_failed(worst).await;
+        if !transfer.legs.is_empty() {
+            return;
+        }
+        match transfer.trail.take_conference() {
+            Some(found) => self.transfer_enters(found.service, &found.called).await,
+            None => self.transfer_failed(worst).await,
         }
     }
 

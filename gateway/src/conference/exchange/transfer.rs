@@ -21,8 +21,8 @@ use crate::records::CallRecord;
 /// Whom a transfer reaches.
 #[derive(Debug)]
 pub(in crate::conference) enum Reached {
-    /// These ring, by that rule.
-    Rings(Vec<Leg>, Option<String>),
+    /// These ring, by that rule; where they send it may be a conference.
+    Rings(Vec<Leg>, Option<String>, Trail),
     /// A conference takes him.
     Conference(Arc<Service>),
 }
@@ -64,9 +64,10 @@ impl Exchange {
         let address = kept.device.clone().unwrap_or_else(|| shown(&kept.address));
         let (name, hops) = (kept.name.clone(), asker.hops.saturating_sub(1));
         let from = Caller { address, name, hops, venue: None };
-        let placing = Placing::new(self.clone(), Asker::Caller(asker.clone()), follow, &Trail::of(number));
+        let trail = Trail::of(number);
+        let placing = Placing::new(self.clone(), Asker::Caller(asker.clone()), follow, &trail).entering();
         let legs = self.begin_all(&targets, &from, offer, Some(thread), &placing);
-        Ok(Reached::Rings(legs.map_err(|cause| cause.reason)?, rule))
+        Ok(Reached::Rings(legs.map_err(|cause| cause.reason)?, rule, trail))
     }
 
     /// The conference of `service`, dialled as `called`, takes over a party that was in another call: at its

@@ -1,5 +1,5 @@
 //! Redirections of calls with legs of cardboard, in paused time. The directory is one that lets Alice
-//! call "+49..." and whoever is at "partner.example", the latter for good.
+//! call "+49..." and whoever is at "partner.example", the latter for good, and the conference "meet".
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,10 +8,11 @@ use crosspoint_codecs::format::Direction;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::alias::Alias;
 use crate::conference::cardboard::{Far, leg, offer, streams};
 use crate::conference::exchange::tests::{Parts, exchange};
 use crate::conference::{Directory, Resolving};
-use crate::leg::{Protocol, Venue};
+use crate::leg::{Protocol, Referral, Venue};
 
 /// Who was called, in order, and their far ends.
 #[derive(Default)]
@@ -22,9 +23,19 @@ struct World {
 
 impl Directory for World {
     fn resolve<'a>(&'a self, party: &'a Party) -> Resolving<'a> {
-        assert_eq!(party.address, "alice", "each place is asked about as the same caller");
-        let called = crate::alias::Alias::with_host(&party.called).unwrap();
+        let asks = party.address.as_str();
+        assert!(
+            asks == "alice" || asks == "sip:bob@partner.example",
+            "each place is asked about as the same caller: {asks}"
+        );
+        let called = Alias::with_host(&party.called).unwrap();
+        let enter = |service: Service| {
+            let enter = Resolution::Enter { service: Arc::new(service), why: String::new() };
+            Box::pin(std::future::ready(enter))
+        };
         let (rule, uri, follow) = match called.as_str() {
+            "meet@gateway.example" => return enter(Service::new("Meet", Alias::from_canonical("meet"))),
+            "nobody@gateway.example" => return enter(Service::decoy(Alias::from_canonical("nobody"))),
             number if number.starts_with("+49") => ("carrier", "sip:+49@carrier.example".to_owned(), true),
             here if here.ends_with("@partner.example") => ("partner", format!("sip:{here}"), false),
             here if here.ends_with("@mobile.example") => ("mobile", format!("sip:{here}"), true),
@@ -154,6 +165,7 @@ async fn p42_the_called_side_leads_nowhere_that_the_caller_could_not_call() {
         ("sip:premium@192.0.2.66;transport=tcp", no_rule),
         ("tel:+1900", no_rule),
         ("sip:bob@premium.example?Route=%3Csip:partner.example%3E", no_rule),
+        ("sip:nobody@gateway.example", no_rule),
         ("sip:+4931@carrier.example", again),
         ("sip:+4930@carrier.example;user=phone", again),
         // The carrier's proxy would be called by SIP.
@@ -230,4 +242,74 @@ async fn nobody_else_is_called_when_the_caller_gave_up_or_the_called_party_decli
     declined.world.ends_with("sip:bob@mobile.example", &[], Cause::remote(Reason::Rejected)).await;
     assert_eq!(declined.world.called().len(), 2, "RFC 3261 section 21.6");
     assert_eq!(declined.alice.told_to_hang_up().await.reason, Reason::Rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirection_to_a_conference_brings_the_caller_there() {
+    let mut scene = scene().await;
+    let world = scene.world.clone();
+    let first = world.fars.lock().unwrap().get(FIRST).unwrap().events.clone();
+    first.send(LegEvent::Ringing).await.unwrap();
+    assert!(matches!(scene.alice.told().await, LegCommand::Ring));
+    world.moves(FIRST, &["sip:meet@gateway.example", "sip:bob@mobile.example"]).await;
+    // As if she had called it: at its door, with all that there is.
+    let LegCommand::Answer(ours) = scene.alice.told().await else { panic!("no answer") };
+    assert_eq!(ours.media.len(), 2);
+    scene.alice.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    let exchange = &scene._parts.0;
+    let parties = exchange.rooms().view("Meet").unwrap().parties;
+    assert_eq!(parties.iter().map(|it| (it.id.0, it.party.is_some())).collect::<Vec<_>>(), [(1, true)]);
+    assert_eq!(exchange.calls().len(), 1, "the same call");
+    assert_eq!(world.called(), [FIRST], "nobody else is called");
+    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
+    let (record, _) = scene.recorded.recv().await.unwrap();
+    let trail: Vec<_> = record.redirections.iter().map(|it| (it.to.as_str(), it.outcome.as_str())).collect();
+    assert_eq!(trail, [("sip:meet@gateway.example", "called")]);
+    assert_eq!((record.call, record.answered_by.as_deref()), (1, Some("Meet")));
+    assert!(record.answered.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_as_the_conference_is_named_is_not_in_it() {
+    let scene = scene().await;
+    scene.alice.ends(Cause::remote(Reason::Cancelled)).await;
+    scene.world.moves(FIRST, &["sip:meet@gateway.example"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    assert!(scene._parts.0.rooms().views().is_empty());
+    assert!(scene._parts.0.calls().is_empty());
+}
+
+/// Alice talks to whoever is at the partner's, who sends her on to a number that leads to the conference.
+#[tokio::test(start_paused = true)]
+async fn a_transfer_whose_target_leads_to_a_conference_brings_the_other_party_there() {
+    let mut scene = scene().await;
+    let world = scene.world.clone();
+    world.moves(FIRST, &["sip:bob@partner.example"]).await;
+    let mut bob = world.far("sip:bob@partner.example");
+    bob.tells(LegEvent::Redirected(Box::new(proven()))).await;
+    bob.tells(LegEvent::Answered(streams(20, Direction::SendRecv).0)).await;
+    assert!(matches!(scene.alice.told().await, LegCommand::Answer(_)));
+    scene.alice.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    let to = "sip:+4999@carrier.example".to_owned();
+    bob.tells(LegEvent::Referred { to, instead_of: None, referred_by: None }).await;
+    assert!(matches!(bob.told().await, LegCommand::Referral(Referral::Accepted)));
+    world.moves(FIRST, &["sip:meet@gateway.example"]).await;
+    assert!(matches!(bob.told().await, LegCommand::Referral(Referral::Answered)));
+    assert_eq!(bob.told_to_hang_up().await, Cause::local(Reason::Hangup));
+    assert!(matches!(scene.alice.told().await, LegCommand::Reoffer(_)));
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    let parties = scene._parts.0.rooms().view("Meet").unwrap().parties;
+    assert_eq!(parties.iter().map(|it| it.id.0).collect::<Vec<_>>(), [1]);
+}
+
+/// Bob, as one who has proven who he is.
+fn proven() -> Party {
+    let (leg, _) = leg(0);
+    Party {
+        address: "sip:bob@partner.example".into(),
+        device: Some("sip:bob@partner.example".into()),
+        ..leg.party
+    }
 }

@@ -377,7 +377,8 @@ impl Attendee {
         if let Some(done) = self.done.take() {
             // Whoever waited for it may have been stopped.
             let transfers = std::mem::take(&mut self.sent_on);
-            let _ = done.send(Outcome { cause, answered_by, legs: vec![leg], routes, transfers });
+            let _ =
+                done.send(Outcome { cause, answered_by, legs: vec![leg], routes, transfers, enters: None });
         }
     }
 }
