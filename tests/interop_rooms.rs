@@ -51,6 +51,35 @@ fn s1_everybody_in_a_room_hears_all_others_and_not_himself() {
     }
 }
 
+/// Two of three tell how loud each packet is (RFC 6464), one of them nothing but silence.
+#[test]
+fn telephones_that_tell_how_loud_they_are_are_heard_and_told_as_others_are() {
+    let gateway = Gateway::start(&["ann", "ben", "cat"], "");
+    add_room(&gateway, &[]);
+    let telling = |name, tone| Account { levels: true, ..Account::new(name, "opus/48000/2", tone) };
+    let accounts = [telling("ann", 440), telling("ben", 0), Account::new("cat", PCMA, 840)];
+    let mut phones = accounts.map(|account| Baresip::start(account, gateway.sip));
+    phones.iter_mut().for_each(|phone| dial_room(&gateway, phone));
+    wait_for("three in the mix", || (routes(&gateway, "audio") == ["mix"; 3]).then_some(()));
+    std::thread::sleep(Duration::from_secs(5));
+    phones.iter_mut().for_each(Baresip::hang_up);
+    phones.iter().for_each(|phone| drop(phone.event("CALL_CLOSED")));
+    let agreed =
+        |phone: &Baresip| phone.log().contains("urn:ietf:params:rtp-hdrext:ssrc-audio-level vad=off");
+    assert_eq!(phones.each_ref().map(agreed), [true, true, false]);
+    for (phone, [ann, cat]) in phones.iter().zip([[false, true], [true, true], [true, false]]) {
+        let heard = phone.heard();
+        let second = heard.rate as usize;
+        let end = heard.samples.len() - second / 2;
+        let body = &heard.samples[end - 2 * second..end];
+        for (tone, expected) in [(440.0, ann), (840.0, cat)] {
+            let found = level(body, heard.rate, tone);
+            let right = if expected { found > -45.0 } else { found < -60.0 };
+            assert!(right, "{} hears {tone} Hz at {found:.0} dB", phone.account.user);
+        }
+    }
+}
+
 #[test]
 fn s22_to_s29_pins_by_keypad_the_lock_and_the_end() {
     let names = ["host", "guest", "late", "wrong"];

@@ -42,6 +42,8 @@ pub struct Account {
     pub fps: u32,
     /// Of the tone, of 32767.
     pub loudness: f64,
+    /// Says in each packet how loud it is (RFC 6464).
+    pub levels: bool,
     /// Bit/s of its Opus.
     pub opus_bitrate: u32,
     /// Percent of loss that its Opus is made for; with any it sends FEC.
@@ -69,6 +71,7 @@ impl Account {
             video_bitrate: 600_000,
             fps: 25,
             loudness: 12_000.0,
+            levels: false,
             opus_bitrate: 64_000,
             loss: 0,
             plays: None,
@@ -275,10 +278,11 @@ fn config(folder: &Path, port: u16, control: u16, account: &Account) -> String {
          video_size {size}\nvideo_bitrate {bitrate}\nvideo_fps {fps}\n\
          rtp_ports 28100-29998\n\
          jitter_buffer_delay 1-10\n\
-         rtp_timeout 0\n\
+         rtp_timeout 0\naudio_level {levels}\n\
          net_interface 127.0.0.1\n\
          opus_bitrate {opus}\nopus_inbandfec {fec}\nopus_packet_loss {loss}\n\
          module_path /usr/lib/baresip/modules\n",
+        levels = if account.levels { "yes" } else { "no" },
         opus = account.opus_bitrate,
         fec = if account.loss > 0 { "yes" } else { "no" },
         loss = account.loss,

@@ -46,6 +46,15 @@ const SPLICE_PAUSE: u8 = 2;
 /// are dropped. A bound for what no test has met.
 const STEPS: usize = 64;
 
+/// A sender who says so many times in a row that he is loud, and is silent when he is decoded, is not believed
+/// any more: he would take the place of somebody who talks each time. Who begins to talk says so a tick or two
+/// before he is heard.
+const DOUBTS: u8 = 4;
+/// Loud is what says so much, -dBov: less takes nobody's place, and coders make silence of it.
+const LOUD: u8 = 50;
+/// And silent what is so much softer than was said, dB.
+const SOFTER: u8 = 20;
+
 /// A source.
 pub(super) struct AudioSource {
     id: StreamId,
@@ -61,6 +70,8 @@ pub(super) struct AudioSource {
     decoded: bool,
     /// What the sender says of this tick and the next, as far as the frames have come.
     told: Option<u8>,
+    /// How often in a row that was not so; up to [`DOUBTS`].
+    doubts: u8,
     /// It is heard once more and then goes.
     pub(super) leaving: bool,
 }
@@ -110,6 +121,7 @@ pub(super) fn source(
         awaited: false,
         decoded: false,
         told: None,
+        doubts: 0,
         leaving: false,
     })
 }
@@ -162,7 +174,7 @@ impl AudioSource {
             decoding.playout.push(arrival);
         }
         (self.listened, self.awaited, self.decoded) = (false, false, false);
-        self.told = decoding.told(now);
+        self.told = decoding.told(now).filter(|_| self.doubts < DOUBTS);
     }
 
     /// Makes the samples of this tick, if somebody listens and they are not there yet.
@@ -180,7 +192,15 @@ impl AudioSource {
             self.timeline.set(offset);
         }
         decoding.give();
+        self.compare();
         self.report();
+    }
+
+    /// Whether the sender is as loud as he says.
+    fn compare(&mut self) {
+        let Some(told) = self.told.filter(|told| *told <= LOUD) else { return };
+        let lies = level(self.block().0) > told + SOFTER;
+        self.doubts = if lies { self.doubts + 1 } else { 0 };
     }
 
     /// Ends the tick of one that nobody has listened to: its frames go as they become due.

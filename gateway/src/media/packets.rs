@@ -6,6 +6,7 @@ use crosspoint_codecs::clock::Instant;
 use crosspoint_codecs::codec::{AudioEncoder, AudioTuning};
 use crosspoint_codecs::format::{AudioFormat, Codec, MediaKind};
 use crosspoint_codecs::frame::{EncodedFrame, MediaTime, Pool};
+use crosspoint_codecs::kernels::level::level;
 
 use super::arrival::nanos;
 use super::audio::{LONGEST_TICK, TICK};
@@ -173,6 +174,7 @@ impl Encoding {
             return None;
         }
         let (encoder, pcm) = (&mut self.encoder, self.pcm.get(..self.packet)?);
+        let level = level(pcm);
         let mut result = None;
         let data = self.pool.take(|room| {
             let encoded = encoder.encode(pcm, room);
@@ -188,7 +190,7 @@ impl Encoding {
                 duration,
                 lost_before: 0,
                 keyframe: true,
-                level: None,
+                level: Some(level),
                 data,
             }),
             (None, Some(Ok(_))) => Packet::Silent,

@@ -62,6 +62,8 @@ pub struct Far {
     pub voice: bool,
     /// Says how loud each packet is (RFC 6464).
     pub levels: bool,
+    /// Or says this, whatever it sends.
+    pub claims: Option<u8>,
     encoder: Box<dyn AudioEncoder>,
     decoder: Box<dyn AudioDecoder>,
     sent: u64,
@@ -117,7 +119,7 @@ impl Far {
                 duration: Duration::from_nanos(ptime),
                 lost_before: std::mem::take(&mut self.lost),
                 keyframe: true,
-                level: self.levels.then(|| level(&pcm)),
+                level: self.claims.or_else(|| self.levels.then(|| level(&pcm))),
                 data: Data::from_slice(&packet[..len]),
             };
             if len > 0 {
@@ -206,6 +208,7 @@ impl Scene {
             peak: 10_000.0,
             voice: false,
             levels: false,
+            claims: None,
             encoder,
             decoder,
             sent: 0,

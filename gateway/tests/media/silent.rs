@@ -156,3 +156,50 @@ fn who_vanishes_in_the_middle_of_a_word_gives_his_place_back() {
         assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 0);
     }
 }
+
+#[test]
+fn the_mix_is_the_same_whether_levels_are_told() {
+    let heard = |levels: bool| {
+        let parties: Vec<_> = (0..8)
+            .map(|n| {
+                (format(Codec::Pcmu, 20), 300.0 + 130.0 * f64::from(n), if n < 2 { 8_000.0 } else { 0.0 })
+            })
+            .collect();
+        let mut scene = room(&ALL, &parties);
+        scene.far.iter_mut().for_each(|far| far.levels = levels);
+        scene.run(3 * SECOND);
+        scene.forget();
+        scene.run(2 * SECOND);
+        let skipped = decoded(&scene).1;
+        (scene.far.iter().map(|far| far.heard.clone()).collect::<Vec<_>>(), skipped)
+    };
+    let ((plain, all), (told, few)) = (heard(false), heard(true));
+    assert!(all == 0 && few > 6 * 4 * 50, "{all} and {few} frames were skipped");
+    for (n, (plain, told)) in plain.iter().zip(&told).enumerate() {
+        assert!(plain.len() > 15_000, "{n}: {} samples", plain.len());
+        assert!(plain == told, "{n} hears something else");
+    }
+}
+
+/// One says that he is silent while he talks, one that he is as loud as can be while he is silent.
+#[test]
+fn who_lies_about_his_level_is_silent_or_decoded_and_nobody_else_is_touched() {
+    let parties = [8_000.0, 8_000.0, 0.0, 0.0]
+        .iter()
+        .zip([440.0, 700.0, 900.0, 1_100.0])
+        .map(|(peak, hertz)| (format(Codec::G722, 20), hertz, *peak))
+        .collect::<Vec<_>>();
+    let mut scene = with_levels(&BusConfig { talkers: 1, ..ALL }, &parties);
+    (scene.far[1].claims, scene.far[2].claims) = (Some(127), Some(0));
+    scene.run(2 * SECOND);
+    scene.forget();
+    // Who talks and says so, and who only says so, for he is not believed any more.
+    assert_eq!(in_a_second(&mut scene), (2 * 50, 2 * 50));
+    assert_eq!(scene.handle.bus_stats(BUS).unwrap().talkers, 1);
+    let far = &scene.far[3];
+    let [honest, hushed] = [440.0, 700.0].map(|hertz| listen::tone(&far.heard, far.rate(), hertz).0);
+    assert!(honest > -18.0 && hushed < -60.0, "{honest:.1} and {hushed:.1} dB");
+    let quietest = far.heard.chunks_exact(320).map(listen::level).fold(f64::INFINITY, f64::min);
+    assert!(quietest > -20.0, "who talks is heard without a gap: {quietest:.1} dB in 20 ms");
+    assert_continuous(&far.packets);
+}

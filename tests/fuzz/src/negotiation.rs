@@ -96,6 +96,11 @@ fn check(agreed: &[AgreedLine]) {
         if let MediaFormat::Audio(audio) = &line.send.format {
             assert!((10..=60).contains(&audio.ptime.as_millis()));
         }
+        if let Some(levels) = &line.levels {
+            assert!(
+                (1..=14).contains(&levels.id) && (levels.send || levels.receive) && !line.role.is_video()
+            );
+        }
         assert!(line.srtp.is_some() || !line.profile.is_secure());
         assert!(line.remote.is_some() || !line.direction.sends(), "nobody is sent to nowhere");
     }

@@ -10,6 +10,7 @@ use super::agreed::{
 };
 use super::crypto::Crypto;
 use super::description::{FeedbackKind, MediaLine, Payload, Profile, Sdp};
+use super::extensions::agree_levels;
 use super::format::{COMMON_EVENT_CLOCK, FormatKey, event_clock, format_of, h264_parameters};
 use crate::address::{PeerPolicy, PeerTrust};
 use crate::dtls;
@@ -60,6 +61,7 @@ pub(super) fn agree(
         role,
         direction: effective_direction(local).and(effective_direction(remote).reversed()),
         dtmf: dtmf(local.line, remote.line, send.codec().rtp_clock()).filter(|_| !video),
+        levels: agree_levels(local, remote).filter(|_| !video),
         remote: remote_media
             .map(|media| RemoteMedia { rtcp: if rtcp_mux { Some(media.rtp) } else { media.rtcp }, ..media }),
         rtcp_mux,

@@ -159,6 +159,8 @@ pub struct AgreedLine {
     pub receive: Vec<AgreedFormat>,
     /// DTMF as RFC 4733 events.
     pub dtmf: Option<AgreedDtmf>,
+    /// Packets say how loud their sound is.
+    pub levels: Option<AgreedLevels>,
     /// Where the peer wants media. `None` while it holds the stream the old way.
     pub remote: Option<RemoteMedia>,
     /// RTCP shares the ports of RTP.
@@ -218,6 +220,17 @@ pub struct AgreedDtmf {
     pub clock: u32,
     /// Numbers under which events may come, each with its clock; the expected one first.
     pub receive: Vec<(u8, u32)>,
+}
+
+/// Levels of sound in the headers of packets (RFC 6464), one way at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgreedLevels {
+    /// The number of the item in both directions, 1 to 14.
+    pub id: u8,
+    /// We may say it.
+    pub send: bool,
+    /// The peer may.
+    pub receive: bool,
 }
 
 /// Feedback of RFC 4585 and RFC 5104.

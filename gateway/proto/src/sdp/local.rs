@@ -10,6 +10,7 @@ use super::crypto::{Crypto, SrtpSecret};
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
 use super::dtls::{self, Setup};
 use super::error::NegotiationError;
+use super::extensions::{answer_levels, offer_levels};
 use super::fmtp::H264Parameters;
 use super::format::{
     COMMON_EVENT_CLOCK, FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of,
@@ -60,7 +61,7 @@ pub(super) fn offer_line(
     if own.is_some() && (profile.is_dtls() || security.suite_stands().is_none()) {
         dtls::describe(&mut line, Setup::ActPass);
     }
-    let Slot { numbers, theirs, .. } = slot;
+    let Slot { numbers, theirs, level, .. } = slot;
     let taken = |number: u8| theirs.contains(&number) || elsewhere.contains(&number);
     let mut seen: Vec<FormatKey> = Vec::new();
     for format in &capability.formats {
@@ -89,6 +90,7 @@ pub(super) fn offer_line(
             let number = numbers.for_offer(FormatKey::Events(clock), taken);
             line.payloads.extend(number.map(|number| events_of(clock, number)));
         }
+        offer_levels(&mut line, level);
     }
     line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
     Ok(line)
@@ -150,7 +152,7 @@ pub(super) fn answer_line(
     secure_answer(with, offer, profile, &mut line)?;
 
     let (ours, theirs, chosen) = choose(with, offer).ok_or(LineRefusal::Format)?;
-    let Slot { numbers, theirs: used, .. } = slot;
+    let Slot { numbers, theirs: used, level, .. } = slot;
     let taken = |number: u8| used.contains(&number) || offered.payload(number).is_some();
     let key = FormatKey::of(&theirs);
     let number = numbers.for_answer(key, chosen.number, taken).ok_or(LineRefusal::Format)?;
@@ -165,6 +167,7 @@ pub(super) fn answer_line(
             let number = numbers.for_answer(FormatKey::Events(clock), offered_number, taken);
             line.payloads.extend(number.map(|number| events_of(clock, number)));
         }
+        answer_levels(&mut line, offer, level);
     }
     line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
     Ok(line)

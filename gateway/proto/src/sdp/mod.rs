@@ -66,6 +66,7 @@ pub mod crypto;
 mod description;
 mod dtls;
 mod error;
+mod extensions;
 pub mod fmtp;
 mod format;
 mod local;
@@ -75,8 +76,8 @@ mod parse;
 mod write;
 
 pub use agreed::{
-    AgreedDtmf, AgreedFormat, AgreedLine, Encryption, EncryptionPolicy, Feedback, LineRefusal, LocalMedia,
-    Offer, OfferedLine, Preference, RemoteMedia, SrtpKeys,
+    AgreedDtmf, AgreedFormat, AgreedLevels, AgreedLine, Encryption, EncryptionPolicy, Feedback, LineRefusal,
+    LocalMedia, Offer, OfferedLine, Preference, RemoteMedia, SrtpKeys,
 };
 pub use description::{
     Attribute, Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Origin, Payload, Profile, RtcpAddress, Sdp,

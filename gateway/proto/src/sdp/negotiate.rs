@@ -63,6 +63,8 @@ pub(super) struct Slot {
     pub(super) numbers: Numbers,
     /// Numbers that the peer used last.
     pub(super) theirs: Vec<u8>,
+    /// The number of the item that tells how loud a packet is, once it has one: it keeps it.
+    pub(super) level: Option<u8>,
 }
 
 /// What [`Negotiation::create_answer`] is asked for.
@@ -470,6 +472,7 @@ impl Negotiation {
             role: None,
             numbers: Numbers::default(),
             theirs: Vec::new(),
+            level: None,
         })
     }
 }
@@ -481,6 +484,7 @@ impl Slot {
             role: None,
             numbers: Numbers::default(),
             theirs: Vec::new(),
+            level: None,
         }
     }
 

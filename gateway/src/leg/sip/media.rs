@@ -9,8 +9,8 @@ use std::time::Duration;
 use crosspoint_codecs::format::MediaKind;
 use crosspoint_proto::address::PeerTrust;
 use crosspoint_proto::rtp::session::{
-    DtmfPayload, Feedback, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig, SourcePolicy,
-    SrtpKeys,
+    DtmfPayload, Feedback, LevelItem, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig,
+    SourcePolicy, SrtpKeys,
 };
 use crosspoint_proto::sdp::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, RemoteMedia};
@@ -185,6 +185,10 @@ fn session(
         receive,
         send: Some(SendPayload { payload_type: agreed.send.payload, format: agreed.send.format.clone() }),
         dtmf: agreed.dtmf.as_ref().map(|dtmf| DtmfPayload { payload_type: dtmf.send, clock: dtmf.clock }),
+        levels: agreed.levels.map_or(LevelItem::NONE, |it| LevelItem {
+            send: it.send.then_some(it.id),
+            receive: it.receive.then_some(it.id),
+        }),
         remote: agreed.remote.map(|remote| destination(near(remote, source))),
         rtcp_mux: agreed.rtcp_mux,
         feedback: Feedback {

@@ -35,6 +35,7 @@ pub(super) struct HeldPacket {
     media_time: MediaTime,
     marker: bool,
     carries: Carries,
+    level: Option<u8>,
     data: Data,
 }
 
@@ -46,6 +47,7 @@ impl HeldPacket {
             media_time: self.media_time,
             marker: self.marker,
             carries: self.carries,
+            level: self.level,
             payload: &self.data,
         }
     }
@@ -77,8 +79,8 @@ impl Hold {
             self.overflow += 1;
             return false;
         };
-        let MediaPacket { number, timestamp, media_time, marker, carries, .. } = *packet;
-        let packet = HeldPacket { number, timestamp, media_time, marker, carries, data };
+        let MediaPacket { number, timestamp, media_time, marker, carries, level, .. } = *packet;
+        let packet = HeldPacket { number, timestamp, media_time, marker, carries, level, data };
         self.item(until, Item::Packet { source, packet }).is_ok()
     }
 

@@ -31,6 +31,8 @@ pub struct SessionConfig {
     pub send: Option<SendPayload>,
     /// How we send keys in the media (RFC 4733); `None` when the peer does not take them.
     pub dtmf: Option<DtmfPayload>,
+    /// Packets of sound say how loud they are (RFC 6464).
+    pub levels: LevelItem,
     /// Where the peer wants its media; `None` while nothing is agreed or the address is 0.0.0.0.
     pub remote: Option<RemoteAddress>,
     /// RTP and RTCP share one port (RFC 5761).
@@ -67,6 +69,7 @@ impl SessionConfig {
             receive: Vec::new(),
             send: None,
             dtmf: None,
+            levels: LevelItem::NONE,
             remote: None,
             rtcp_mux: false,
             feedback: Feedback::NONE,
@@ -114,6 +117,20 @@ pub struct DtmfPayload {
     pub payload_type: u8,
     /// Ticks a second: the same as the audio's where the peer offers several.
     pub clock: u32,
+}
+
+/// The number of the header item that says how loud a packet is (RFC 6464, RFC 8285), each way: 1 to 14.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelItem {
+    /// Of what we send; `None`: we may not say it.
+    pub send: Option<u8>,
+    /// Of what comes; `None`: what stands there means nothing.
+    pub receive: Option<u8>,
+}
+
+impl LevelItem {
+    /// Nobody says it.
+    pub const NONE: Self = Self { send: None, receive: None };
 }
 
 /// Where the peer wants its packets.

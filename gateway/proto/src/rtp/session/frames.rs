@@ -94,6 +94,7 @@ struct Moment {
     timestamp: u32,
     media_time: MediaTime,
     arrival: Instant,
+    level: Option<u8>,
 }
 
 impl Frames {
@@ -231,7 +232,7 @@ impl Road {
                 // A unit with a hole is one loss at least.
                 lost_before: unit.lost.max(u16::from(unit.damaged)),
                 keyframe: unit.keyframe,
-                level: None,
+                level: moment.level,
                 data,
             };
             ready.push_back((moment.arrival, frame));
@@ -284,7 +285,8 @@ impl Session {
             None if !self.follows_gaps() => return,
             None => true,
         };
-        let moment = Moment { timestamp: packet.timestamp, media_time: packet.media_time, arrival: now };
+        let MediaPacket { timestamp, media_time, level, .. } = *packet;
+        let moment = Moment { timestamp, media_time, arrival: now, level };
         let held = Held { data: None, media: wanted, moment, marker: packet.marker };
         self.frames.push(self.config.kind, now, packet.number, held, packet.payload);
         self.count_gaps();
@@ -340,7 +342,15 @@ impl Session {
         let (timestamp, first) = self.sender.stamp_frame(source, frame);
         let video = self.config.kind.is_video();
         let result = packetizer.packetize(&frame.data, MAX_PAYLOAD, &mut |payload, marker| {
-            self.send_media(now, None, timestamp, if video { marker } else { first }, payload, wire);
+            self.send_media(
+                now,
+                None,
+                timestamp,
+                if video { marker } else { first },
+                frame.level,
+                payload,
+                wire,
+            );
         });
         self.frames.packetizer = Some((carries, packetizer));
         match result {

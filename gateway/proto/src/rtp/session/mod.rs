@@ -37,8 +37,8 @@ use crate::rtp::srtp::{MAX_OVERHEAD, SrtpContext, SrtpError};
 use crate::rtp::timeline::LegClock;
 
 pub use config::{
-    DtmfPayload, Feedback, MEDIA_TIMEOUT, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig,
-    SourcePolicy, SrtpKeys,
+    DtmfPayload, Feedback, LevelItem, MEDIA_TIMEOUT, Payload, ReceivePayload, RemoteAddress, SendPayload,
+    SessionConfig, SourcePolicy, SrtpKeys,
 };
 use control::Control;
 use frames::Frames;
@@ -157,6 +157,8 @@ pub struct MediaPacket<'a> {
     pub marker: bool,
     /// What it carries.
     pub carries: Carries,
+    /// How loud its sender says that it is, in -dBov (0 loud, 127 silent). Nothing of it is proven.
+    pub level: Option<u8>,
     /// The payload, without padding.
     pub payload: &'a [u8],
 }

@@ -257,12 +257,15 @@ impl Session {
         if carries.codec == Codec::H264 && begins_keyframe(packet.payload) {
             self.wanted.arrived();
         }
+        let item = self.config.levels.receive.zip(packet.extension);
+        let level = item.and_then(|(id, extension)| extension.audio_level(id)).map(|it| it.level);
         let packet = MediaPacket {
             number,
             timestamp: header.timestamp,
             media_time,
             marker: header.marker,
             carries,
+            level,
             payload: packet.payload,
         };
         self.track(now, &packet);

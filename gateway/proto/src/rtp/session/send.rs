@@ -9,11 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
 use super::receive::begins_keyframe;
-use super::{Channel, Event, MediaPacket, Numbering, Session, SessionConfig, TRAILER, Wire};
+use super::{Channel, Event, MediaPacket, Numbering, SCRATCH, Session, SessionConfig, TRAILER, Wire};
 use crate::Instant;
 use crate::rtp::dtmf::DtmfSender;
 use crate::rtp::history::History;
-use crate::rtp::packet::{FIXED_HEADER, MAX_PAYLOAD, RtpHeader};
+use crate::rtp::packet::{AudioLevel, FIXED_HEADER, MAX_PAYLOAD, RtpHeader};
 use crate::rtp::timeline::SendTimeline;
 
 /// Least time between the last stamp of one feed and the first of the next.
@@ -25,6 +25,9 @@ const SPURT_GAP: i64 = 30_000_000;
 /// Packets kept for retransmission: half a second of video at 6 Mbit/s. The largest that we make.
 const HISTORY: usize = 256;
 const HISTORY_PACKET: usize = FIXED_HEADER + MAX_PAYLOAD + 100;
+
+/// An extension with the level: its head, the item and padding (RFC 8285 section 4.2).
+const LEVEL_EXTENSION: usize = 8;
 
 /// Rates are measured over this long, and so often in a row a relay may be over its limit: the
 /// three seconds that a source has to obey.
@@ -274,7 +277,7 @@ impl Session {
         }
         // The receiver's playout starts anew with a new feed; pictures end where they end.
         let marker = packet.marker || (first && !video);
-        self.send_media(now, Some(number), timestamp, marker, packet.payload, wire);
+        self.send_media(now, Some(number), timestamp, marker, packet.level, packet.payload, wire);
         self.meter(now);
     }
 
@@ -305,7 +308,7 @@ impl Session {
                 payload_type: self.sender.dtmf_payload_type,
                 ..self.sender.header(number, packet.timestamp, packet.marker)
             };
-            self.send_rtp(now, header, &packet.payload, wire);
+            self.send_rtp(now, header, None, &packet.payload, wire);
         }
     }
 
@@ -313,33 +316,49 @@ impl Session {
         !self.closed && self.sender.sends && !self.sender.dtmf.as_ref().is_some_and(DtmfSender::is_active)
     }
 
-    /// Sends one packet of media; without a number it gets the next.
+    /// Sends one packet of media; without a number it gets the next. `level` is said where that is agreed.
+    #[allow(clippy::too_many_arguments, reason = "the pieces of one packet, each used once")]
     pub(super) fn send_media(
         &mut self,
         now: Instant,
         number: Option<u64>,
         timestamp: u32,
         marker: bool,
+        level: Option<u8>,
         payload: &[u8],
         wire: &mut dyn Wire,
     ) {
         let number = number.unwrap_or_else(|| self.sender.take_number());
         let header = self.sender.header(number, timestamp, marker);
-        self.send_rtp(now, header, payload, wire);
+        let level = self.config.levels.send.zip(level);
+        self.send_rtp(now, header, level, payload, wire);
     }
 
     /// Writes, protects and sends one packet.
-    fn send_rtp(&mut self, now: Instant, header: RtpHeader, payload: &[u8], wire: &mut dyn Wire) {
-        let end = FIXED_HEADER.saturating_add(payload.len());
+    fn send_rtp(
+        &mut self,
+        now: Instant,
+        header: RtpHeader,
+        level: Option<(u8, u8)>,
+        payload: &[u8],
+        wire: &mut dyn Wire,
+    ) {
+        let written = match level {
+            // Whether it is voice we do not say.
+            Some((id, level)) => {
+                let item = [AudioLevel { level, voice: false }.to_byte()];
+                header.write_extended(&[(id, &item)], &mut *self.scratch)
+            }
+            None => header.write(&mut *self.scratch),
+        };
+        let Ok(start) = written else { return };
+        let end = start.saturating_add(payload.len());
         let fits = end.saturating_add(TRAILER) <= self.scratch.len();
-        let Some(room) = self.scratch.get_mut(FIXED_HEADER..end).filter(|_| fits) else {
+        let Some(room) = self.scratch.get_mut(start..end).filter(|_| fits) else {
             self.drop_one();
             return;
         };
         room.copy_from_slice(payload);
-        if header.write(&mut *self.scratch).is_err() {
-            return;
-        }
         if let Some((history, pool)) = &mut self.sender.history
             && let Some(data) = self.scratch.get(..end).and_then(|packet| pool.copy(packet))
         {
@@ -367,6 +386,7 @@ impl Session {
             return;
         }
         let locked = self.is_locked(Channel::Rtp);
+        let header = header_length(&self.scratch);
         let len = match &mut self.srtp {
             _ if locked => None,
             Some(srtp) => srtp.send.protect_rtp(&mut *self.scratch, end).ok(),
@@ -377,7 +397,7 @@ impl Session {
             return;
         };
         wire.send(Channel::Rtp, to, datagram);
-        let bytes = u64::try_from(end.saturating_sub(FIXED_HEADER)).unwrap_or(0);
+        let bytes = u64::try_from(end.saturating_sub(header)).unwrap_or(0);
         self.sender.packets = self.sender.packets.saturating_add(1);
         self.sender.octets = self.sender.octets.saturating_add(bytes);
         self.sender.meter.bytes = self.sender.meter.bytes.saturating_add(bytes);
@@ -424,4 +444,10 @@ impl fmt::Debug for Sender {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Of a packet that we have made: its extension holds one item of one byte.
+const fn header_length(packet: &[u8; SCRATCH]) -> usize {
+    let [first, ..] = *packet;
+    if first & 0x10 == 0 { FIXED_HEADER } else { FIXED_HEADER.saturating_add(LEVEL_EXTENSION) }
 }

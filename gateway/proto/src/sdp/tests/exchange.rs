@@ -80,7 +80,7 @@ fn our_offer_says_all_that_a_peer_must_know() {
          m=audio 4000 RTP/AVP 96 8 97 101\na=rtpmap:96 opus/48000/2\n\
          a=fmtp:96 maxaveragebitrate=32000;useinbandfec=1\na=rtpmap:8 PCMA/8000\n\
          a=rtpmap:97 telephone-event/48000\na=fmtp:97 0-15\na=rtpmap:101 telephone-event/8000\na=fmtp:101 0-15\n\
-         a=ptime:20\na=sendrecv\n\
+         a=ptime:20\na=sendrecv\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level vad=off\n\
          m=video 4002 RTP/AVP 98 99\na=rtpmap:98 H264/90000\n\
          a=fmtp:98 profile-level-id=42c01f;packetization-mode=1;level-asymmetry-allowed=1\na=rtpmap:99 H264/90000\n\
          a=fmtp:99 profile-level-id=42c01f;packetization-mode=0;level-asymmetry-allowed=1\na=rtcp-fb:* nack\n\

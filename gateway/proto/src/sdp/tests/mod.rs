@@ -15,6 +15,7 @@ mod descriptions;
 mod dtls;
 mod encryption;
 mod exchange;
+mod levels;
 mod peers;
 mod properties;
 mod reoffer;

@@ -216,6 +216,7 @@ fn sound_pauses_for_a_key_and_its_numbers_go_on() {
             media_time: sound(n, 1).media_time,
             marker: false,
             carries: Carries::from(&pcmu()),
+            level: None,
             payload: b"relayed",
         };
         call.ends[0].with(|session, wire| session.forward(now, 3, &packet, wire));

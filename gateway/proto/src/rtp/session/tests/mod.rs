@@ -1,6 +1,7 @@
 //! Sessions against each other in virtual time, over seeded links.
 
 mod feedback;
+mod levels;
 mod relay;
 mod security;
 

@@ -10,6 +10,7 @@ fn media<'a>(epoch: u32, index: u64, timestamp: u32, at: Instant, payload: &'a [
         media_time: MediaTime(i64::try_from(at.as_nanos()).unwrap()),
         marker: false,
         carries: Carries::from(&pcmu()),
+        level: None,
         payload,
     }
 }

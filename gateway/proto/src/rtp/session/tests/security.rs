@@ -129,6 +129,7 @@ fn a_relay_from_clear_to_protected_and_back() {
                 media_time: sound(n, 1).media_time,
                 marker: false,
                 carries: Carries::from(&pcmu()),
+                level: None,
                 payload: &payload,
             };
             clear.with(|session, wire| session.forward(now, 2, &packet, wire));
@@ -235,6 +236,7 @@ proptest! {
                     media_time: MediaTime(0),
                     marker: false,
                     carries: Carries::from(&format),
+                    level: None,
                     payload: &payload,
                 };
                 sink.with(|session, wire| session.forward(now, 1, &packet, wire));
