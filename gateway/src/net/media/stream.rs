@@ -420,6 +420,11 @@ impl Stream {
         session.limit_peer(now, bits, &mut wire);
     }
 
+    pub(super) fn free_peer(&mut self, now: Instant) {
+        let (session, mut wire) = self.split();
+        session.free_peer(now, &mut wire);
+    }
+
     pub(super) fn configure(&mut self, now: Instant, config: SessionConfig) {
         let zero = self.clock.zero();
         let handshakes = Handshakes::agreed(self.handshakes.take(), &config, &self.identity, now, zero);

@@ -457,6 +457,49 @@ fn pictures_cross_between_packetization_modes_until_one_does_not_fit_and_keyfram
     });
 }
 
+/// A limit of one side of a relay reaches the encoder of the other, and is taken back when the relay ends.
+#[test]
+fn a_limit_goes_through_a_relay_to_its_source_and_no_longer_than_that() {
+    let net = net(42_700..=42_799);
+    let video = h264(PacketizationMode::NonInterleaved);
+    let (mut sender, mut receiver) = (Far::new(1, &video, None), Far::new(2, &video, None));
+    let left = net.open(MediaKind::Main, place(None)).unwrap();
+    let right = net.open(MediaKind::Main, place(Some(left.port.thread()))).unwrap();
+    for (far, opened) in [(&mut sender, &left), (&mut receiver, &right)] {
+        far.config.feedback.tmmbr = true;
+        far.join(opened);
+    }
+    right.port.feed(Feed::Relay(left.port.id())).unwrap();
+    left.port.feed(Feed::Relay(right.port.id())).unwrap();
+    let mut at = 0;
+    let mut until = |what: &str, sender: &mut Far, receiver: &mut Far, done: &dyn Fn(&Far, &Far) -> bool| {
+        wait(what, || {
+            at += 1;
+            // A few hundred pictures, however fast the machine is.
+            if at % 64 == 1 {
+                let frame = frame(MediaKind::Main, at * 1_000_000, &unit(300));
+                sender.send(&frame);
+                receiver.send(&frame);
+            }
+            sender.pump();
+            receiver.pump();
+            std::thread::sleep(Duration::from_micros(200));
+            done(sender, receiver)
+        });
+    };
+    until("pictures both ways", &mut sender, &mut receiver, &|one, other| {
+        !one.heard.is_empty() && !other.heard.is_empty()
+    });
+    receiver.act(|session, now, mut wire| session.limit_peer(now, 300_000, &mut wire));
+    until("the limit", &mut sender, &mut receiver, &|sender, _| sender.session.send_limit() == Some(300_000));
+    receiver.act(|session, now, mut wire| session.limit_peer(now, 900_000, &mut wire));
+    until("more", &mut sender, &mut receiver, &|sender, _| sender.session.send_limit() == Some(900_000));
+    right.port.feed(Feed::Engine).unwrap();
+    let free = |sender: &Far, _: &Far| sender.session.send_limit().is_some_and(|bits| bits > 4_000_000_000);
+    until("no limit", &mut sender, &mut receiver, &free);
+    net.stop();
+}
+
 #[test]
 fn keys_go_both_ways_and_goodbye_is_said() {
     let net = net(41_800..=41_899);

@@ -352,7 +352,14 @@ impl Loop {
                 Event::NalTooLarge => stream.tell(StreamEvent::RelayUnfit(Unfit::NalTooLarge)),
                 Event::PictureUnfit => stream.tell(StreamEvent::RelayUnfit(Unfit::Picture)),
                 Event::RateUnfit => stream.tell(StreamEvent::RelayUnfit(Unfit::Rate)),
-                Event::PeerLimit(bits) => stream.limit_engine(bits),
+                Event::PeerLimit(bits) => {
+                    stream.limit_engine(bits);
+                    if let Feed::Relay(source) = feed
+                        && let Some(&source) = self.slots.get(&source)
+                    {
+                        self.limit_source(source, now);
+                    }
+                }
                 Event::KeyframeAsked => {
                     stream.ask_engine_for_keyframe();
                     stream.tell(StreamEvent::KeyframeRequested);
@@ -373,6 +380,19 @@ impl Loop {
             }
         }
         self.arm(slot);
+    }
+
+    /// Asks the source of a relay for what the weakest of its sinks takes; none is left that says a rate: for
+    /// whatever it likes, if it was asked for less before.
+    fn limit_source(&mut self, slot: usize, now: Instant) {
+        let Some(source) = self.streams.get(slot).and_then(Option::as_ref) else { return };
+        let sinks = source.sinks.iter().filter_map(|sink| self.streams.get(*sink)?.as_ref());
+        let limit = sinks.filter_map(|sink| sink.session.send_limit()).min();
+        let Some(source) = self.streams.get_mut(slot).and_then(Option::as_mut) else { return };
+        match limit {
+            Some(bits) => source.limit_peer(now, bits),
+            None => source.free_peer(now),
+        }
     }
 
     /// The stream that a feed relays.
@@ -462,7 +482,7 @@ impl Loop {
 
     fn close(&mut self, slot: usize, now: Instant) {
         let Some(mut stream) = self.streams.get_mut(slot).and_then(Option::take) else { return };
-        self.unlink(slot, stream.feed);
+        self.unlink(slot, stream.feed, now);
         for &sink in &stream.sinks {
             if let Some(sink) = self.streams.get_mut(sink).and_then(Option::as_mut) {
                 let _ = sink.set_feed(Feed::Silence);
@@ -531,7 +551,7 @@ impl Loop {
         if before == feed {
             return;
         }
-        self.unlink(slot, before);
+        self.unlink(slot, before, now);
         if let Feed::Relay(source) = feed {
             let Some(&source) = self.slots.get(&source) else {
                 // Closed a moment ago; the conference hears of it from its leg.
@@ -558,12 +578,17 @@ impl Loop {
     }
 
     /// Takes `slot` out of the list of the stream that fed it.
-    fn unlink(&mut self, slot: usize, feed: Feed) {
+    fn unlink(&mut self, slot: usize, feed: Feed, now: Instant) {
         if let Feed::Relay(source) = feed
             && let Some(&source) = self.slots.get(&source)
         {
             if let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) {
                 stream.sinks.retain(|sink| *sink != slot);
+                // What one sink could take is no matter of who comes next.
+                if stream.session.limits_peer() {
+                    self.limit_source(source, now);
+                    self.arm(source);
+                }
             }
             self.refresh_frames(source);
         }

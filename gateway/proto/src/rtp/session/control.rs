@@ -18,8 +18,18 @@ use crate::rtp::timeline::LegClock;
 /// Largest compound that we send.
 const COMPOUND: usize = 1200;
 
-/// Between two requests for a lower rate: an encoder needs that long to show what it does.
+/// Between two requests for another rate: an encoder needs that long to show what it does.
 const LIMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One that is not answered (TMMBN) is repeated so often: RTCP is lost as media is, and many peers that obey
+/// never answer.
+const LIMIT_TRIES: u8 = 3;
+
+/// What a peer is asked for that was limited before and is not any more: more than anybody sends.
+const NO_LIMIT: u32 = u32::MAX;
+
+/// Lower limits of peers count as this, in bit/s: less is no picture and no sound, and zero is not "none".
+const LEAST_LIMIT: u32 = 16_000;
 
 /// Bytes below RTP that a TMMBR of ours counts a packet: IPv4, UDP, RTP.
 const OVERHEAD: u16 = 40;
@@ -36,11 +46,22 @@ pub(super) struct Control {
     fir: u8,
     /// The number of the last FIR of the peer: repetitions are one request.
     fir_seen: Option<(u32, u8)>,
-    limited: Option<Instant>,
+    /// What the peer was asked for last.
+    asked_limit: Option<AskedLimit>,
     /// What the peer asked for by TMMBR or REMB.
     pub(super) peer_limit: Option<u32>,
     /// A report was sent.
     spoken: bool,
+}
+
+/// A rate that the peer is asked to keep to (RFC 5104 section 4.2).
+#[derive(Clone, Copy, Debug)]
+struct AskedLimit {
+    bits: u32,
+    /// When the last request went, for whatever rate.
+    at: Option<Instant>,
+    /// Requests for this one that are left.
+    tries: u8,
 }
 
 /// What a stream is taken to have in bit/s while it has less: RTCP's share of a stream that has not
@@ -69,6 +90,18 @@ impl Control {
             self.schedule = Some(schedule);
             self.counted = (now, 0);
         }
+    }
+
+    /// The peer has said what it obeys.
+    const fn limit_is_answered(&mut self) {
+        if let Some(asked) = &mut self.asked_limit {
+            asked.tries = 0;
+        }
+    }
+
+    /// The peer takes no such requests any more.
+    pub(super) const fn forget_limit(&mut self) {
+        self.asked_limit = None;
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -159,10 +192,12 @@ impl Session {
             {
                 self.keyframe_asked();
             }
-            RtcpEvent::Tmmbr { limit, .. } if limit.media == ours => {
+            RtcpEvent::Tmmbr { from, limit } if limit.media == ours => {
                 self.peer_limits(limit.bitrate);
-                self.send_compound(now, true, Feedback::Tmmbn(limit), wire);
+                // Whose limit it is that we obey (RFC 5104 section 4.2.2).
+                self.send_compound(now, true, Feedback::Tmmbn(RateLimit { media: from, ..limit }), wire);
             }
+            RtcpEvent::Tmmbn { .. } => self.control.limit_is_answered(),
             RtcpEvent::Remb { media, bitrate } if media == ours => self.peer_limits(bitrate),
             _ => {}
         }
@@ -187,7 +222,7 @@ impl Session {
     }
 
     fn peer_limits(&mut self, bitrate: u64) {
-        let bits = u32::try_from(bitrate).unwrap_or(u32::MAX);
+        let bits = u32::try_from(bitrate).unwrap_or(u32::MAX).max(LEAST_LIMIT);
         if self.control.peer_limit.replace(bits) != Some(bits)
             && let Some(limit) = self.send_limit()
         {
@@ -224,12 +259,49 @@ impl Session {
         }
     }
 
-    /// Asks the peer to send at most so many bit/s, once a second at most, where it takes TMMBR.
+    /// Asks the peer to send at most so many bit/s, once a second at most, where it takes TMMBR: what was asked
+    /// for last counts, and is repeated until the peer answers, three times in all. Asked for the same again, it
+    /// is told once more.
     pub fn limit_peer(&mut self, now: Instant, bits: u32, wire: &mut dyn Wire) {
-        let due = self.control.limited.is_none_or(|at| now.saturating_since(at) >= LIMIT_INTERVAL);
-        if self.config.feedback.tmmbr && due {
-            self.control.limited = Some(now);
-            self.send_compound(now, true, Feedback::Tmmbr(u64::from(bits)), wire);
+        if !self.config.feedback.tmmbr {
+            return;
+        }
+        let before = self.control.asked_limit;
+        let tries = match before {
+            Some(asked) if asked.bits == bits => asked.tries.max(1),
+            _ => LIMIT_TRIES,
+        };
+        self.control.asked_limit = Some(AskedLimit { bits, at: before.and_then(|it| it.at), tries });
+        self.ask_limit(now, wire);
+    }
+
+    /// Lets a peer that was limited send as it likes.
+    pub fn free_peer(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.limits_peer() {
+            self.limit_peer(now, NO_LIMIT, wire);
+        }
+    }
+
+    /// Whether the peer was asked to keep to a rate.
+    pub fn limits_peer(&self) -> bool {
+        self.control.asked_limit.is_some_and(|asked| asked.bits != NO_LIMIT)
+    }
+
+    /// When the next request for a rate may go. Who sends nothing is not asked.
+    pub(super) fn limit_due(&self) -> Option<Instant> {
+        let asked = self.control.asked_limit.filter(|asked| asked.tries > 0)?;
+        self.receiver.source.as_ref()?;
+        Some(asked.at.map_or(Instant::ZERO, |at| at + LIMIT_INTERVAL))
+    }
+
+    pub(super) fn ask_limit(&mut self, now: Instant, wire: &mut dyn Wire) {
+        if self.limit_due().is_none_or(|due| due > now) {
+            return;
+        }
+        if let Some(asked) = &mut self.control.asked_limit {
+            (asked.at, asked.tries) = (Some(now), asked.tries.saturating_sub(1));
+            let bits = u64::from(asked.bits);
+            self.send_compound(now, true, Feedback::Tmmbr(bits), wire);
         }
     }
 

@@ -282,6 +282,9 @@ impl Session {
         }
         self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);
+        if !config.feedback.tmmbr {
+            self.control.forget_limit();
+        }
         if config.feedback.nack != self.config.feedback.nack || config.kind != self.config.kind {
             self.frames.configure(&config);
         }
@@ -397,6 +400,7 @@ impl Session {
         self.poll_reorder(now, wire);
         self.ask_keyframe(now, wire);
         self.answer_keyframe_asked(now);
+        self.ask_limit(now, wire);
         self.report(now, wire);
         if self.receiver.is_silent(now) {
             self.tell(Event::MediaTimeout);
@@ -414,6 +418,7 @@ impl Session {
             self.asked.due(),
             self.frames.deadline(),
             self.control.due(),
+            self.limit_due(),
             self.sender.dtmf.as_ref().and_then(DtmfSender::deadline),
         ];
         deadlines.into_iter().flatten().min()

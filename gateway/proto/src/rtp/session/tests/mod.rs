@@ -2,6 +2,7 @@
 
 mod feedback;
 mod levels;
+mod limits;
 mod relay;
 mod security;
 

@@ -1,0 +1,111 @@
+//! Rates that a receiver asks for (TMMBR, RFC 5104; REMB), there and back.
+
+use super::*;
+use crate::rtp::rtcp::{RateLimit, RtcpEvent, RtcpWriter, read};
+
+const TMMBR: Feedback = Feedback { nack: false, pli: true, fir: false, tmmbr: true };
+
+/// Two ends that send each other pictures, of which both know.
+fn call(loss: f64) -> Call {
+    let conditions = Conditions { loss, ..Conditions::PERFECT };
+    let mut call =
+        pair(&h264(PacketizationMode::NonInterleaved), conditions, |_, config| config.feedback = TMMBR);
+    for n in 0..6 {
+        let now = call.now;
+        for end in &mut call.ends {
+            end.with(|session, wire| session.send_frame(now, None, &picture(n, true, 300), wire));
+        }
+        call.run(Duration::from_millis(33));
+    }
+    call
+}
+
+/// Everything of one kind that end 1 was sent or has sent in RTCP.
+fn rates(sent: &[Sent]) -> Vec<RtcpEvent<'static>> {
+    let mut found = Vec::new();
+    for sent in sent.iter().filter(|sent| DatagramKind::of(&sent.data) == DatagramKind::Rtcp) {
+        let _ = read(&sent.data, &mut |event| match event {
+            RtcpEvent::Tmmbr { from, limit } => found.push(RtcpEvent::Tmmbr { from, limit }),
+            RtcpEvent::Tmmbn { from, limit } => found.push(RtcpEvent::Tmmbn { from, limit }),
+            _ => {}
+        });
+    }
+    found
+}
+
+fn asked(end: &mut End, now: Instant, seconds: u64) -> Vec<u64> {
+    let mut all = Vec::new();
+    for n in 0..=seconds * 10 {
+        let at = now + Duration::from_millis(n * 100);
+        if end.session.poll_timeout().is_some_and(|due| due <= at) {
+            end.timeout(at);
+        }
+        for event in rates(&end.sent) {
+            if let RtcpEvent::Tmmbr { limit, .. } = event {
+                all.push(limit.bitrate);
+            }
+        }
+        end.sent.clear();
+    }
+    all
+}
+
+#[test]
+fn a_rate_is_asked_for_three_times_unless_it_is_answered_and_the_last_word_counts() {
+    let mut silent = call(0.0);
+    let (now, end) = (silent.now, &mut silent.ends[1]);
+    end.with(|session, wire| session.limit_peer(now, 256_000, wire));
+    // Within the second only what was said last is kept: that goes when the second is over.
+    end.with(|session, wire| session.limit_peer(now, 128_000, wire));
+    end.with(|session, wire| session.limit_peer(now, 512_000, wire));
+    assert_eq!(asked(end, now, 10), [256_000, 512_000, 512_000, 512_000]);
+    // The same again is one more request, and freedom is asked for as a limit is.
+    let now = now + Duration::from_secs(11);
+    end.with(|session, wire| session.limit_peer(now, 512_000, wire));
+    assert_eq!(asked(end, now, 5), [512_000]);
+    let now = now + Duration::from_secs(6);
+    assert!(end.session.limits_peer());
+    end.with(|session, wire| session.free_peer(now, wire));
+    assert!(!end.session.limits_peer());
+    let free = asked(end, now, 5);
+    assert!(free.len() == 3 && free.iter().all(|bits| *bits > 4_000_000_000), "{free:?}");
+    end.with(|session, wire| session.free_peer(now, wire));
+    assert!(asked(end, now + Duration::from_secs(6), 5).is_empty(), "once");
+
+    let mut answered = call(0.0);
+    let now = answered.now;
+    answered.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    answered.run(Duration::from_millis(200));
+    assert_eq!(answered.ends[0].session.send_limit(), Some(256_000));
+    let now = answered.now;
+    assert!(asked(&mut answered.ends[1], now, 5).is_empty(), "it was answered");
+}
+
+#[test]
+fn who_obeys_names_whose_limit_it_is() {
+    let mut call = call(0.0);
+    let now = call.now;
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    let sent = call.ends[1].sent.pop().unwrap();
+    call.ends[0].take(now, sent.channel, sent.from, &sent.data);
+    let limit = RateLimit { media: 2, bitrate: 256_000, overhead: 40 };
+    assert_eq!(rates(&call.ends[0].sent), [RtcpEvent::Tmmbn { from: 1, limit }]);
+}
+
+#[test]
+fn no_limit_is_so_low_that_it_reads_as_none() {
+    for bitrate in [0, 1, 15_999] {
+        let mut call = call(0.0);
+        let mut compound = [0; 200];
+        let mut writer = RtcpWriter::new(&mut compound);
+        writer.receiver_report(2, &[]).unwrap();
+        writer.cname(2, "leg-2").unwrap();
+        writer.tmmbr(2, &RateLimit { media: 1, bitrate, overhead: 40 }).unwrap();
+        let len = writer.len();
+        let from = "10.0.0.2:4001".parse().unwrap();
+        let now = call.now;
+        call.ends[0].take(now, Channel::Rtcp, from, &compound[..len]);
+        assert_eq!(call.ends[0].session.send_limit(), Some(16_000), "{bitrate}");
+        assert_eq!(call.ends[0].count(Event::PeerLimit(16_000)), 1);
+    }
+}
