@@ -76,17 +76,7 @@ fn hold_silences_the_other_side_and_resume_brings_it_back() {
 fn early_media_is_heard_before_the_answer() {
     let gateway = Gateway::start(&["alice", "bob"], "");
     let scratch = Scratch::new("sipp-early");
-    let tone_wav = scratch.path().join("tone.wav");
-    let samples = (0..8000 * 8).map(|n| (f64::from(n) * 0.62 * std::f64::consts::TAU / 8.0).sin() * 12_000.0);
-    Wav { rate: 8000, samples: samples.map(|sample| sample as i16).collect() }.write(&tone_wav).unwrap();
-    let coded = program("ffmpeg")
-        .args(["-loglevel", "error", "-i"])
-        .arg(&tone_wav)
-        .args(["-f", "mulaw"])
-        .arg(scratch.path().join("tone.ulaw"))
-        .status()
-        .unwrap();
-    assert!(coded.success());
+    coded(&scratch, "tone.ulaw", 0.62, "mulaw");
     let mut callee = support::registered_sipp(&gateway, &scratch, "sipp/callee_early.xml");
     let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
     dial_bob(&gateway, &mut alice);
@@ -100,6 +90,46 @@ fn early_media_is_heard_before_the_answer() {
     alice.hang_up();
     let ended = wait_for("the callee's end", || callee.try_wait().unwrap());
     assert!(ended.success());
+}
+
+/// Eight seconds of a tone of so many kHz, as sipp plays it.
+fn coded(scratch: &Scratch, name: &str, kilohertz: f64, form: &str) {
+    let wav = scratch.path().join(format!("{name}.wav"));
+    let samples =
+        (0..8000 * 8).map(|n| (f64::from(n) * kilohertz * std::f64::consts::TAU / 8.0).sin() * 12_000.0);
+    Wav { rate: 8000, samples: samples.map(|sample| sample as i16).collect() }.write(&wav).unwrap();
+    let coded = program("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(&wav)
+        .args(["-f", form])
+        .arg(scratch.path().join(name))
+        .status()
+        .unwrap();
+    assert!(coded.success());
+}
+
+/// The called side goes over to another codec by UPDATE while it rings (RFC 3311 section 5.1), and then answers.
+#[test]
+fn early_media_goes_on_in_what_an_offer_before_the_answer_says() {
+    let gateway = Gateway::start(&["alice", "bob"], "");
+    let scratch = Scratch::new("sipp-early-update");
+    coded(&scratch, "first.ulaw", 0.62, "mulaw");
+    coded(&scratch, "then.alaw", 0.84, "alaw");
+    let mut callee = support::registered_sipp(&gateway, &scratch, "sipp/callee_early_update.xml");
+    let mut alice = Baresip::start(Account::new("alice", "PCMU/8000/1", 440), gateway.sip);
+    dial_bob(&gateway, &mut alice);
+    alice.event("CALL_ESTABLISHED");
+    std::thread::sleep(Duration::from_secs(2));
+    alice.hang_up();
+    let ended = wait_for("the callee's end", || callee.try_wait().unwrap());
+    let heard = std::fs::read_to_string(scratch.path().join("messages.log")).unwrap_or_default();
+    assert!(ended.success(), "the callee got something else:\n{heard}");
+    let heard = alice.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    is_tone("alice", &heard, 0.5..2.0, 620.0);
+    // Before the answer, and after it: the softphone begins anew with that.
+    is_tone("alice", &heard, 4.0..5.5, 840.0);
+    is_tone("alice", &heard, length - 1.2..length - 0.2, 840.0);
 }
 
 /// Both sides of a call without media, which nothing else would end: 45 s pass until each is

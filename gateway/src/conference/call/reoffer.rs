@@ -10,6 +10,7 @@ use crosspoint_codecs::format::{Capabilities, MediaFormat, MediaKind};
 
 use super::Call;
 use super::participant::{Exchange, Participant};
+use super::transfer::takes;
 use crate::conference::accord::{Asked, Side, accord};
 use crate::conference::offer::{answer_for, offer_for, with_directions};
 use crate::leg::{LegCommand, LegId};
@@ -39,6 +40,9 @@ impl Call {
     /// negotiated and the engine adapts.
     pub(super) async fn reoffered(&mut self, leg: LegId, offer: Option<Capabilities>) {
         let other = self.other(leg).map(|other| answer_for(&other.streams));
+        if other.is_none() {
+            return self.reoffered_early(leg, offer).await;
+        }
         let free = self.crossing.is_none();
         let Some(participant) = self.participant(leg) else { return };
         let Some(standing) = other else { return participant.tell(LegCommand::RefuseReoffer).await };
@@ -56,6 +60,34 @@ impl Call {
             }
             _ => participant.tell(LegCommand::AcceptReoffer(standing)).await,
         }
+    }
+
+    /// The same before the call stands (RFC 3311 section 5.1, RFC 3262 section 5). Nothing crosses: whom it will
+    /// talk to, and how, is not settled, so it is answered with what may come of that.
+    async fn reoffered_early(&mut self, leg: LegId, offer: Option<Capabilities>) {
+        let standing = offer.as_ref().and_then(|offer| self.early_answer(leg, offer));
+        let from_caller = leg == self.caller.leg.id;
+        let Some(participant) = self.participant(leg) else { return };
+        let Some(standing) = standing else { return participant.tell(LegCommand::RefuseReoffer).await };
+        participant.exchange = Exchange::Theirs;
+        participant.tell(LegCommand::AcceptReoffer(standing)).await;
+        if from_caller {
+            self.offered = offer;
+        }
+    }
+
+    fn early_answer(&self, leg: LegId, offer: &Capabilities) -> Option<Capabilities> {
+        if self.is_transferred_to(leg) {
+            return Some(takes(&self.caller));
+        }
+        if self.connected.is_some() || self.ending() {
+            return None;
+        }
+        if leg != self.caller.leg.id {
+            return Some(offer_for(self.offered.as_ref()));
+        }
+        let early = self.early.and_then(|id| self.callee(id));
+        Some(early.map_or_else(|| offer_for(Some(offer)), |early| answer_for(&early.streams)))
     }
 
     /// The streams of `leg` are as agreed now.

@@ -140,6 +140,40 @@ async fn early_media_is_relayed_before_the_answer() {
     assert_eq!(feeds.lock().unwrap().last(), Some(&Feed::Relay(StreamId(20))));
 }
 
+/// Offers in UPDATE and PRACK before the answer (RFC 3311 section 5.1): each is answered by itself.
+#[tokio::test(start_paused = true)]
+async fn offers_before_the_answer_are_answered_here_and_what_is_heard_follows() {
+    let mut scene = scene_of(1, Some(opus_and_pcma()));
+    scene.callees[0].tells(LegEvent::Progress(streams_of(20, Direction::SendRecv, Codec::Pcma).0)).await;
+    assert!(matches!(scene.caller.told().await, LegCommand::Progress(_)));
+    scene.caller.tells(LegEvent::Progress(streams_of(10, Direction::SendRecv, Codec::Pcma).0)).await;
+    // The called side goes over to another codec before anybody has picked up.
+    scene.callees[0].tells(LegEvent::Reoffered { offer: Some(opus_and_pcma()) }).await;
+    let LegCommand::AcceptReoffer(wanted) = scene.callees[0].told().await else { panic!("not taken") };
+    let codecs: Vec<_> = wanted.media[0].formats.iter().map(MediaFormat::codec).collect();
+    assert_eq!(codecs[..2], [Codec::Opus, Codec::Pcma], "what the caller takes comes first");
+    scene.callees[0].tells(LegEvent::Changed(streams_of(20, Direction::SendRecv, Codec::Opus).0)).await;
+    // Who comes first of two at a time is anybody's guess.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_ne!(words(&scene), ["relay"; 2], "the two have different codecs for a moment");
+    // And so does the caller, who is answered with what comes from there now.
+    scene.caller.tells(LegEvent::Reoffered { offer: Some(opus_and_pcma()) }).await;
+    let LegCommand::AcceptReoffer(wanted) = scene.caller.told().await else { panic!("not taken") };
+    assert_eq!(wanted.media[0].formats[0].codec(), Codec::Opus);
+    scene.caller.tells(LegEvent::Changed(streams_of(10, Direction::SendRecv, Codec::Opus).0)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(words(&scene), ["relay"; 2]);
+    // The call is answered with what stands then.
+    scene.callees[0].tells(LegEvent::Answered(streams_of(20, Direction::SendRecv, Codec::Opus).0)).await;
+    let LegCommand::Answer(wanted) = scene.caller.told().await else { panic!("no answer") };
+    assert_eq!(wanted.media[0].formats[0].codec(), Codec::Opus);
+    // An offer without a body before the answer is none that we know.
+    let mut early = self::scene(1);
+    early.callees[0].tells(LegEvent::Ringing).await;
+    early.callees[0].tells(LegEvent::Reoffered { offer: None }).await;
+    assert!(matches!(early.callees[0].told().await, LegCommand::RefuseReoffer));
+}
+
 #[tokio::test(start_paused = true)]
 async fn hold_crosses_and_who_held_is_answered_when_the_other_has_agreed() {
     let mut scene = scene(1);
