@@ -108,8 +108,7 @@ impl<'a> RtcpWriter<'a> {
     }
 
     fn rate(&mut self, format: u8, from: u32, limit: &RateLimit) -> Result<(), RtcpError> {
-        // RFC 5104 section 4.2.1.2: a mantissa of 17 bits, an exponent of 6, an overhead of 9.
-        let exponent = 47u32.saturating_sub(limit.bitrate.leading_zeros());
+        let exponent = exponent(limit.bitrate);
         let mantissa = u32::try_from(limit.bitrate >> exponent).map_err(|_| RtcpError::Value)?;
         let packed = exponent << 26 | mantissa << 9 | u32::from(limit.overhead.min(0x1ff));
         let mut body = [0; 16];
@@ -128,6 +127,19 @@ impl<'a> RtcpWriter<'a> {
         self.len = self.len.saturating_add(written);
         Ok(())
     }
+}
+
+impl RateLimit {
+    /// What is read where `bitrate` was written: it is rounded down to what the field holds.
+    pub const fn rounded(bitrate: u64) -> u64 {
+        let exponent = exponent(bitrate);
+        bitrate >> exponent << exponent
+    }
+}
+
+/// RFC 5104 section 4.2.1.2: a mantissa of 17 bits, an exponent of 6, an overhead of 9.
+const fn exponent(bitrate: u64) -> u32 {
+    47u32.saturating_sub(bitrate.leading_zeros())
 }
 
 fn block_builder(block: &ReportBlock) -> rtcp_types::ReportBlockBuilder {
@@ -256,6 +268,7 @@ mod tests {
             }).unwrap();
             let seen = seen.unwrap();
             prop_assert!(seen.bitrate <= bitrate && bitrate - seen.bitrate <= bitrate >> 16);
+            prop_assert_eq!(seen.bitrate, RateLimit::rounded(bitrate));
             prop_assert_eq!((seen.media, seen.overhead), (2, 0x1ff));
         }
     }

@@ -62,6 +62,8 @@ struct AskedLimit {
     at: Option<Instant>,
     /// Requests for this one that are left.
     tries: u8,
+    /// One for this rate has gone since it was another: only then can an answer be about it.
+    sent: bool,
 }
 
 /// What a stream is taken to have in bit/s while it has less: RTCP's share of a stream that has not
@@ -92,9 +94,14 @@ impl Control {
         }
     }
 
-    /// The peer has said what it obeys.
-    const fn limit_is_answered(&mut self) {
-        if let Some(asked) = &mut self.asked_limit {
+    /// The peer has said what it obeys: no more requests if that is what it was asked for last. What was asked
+    /// for before is answered late where the rate changes twice within a round trip, or within the pause between
+    /// two requests (RFC 5104 section 4.2.2).
+    fn limit_is_answered(&mut self, bitrate: u64) {
+        if let Some(asked) = &mut self.asked_limit
+            && asked.sent
+            && RateLimit::rounded(u64::from(asked.bits)) == bitrate
+        {
             asked.tries = 0;
         }
     }
@@ -197,7 +204,7 @@ impl Session {
                 // Whose limit it is that we obey (RFC 5104 section 4.2.2).
                 self.send_compound(now, true, Feedback::Tmmbn(RateLimit { media: from, ..limit }), wire);
             }
-            RtcpEvent::Tmmbn { .. } => self.control.limit_is_answered(),
+            RtcpEvent::Tmmbn { limit, .. } => self.control.limit_is_answered(limit.bitrate),
             RtcpEvent::Remb { media, bitrate } if media == ours => self.peer_limits(bitrate),
             _ => {}
         }
@@ -266,12 +273,10 @@ impl Session {
         if !self.config.feedback.tmmbr {
             return;
         }
-        let before = self.control.asked_limit;
-        let tries = match before {
-            Some(asked) if asked.bits == bits => asked.tries.max(1),
-            _ => LIMIT_TRIES,
-        };
-        self.control.asked_limit = Some(AskedLimit { bits, at: before.and_then(|it| it.at), tries });
+        self.control.asked_limit = Some(match self.control.asked_limit {
+            Some(asked) if asked.bits == bits => AskedLimit { tries: asked.tries.max(1), ..asked },
+            before => AskedLimit { bits, at: before.and_then(|it| it.at), tries: LIMIT_TRIES, sent: false },
+        });
         self.ask_limit(now, wire);
     }
 
@@ -299,7 +304,7 @@ impl Session {
             return;
         }
         if let Some(asked) = &mut self.control.asked_limit {
-            (asked.at, asked.tries) = (Some(now), asked.tries.saturating_sub(1));
+            (asked.at, asked.tries, asked.sent) = (Some(now), asked.tries.saturating_sub(1), true);
             let bits = u64::from(asked.bits);
             self.send_compound(now, true, Feedback::Tmmbr(bits), wire);
         }

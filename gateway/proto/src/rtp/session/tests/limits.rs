@@ -82,6 +82,49 @@ fn a_rate_is_asked_for_three_times_unless_it_is_answered_and_the_last_word_count
 }
 
 #[test]
+fn an_answer_to_an_earlier_request_leaves_the_later_one_due() {
+    let mut call = call(0.0);
+    let now = call.now;
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    call.ends[1].with(|session, wire| session.limit_peer(now, 128_000, wire));
+    call.run(Duration::from_millis(200));
+    assert_eq!(call.ends[0].session.send_limit(), Some(256_000));
+    let now = call.now;
+    assert_eq!(asked(&mut call.ends[1], now, 5), [128_000; 3]);
+
+    // There and back to the same: what was answered has been taken back since.
+    let now = now + Duration::from_secs(6);
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    call.ends[1].with(|session, wire| session.limit_peer(now, 128_000, wire));
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    answer(&mut call, now, 256_000);
+    assert_eq!(asked(&mut call.ends[1], now, 5), [256_000; 4]);
+
+    // Freedom is not lost with a limit that was answered, nor is a rate that the field rounds asked for again.
+    let now = now + Duration::from_secs(6);
+    call.ends[1].with(|session, wire| session.limit_peer(now, 300_001, wire));
+    call.ends[1].with(|session, wire| session.free_peer(now, wire));
+    answer(&mut call, now, 300_000);
+    let free = asked(&mut call.ends[1], now, 5);
+    assert_eq!((free.len(), free[0]), (4, 300_000), "{free:?}");
+    let now = now + Duration::from_secs(6);
+    call.ends[1].with(|session, wire| session.limit_peer(now, 300_001, wire));
+    answer(&mut call, now, 300_000);
+    assert_eq!(asked(&mut call.ends[1], now, 5), [300_000]);
+}
+
+/// End 1 hears that a rate is obeyed which it asked for.
+fn answer(call: &mut Call, now: Instant, bitrate: u64) {
+    let mut compound = [0; 200];
+    let mut writer = RtcpWriter::new(&mut compound);
+    writer.receiver_report(1, &[]).unwrap();
+    writer.cname(1, "leg-1").unwrap();
+    writer.tmmbn(1, &RateLimit { media: 2, bitrate, overhead: 40 }).unwrap();
+    let len = writer.len();
+    call.ends[1].take(now, Channel::Rtcp, "10.0.0.1:4001".parse().unwrap(), &compound[..len]);
+}
+
+#[test]
 fn who_obeys_names_whose_limit_it_is() {
     let mut call = call(0.0);
     let now = call.now;
