@@ -58,7 +58,7 @@ pub(super) struct Control {
 #[derive(Clone, Copy, Debug)]
 struct AskedLimit {
     bits: u32,
-    /// When the last request went, for whatever rate.
+    /// When the last request went or was tried, for whatever rate.
     at: Option<Instant>,
     /// Requests for this one that are left.
     tries: u8,
@@ -303,10 +303,14 @@ impl Session {
         if self.limit_due().is_none_or(|due| due > now) {
             return;
         }
+        let Some(bits) = self.control.asked_limit.map(|asked| u64::from(asked.bits)) else { return };
+        let sent = self.send_compound(now, true, Feedback::Tmmbr(bits), wire);
         if let Some(asked) = &mut self.control.asked_limit {
-            (asked.at, asked.tries, asked.sent) = (Some(now), asked.tries.saturating_sub(1), true);
-            let bits = u64::from(asked.bits);
-            self.send_compound(now, true, Feedback::Tmmbr(bits), wire);
+            // What could not go is due again a second later, and not at once: no timer spins on it.
+            asked.at = Some(now);
+            if sent {
+                (asked.tries, asked.sent) = (asked.tries.saturating_sub(1), true);
+            }
         }
     }
 
@@ -341,18 +345,24 @@ impl Session {
     }
 
     /// Sends a report with its SDES, and `feedback` behind it. `early`: between the regular ones,
-    /// and so within a share of the rate.
-    fn send_compound(&mut self, now: Instant, early: bool, feedback: Feedback<'_>, wire: &mut dyn Wire) {
-        let Some(to) = self.gate.rtcp() else { return };
+    /// and so within a share of the rate. Whether it was sent.
+    fn send_compound(
+        &mut self,
+        now: Instant,
+        early: bool,
+        feedback: Feedback<'_>,
+        wire: &mut dyn Wire,
+    ) -> bool {
+        let Some(to) = self.gate.rtcp() else { return false };
         let len = self.write_compound(now, feedback).ok();
-        let Some(len) = len.filter(|len| *len > 0) else { return };
+        let Some(len) = len.filter(|len| *len > 0) else { return false };
         let early_refused = |schedule: &mut RtcpSchedule| early && !schedule.take_early(now, len);
         if self.control.schedule.as_mut().is_some_and(early_refused) {
-            return;
+            return false;
         }
         if !self.gate.may_send(now) {
             self.stats.packets_withheld = self.stats.packets_withheld.saturating_add(1);
-            return;
+            return false;
         }
         let locked = self.is_locked(Channel::Rtcp);
         let end = match self.srtcp.as_mut().or(self.srtp.as_mut()) {
@@ -360,13 +370,14 @@ impl Session {
             Some(srtp) => srtp.send.protect_rtcp(&mut *self.scratch, len).ok(),
             None => Some(len),
         };
-        let Some(datagram) = end.and_then(|end| self.scratch.get(..end)) else { return };
+        let Some(datagram) = end.and_then(|end| self.scratch.get(..end)) else { return false };
         let channel = if self.config.rtcp_mux { Channel::Rtp } else { Channel::Rtcp };
         wire.send(channel, to, datagram);
         self.control.spoken = true;
         if let Some(schedule) = &mut self.control.schedule {
             schedule.observe(len);
         }
+        true
     }
 
     fn write_compound(&mut self, now: Instant, feedback: Feedback<'_>) -> Result<usize, RtcpError> {

@@ -113,6 +113,19 @@ fn an_answer_to_an_earlier_request_leaves_the_later_one_due() {
     assert_eq!(asked(&mut call.ends[1], now, 5), [300_000]);
 }
 
+#[test]
+fn a_request_that_could_not_go_is_none() {
+    let mut call = call(0.0);
+    let (now, end) = (call.now, &mut call.ends[1]);
+    // All that feedback may take of the rate is spent.
+    end.with(|session, wire| (0..200).for_each(|_| session.send_nack(now, &[1], wire)));
+    end.sent.clear();
+    end.with(|session, wire| session.limit_peer(now, 256_000, wire));
+    assert_eq!(rates(&end.sent), []);
+    assert!(end.session.poll_timeout().is_some_and(|due| due > now), "nothing to be done at once");
+    assert_eq!(asked(end, now, 10), [256_000; 3]);
+}
+
 /// End 1 hears that a rate is obeyed which it asked for.
 fn answer(call: &mut Call, now: Instant, bitrate: u64) {
     let mut compound = [0; 200];
