@@ -33,7 +33,7 @@ pub(super) fn offer_levels(line: &mut MediaLine, known: &mut Option<u8>) {
     line.attributes.push(level_of(id, Direction::SendRecv));
 }
 
-/// Answers what was offered, under the number of the offer (RFC 8285 section 6).
+/// Answers what was offered, under the number of the offer (RFC 8285 section 7).
 pub(super) fn answer_levels(line: &mut MediaLine, offer: Side<'_>, known: &mut Option<u8>) {
     if let Some(theirs) = level_map(offer) {
         *known = Some(theirs.id);
@@ -75,7 +75,7 @@ fn maps(attributes: &[Attribute]) -> impl Iterator<Item = Map<'_>> {
 }
 
 /// `<id>[/<direction>] <URI> [<attributes>]`. Numbers above a byte are offered to be chosen from (RFC 8285
-/// section 6), and mean nothing before.
+/// section 7), and mean nothing before.
 fn parse(value: &str) -> Option<Map<'_>> {
     let mut words = value.split_ascii_whitespace();
     let (id, direction) = match words.next()?.split_once('/') {

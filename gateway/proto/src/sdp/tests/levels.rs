@@ -56,7 +56,7 @@ fn an_offer_is_answered_under_its_number_with_the_way_turned_round() {
             levels(3, true, false),
         ),
         ("a=extmap:4/inactive LEVEL", vec!["4/inactive level vad=off"], None),
-        // Numbers that need two bytes, or are there to be chosen from (RFC 8285 sections 4.3 and 6).
+        // Numbers that need two bytes, or are there to be chosen from (RFC 8285 sections 4.3 and 7).
         ("a=extmap:15 LEVEL", vec![], None),
         ("a=extmap:4100 LEVEL", vec![], None),
         ("a=extmap:0 LEVEL", vec![], None),
