@@ -497,6 +497,9 @@ fn a_limit_goes_through_a_relay_to_its_source_and_no_longer_than_that() {
     right.port.feed(Feed::Engine).unwrap();
     let free = |sender: &Far, _: &Far| sender.session.send_limit().is_some_and(|bits| bits > 4_000_000_000);
     until("no limit", &mut sender, &mut receiver, &free);
+    // What is known of a sink already is asked for when the next relay to it begins.
+    right.port.feed(Feed::Relay(left.port.id())).unwrap();
+    until("it again", &mut sender, &mut receiver, &|sender, _| sender.session.send_limit() == Some(900_000));
     net.stop();
 }
 

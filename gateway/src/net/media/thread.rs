@@ -367,9 +367,11 @@ impl Loop {
                         source.request_keyframe(now);
                     }
                 }
-                Event::RateExceeded(limit) => {
-                    if let Some(source) = self.source_of(feed) {
-                        source.limit_peer(now, limit);
+                Event::RateExceeded(_) => {
+                    if let Feed::Relay(source) = feed
+                        && let Some(&source) = self.slots.get(&source)
+                    {
+                        self.limit_source(source, now);
                     }
                 }
             }
@@ -563,8 +565,15 @@ impl Loop {
             let Some(stream) = self.streams.get_mut(source).and_then(Option::as_mut) else { return };
             stream.sinks.push(slot);
             let from = stream.leg;
+            let mut limited = false;
             if let Some(stream) = self.streams.get(slot).and_then(Option::as_ref) {
                 self.legs.route(from, stream.leg);
+                limited = stream.session.send_limit().is_some();
+            }
+            if limited {
+                // What was agreed, or asked of the feed before: no event tells of it again.
+                self.limit_source(source, now);
+                self.arm(source);
             }
             self.refresh_frames(source);
             if video {
