@@ -10,9 +10,6 @@ use super::write::direction_name;
 /// How loud (RFC 6464 section 4).
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
-/// The number that we give it, where the peer has not given it one.
-const OWN_ID: u8 = 1;
-
 /// Numbers of headers of one byte (RFC 8285 section 4.2): we write no others.
 const IDS: std::ops::RangeInclusive<u8> = 1..=14;
 
@@ -27,17 +24,49 @@ struct Map<'a> {
     uri: &'a str,
 }
 
-/// Says on a line of ours that levels may go both ways, under the number that they have had so far.
-pub(super) fn offer_levels(line: &mut MediaLine, known: &mut Option<u8>) {
-    let id = *known.get_or_insert(OWN_ID);
-    line.attributes.push(level_of(id, Direction::SendRecv));
+/// The number of levels on one line: it keeps the one that it has, for the life of the session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LevelNumber {
+    id: Option<u8>,
+    /// Those of [`IDS`] that the peer has given another meaning, a bit each.
+    others: u16,
 }
 
-/// Answers what was offered, under the number of the offer (RFC 8285 section 7).
-pub(super) fn answer_levels(line: &mut MediaLine, offer: Side<'_>, known: &mut Option<u8>) {
-    if let Some(theirs) = level_map(offer) {
-        *known = Some(theirs.id);
-        line.attributes.push(level_of(theirs.id, theirs.direction.reversed()));
+impl LevelNumber {
+    /// Says on a line of ours that levels may go both ways, under the number that they have had so far, else
+    /// under the first that is free; says nothing where none is.
+    pub(super) fn offer(&mut self, line: &mut MediaLine) {
+        let taken = |id: u8| self.others & bit(id) != 0;
+        self.id = self.id.filter(|id| !taken(*id)).or_else(|| IDS.clone().find(|id| !taken(*id)));
+        line.attributes.extend(self.id.map(|id| level_of(id, Direction::SendRecv)));
+    }
+
+    /// Answers what was offered, under the number of the offer (RFC 8285 section 7).
+    pub(super) fn answer(&mut self, line: &mut MediaLine, offer: Side<'_>) {
+        self.heed(offer);
+        if let Some(theirs) = level_map(offer) {
+            self.id = Some(theirs.id);
+            self.others &= !bit(theirs.id);
+            line.attributes.push(level_of(theirs.id, theirs.direction.reversed()));
+        }
+    }
+
+    /// Learns which numbers a line of the peer uses for something else.
+    pub(super) fn heed(&mut self, theirs: Side<'_>) {
+        let all = maps(&theirs.line.attributes).chain(maps(&theirs.sdp.attributes));
+        let others = all.filter(|map| !map.is_level() && IDS.contains(&map.id));
+        self.others = others.fold(self.others, |others, map| others | bit(map.id));
+    }
+}
+
+/// The bit of a number of [`IDS`].
+fn bit(id: u8) -> u16 {
+    1_u16.checked_shl(u32::from(id)).unwrap_or(0)
+}
+
+impl Map<'_> {
+    const fn is_level(&self) -> bool {
+        self.uri.eq_ignore_ascii_case(AUDIO_LEVEL)
     }
 }
 
@@ -62,7 +91,7 @@ fn level_of(id: u8, direction: Direction) -> Attribute {
 /// well means nothing (RFC 8285 section 5).
 fn level_map(side: Side<'_>) -> Option<Map<'_>> {
     let of = |attributes| {
-        let level = maps(attributes).find(|map| map.uri.eq_ignore_ascii_case(AUDIO_LEVEL))?;
+        let level = maps(attributes).find(Map::is_level)?;
         let alone = maps(attributes).filter(|map| map.id == level.id).count() == 1;
         (IDS.contains(&level.id) && alone).then_some(level)
     };

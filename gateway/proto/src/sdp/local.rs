@@ -10,7 +10,6 @@ use super::crypto::{Crypto, SrtpSecret};
 use super::description::{Bandwidth, FeedbackKind, FeedbackLine, MediaLine, Payload, Profile, RtcpAddress};
 use super::dtls::{self, Setup};
 use super::error::NegotiationError;
-use super::extensions::{answer_levels, offer_levels};
 use super::fmtp::H264Parameters;
 use super::format::{
     COMMON_EVENT_CLOCK, FormatKey, event_clock, events_of, format_of, h264_parameters, payload_of,
@@ -90,7 +89,7 @@ pub(super) fn offer_line(
             let number = numbers.for_offer(FormatKey::Events(clock), taken);
             line.payloads.extend(number.map(|number| events_of(clock, number)));
         }
-        offer_levels(&mut line, level);
+        level.offer(&mut line);
     }
     line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
     Ok(line)
@@ -167,7 +166,7 @@ pub(super) fn answer_line(
             let number = numbers.for_answer(FormatKey::Events(clock), offered_number, taken);
             line.payloads.extend(number.map(|number| events_of(clock, number)));
         }
-        answer_levels(&mut line, offer, level);
+        level.answer(&mut line, offer);
     }
     line.formats = line.payloads.iter().map(|payload| payload.number.to_string()).collect();
     Ok(line)

@@ -12,6 +12,7 @@ use super::agreed::{
 use super::description::{Bandwidth, MediaLine, Origin, Sdp};
 use super::dtls;
 use super::error::{NegotiationError, Refusals};
+use super::extensions::LevelNumber;
 use super::format::format_of;
 use super::local::{Answering, Securing, answer_line, offer_line};
 use super::numbers::Numbers;
@@ -63,8 +64,8 @@ pub(super) struct Slot {
     pub(super) numbers: Numbers,
     /// Numbers that the peer used last.
     pub(super) theirs: Vec<u8>,
-    /// The number of the item that tells how loud a packet is, once it has one: it keeps it.
-    pub(super) level: Option<u8>,
+    /// The number of the item that tells how loud a packet is.
+    pub(super) level: LevelNumber,
 }
 
 /// What [`Negotiation::create_answer`] is asked for.
@@ -221,6 +222,9 @@ impl Negotiation {
             match self.answered_line(index, offer, line, &answer) {
                 Ok(stream) => {
                     slot.theirs = numbers_of(answer.media.get(index));
+                    if let Some(line) = answer.media.get(index) {
+                        slot.level.heed(Side { sdp: &answer, line });
+                    }
                     agreed.push(stream);
                 }
                 Err(refusal) => {
@@ -472,7 +476,7 @@ impl Negotiation {
             role: None,
             numbers: Numbers::default(),
             theirs: Vec::new(),
-            level: None,
+            level: LevelNumber::default(),
         })
     }
 }
@@ -484,7 +488,7 @@ impl Slot {
             role: None,
             numbers: Numbers::default(),
             theirs: Vec::new(),
-            level: None,
+            level: LevelNumber::default(),
         }
     }
 

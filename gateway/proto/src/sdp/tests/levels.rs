@@ -77,6 +77,31 @@ fn an_offer_is_answered_under_its_number_with_the_way_turned_round() {
 }
 
 #[test]
+fn a_number_that_the_peer_uses_for_something_else_is_not_taken() {
+    let offered_anew = |lines: &str| {
+        let mut us = plain();
+        us.receive_offer(&body(lines)).unwrap();
+        us.create_answer(&sound(&[Codec::Pcmu]), &local(4000), Preference::Theirs).unwrap();
+        maps(&us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap())
+    };
+    let line = "m=audio 5000 RTP/AVP 0\n";
+    assert_eq!(offered_anew(&format!("{line}a=extmap:2 urn:x\n")), ["1 level vad=off"]);
+    assert_eq!(offered_anew(&format!("{line}a=extmap:1 urn:x\na=extmap:3 urn:y\n")), ["2 level vad=off"]);
+    assert_eq!(offered_anew(&format!("a=extmap:1 urn:x\n{line}")), ["2 level vad=off"], "of the session");
+    let all: String = (1..=14).map(|id| format!("a=extmap:{id} urn:x\n")).collect();
+    assert_eq!(offered_anew(&format!("{line}{all}")), Vec::<String>::new(), "none is free");
+    // An answer may say so too, and what it said stays so when nobody repeats it.
+    let mut us = plain();
+    us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
+    us.receive_answer(&body(&format!("{line}a=extmap:1 urn:x\n"))).unwrap();
+    for _ in 0..2 {
+        let offer = us.create_offer(&sound(&[Codec::Pcmu]), &local(4000)).unwrap();
+        assert_eq!(maps(&offer), ["2 level vad=off"]);
+        us.receive_answer(&body(line)).unwrap();
+    }
+}
+
+#[test]
 fn a_number_stays_what_it_was_when_we_offer_anew_and_pictures_have_none() {
     let mut us = plain();
     us.receive_offer(&body(&format!("m=audio 5000 RTP/AVP 0\na=extmap:9 {URN}\n"))).unwrap();
