@@ -9,7 +9,10 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crosspoint_proto::sip::Name;
+use serde_json::Value;
 
 use support::gateway::Gateway;
 use support::lossy::Lossy;
@@ -55,6 +58,82 @@ fn two_thousand_digest_registrations_at_300_a_second_all_succeed() {
     );
     sipp::succeeded(&output, scratch.path());
     assert_eq!(gateway.status()["registrations"].as_array().unwrap().len(), REGISTRATIONS);
+}
+
+/// Promise 25: a power cut is over, and all telephones of a house register at once, half of them over
+/// connections; calls go on beside them. With CROSSPOINT_BUSY it is the release gate's: 10 000.
+#[test]
+fn promise_25_all_come_back_at_once_by_udp_and_tcp_and_calls_go_on() {
+    let gate = std::env::var("CROSSPOINT_BUSY").is_ok();
+    let count = if gate { 10_000 } else { 1_000 };
+    let names: Vec<String> = (0..count).map(|n| format!("device{n}")).collect();
+    let devices: Vec<&str> = names.iter().map(String::as_str).chain(["uas"]).collect();
+    let mut gateway = Gateway::start(&devices, "");
+    drop(storm(&names, gateway.sip));
+    gateway.kill_and_restart();
+    let (mut took, mut clients) = (Duration::ZERO, Vec::new());
+    let waits = sipp::calls_of(&gateway, Duration::from_millis(500), 10, 100, || {
+        let begun = Instant::now();
+        clients = storm(&names, gateway.sip);
+        took = begun.elapsed();
+    });
+    let p99 = waits[waits.len() * 99 / 100];
+    println!(
+        "{count} back after {took:?}; calls beside them waited {:?}, p99 {p99:?}",
+        waits[waits.len() / 2]
+    );
+    assert!(took <= Duration::from_secs(60), "{took:?}");
+    // In CI it only bounds a hang.
+    assert!(p99 <= Duration::from_millis(if gate { 500 } else { 5_000 }), "{p99:?}");
+    let status = gateway.status();
+    let all = status["registrations"].as_array().unwrap();
+    let by = |transport: &str| {
+        let is = |it: &&Value| it["alias"] != "uas" && it["contacts"][0]["transport"] == transport;
+        all.iter().filter(is).count()
+    };
+    assert_eq!((by("udp"), by("tcp")), (count / 2, count / 2));
+    drop(clients);
+}
+
+/// So many speak at a time, each for itself.
+const CROWD: usize = 64;
+
+/// All of them register as quickly as they are answered, every other one by TCP; again after silence, and after
+/// 503 when it says. Their connections stand until the clients are dropped.
+fn storm(names: &[String], server: u16) -> Vec<Registering> {
+    let registers = |client: &mut Registering, name: &str| {
+        // Each of them is answered in the end, or all of this takes longer than it may.
+        for _ in 0..60 {
+            match client.register_with(name, &format!("{name}-secret"), &[]) {
+                Some(answer) if answer.status == 200 => return,
+                Some(answer) if answer.status == 503 => {
+                    let after = answer.headers.get(&Name::RetryAfter).and_then(|it| it.parse().ok());
+                    let after = after.filter(|it| (5..=30).contains(it)).expect("when to come again");
+                    std::thread::sleep(Duration::from_secs(after));
+                }
+                Some(answer) => panic!("{name} was answered {}", answer.status),
+                None => {}
+            }
+        }
+        panic!("{name} was not answered");
+    };
+    std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|number| {
+                scope.spawn(move || {
+                    let seed = number as u64;
+                    let mut client = if number % 2 == 0 {
+                        Registering::new(server, seed)
+                    } else {
+                        Registering::by_tcp(server, seed)
+                    };
+                    names.iter().skip(number).step_by(CROWD).for_each(|name| registers(&mut client, name));
+                    client
+                })
+            })
+            .collect();
+        crowd.into_iter().map(|it| it.join().unwrap()).collect()
+    })
 }
 
 /// Promise 27: all calls of a busy hour stand, and nobody waits for them. With CROSSPOINT_BUSY it is the release

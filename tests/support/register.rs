@@ -1,6 +1,7 @@
-//! A bare SIP client for registrations: one socket, one answer at a time.
+//! A bare SIP client for registrations: one socket or connection, one answer at a time.
 
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crosspoint_proto::sip::auth::{Account, Client, Secret};
@@ -11,6 +12,7 @@ use rand_core::{Rng, SeedableRng};
 /// A client on a port of its own.
 pub struct Registering {
     socket: UdpSocket,
+    stream: Option<TcpStream>,
     server: u16,
     rng: ChaCha12Rng,
     cseq: u32,
@@ -26,7 +28,14 @@ impl Registering {
         let socket = UdpSocket::bind(("127.0.0.1", port)).unwrap();
         socket.connect(("127.0.0.1", server)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Self { socket, server, rng: ChaCha12Rng::seed_from_u64(seed), cseq: 0 }
+        Self { socket, stream: None, server, rng: ChaCha12Rng::seed_from_u64(seed), cseq: 0 }
+    }
+
+    /// By a connection, which stands as long as the client.
+    pub fn by_tcp(server: u16, seed: u64) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", server)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        Self { stream: Some(stream), ..Self::new(server, seed) }
     }
 
     pub fn port(&self) -> u16 {
@@ -90,15 +99,16 @@ impl Registering {
     fn request(&mut self, user: &str, call_id: &str, more: &[(Name, &str)]) -> Request {
         self.cseq += 1;
         let (port, server) = (self.port(), self.server);
+        let (via, contact) = if self.stream.is_some() { ("TCP", ";transport=tcp") } else { ("UDP", "") };
         let text = format!(
             "REGISTER sip:127.0.0.1:{server} SIP/2.0\r\n\
-             Via: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bK{branch:x};rport\r\n\
+             Via: SIP/2.0/{via} 127.0.0.1:{port};branch=z9hG4bK{branch:x};rport\r\n\
              Max-Forwards: 70\r\n\
              From: <sip:{user}@127.0.0.1>;tag={branch:x}\r\n\
              To: <sip:{user}@127.0.0.1>\r\n\
              Call-ID: {call_id}\r\n\
              CSeq: {cseq} REGISTER\r\n\
-             Contact: <sip:{user}@127.0.0.1:{port}>;expires=3600\r\n\
+             Contact: <sip:{user}@127.0.0.1:{port}{contact}>;expires=3600\r\n\
              Content-Length: 0\r\n\r\n",
             branch = self.rng.next_u64(),
             cseq = self.cseq,
@@ -112,9 +122,23 @@ impl Registering {
         }
     }
 
-    fn exchange(&self, request: &Request) -> Option<Response> {
-        self.socket.send(&request.to_bytes()).ok()?;
-        self.receive()
+    fn exchange(&mut self, request: &Request) -> Option<Response> {
+        let Some(stream) = &mut self.stream else {
+            self.socket.send(&request.to_bytes()).ok()?;
+            return self.receive();
+        };
+        stream.write_all(&request.to_bytes()).ok()?;
+        let mut read = Vec::new();
+        let mut buffer = [0; 4_096];
+        // None of these answers has a body.
+        while !read.ends_with(b"\r\n\r\n") {
+            let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+            read.extend_from_slice(&buffer[..count]);
+        }
+        match Message::parse(&read) {
+            Ok(Message::Response(response)) => Some(response),
+            _ => None,
+        }
     }
 
     fn receive(&self) -> Option<Response> {
