@@ -4,7 +4,7 @@
 //! routes; it waits for nobody. What people may do is the [`policy`](super::policy)'s matter, what they
 //! hear and see the studio's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -124,6 +124,8 @@ struct Room {
     begun: Option<mpsc::Sender<Arc<Service>>>,
     /// Who is told that somebody sends the conference on.
     wishes: Option<mpsc::Sender<Wish>>,
+    /// Seats of those who have hung up lately, in case somebody comes for one.
+    vacant: VecDeque<Seat>,
     /// For a call between two.
     call: Option<Call>,
     /// Clients that want to come in before their leg has told so.
@@ -169,6 +171,7 @@ impl Room {
             is_on: false,
             begun: None,
             wishes: None,
+            vacant: VecDeque::new(),
             call: (service.kind == Kind::Gateway).then(Call::default),
             claims: HashMap::new(),
             service,
@@ -258,6 +261,7 @@ impl Room {
             attendee.end(cause);
             self.studio.release(&attendee);
             self.forget(attendee.leg);
+            self.vacates(id);
             self.policy.leave(now, id);
             self.one_less(cause);
         }

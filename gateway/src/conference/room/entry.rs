@@ -5,6 +5,7 @@ use crosspoint_codecs::clock::Instant;
 use super::attendee::{Invitation, Stage};
 use super::keypad::Command as Key;
 use super::reception::{self, Reception, Step};
+use super::seam::Seat;
 use super::{Room, policy};
 use crate::cause::{Cause, Reason};
 use crate::conference::layout::Layout;
@@ -15,9 +16,8 @@ use crate::guard::Visitor;
 impl Room {
     /// Somebody stands at the door.
     pub(super) fn knock(&mut self, id: PartyId, now: Instant) {
-        if let Some(Invitation { role, keeps, .. }) = self.attendees.get(&id).and_then(|it| it.invited) {
-            self.enter(id, now, Entry { role, invited: true, keeps });
-            return;
+        if let Some(entry) = self.invited_as(id) {
+            return self.enter(id, now, entry);
         }
         match self.service.door.answer(Knock::Silent) {
             Answer::Enter(role) => {
@@ -35,6 +35,16 @@ impl Room {
             // Nobody is wrong before he has said something.
             Answer::Wrong => {}
         }
+    }
+
+    /// As what somebody comes who was called, unless it was for a seat that nobody can give up any more.
+    fn invited_as(&self, id: PartyId) -> Option<Entry> {
+        let attendee = self.attendees.get(&id)?;
+        let Invitation { role, keeps, .. } = attendee.invited?;
+        let Some(of) = attendee.seat_of else { return Some(Entry { role, invited: true, keeps }) };
+        // He comes as who gives it up is by now, and waits at a locked room like others.
+        let Seat { role, keeps, .. } = self.seat_now(of)?;
+        Some(Entry { role, invited: !self.policy.locked(), keeps })
     }
 
     pub(super) fn receive(
@@ -68,6 +78,7 @@ impl Room {
         if self.policy.is_over() {
             // The last conference is over but for its goodbyes: this is the next one.
             self.policy = policy(&self.service);
+            self.vacant.clear();
             self.is_on = false;
         }
         self.policy.enter(now, id, entry)

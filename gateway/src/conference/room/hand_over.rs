@@ -131,6 +131,7 @@ impl Room {
         attendee.gives_up_his_wish();
         self.studio.release(&attendee);
         self.forget(attendee.leg);
+        self.vacates(id);
         self.policy.leave(now, id);
         self.carry_out();
         self.show();

@@ -146,9 +146,8 @@ impl Room {
             .watched(view, done);
         (attendee.streams, attendee.answered) = (streams, true);
         let (id, now) = (attendee.id, self.now());
-        // Who was sent away has none to give up.
-        let there = |seat: &Seat| !self.attendees.get(&seat.of).is_some_and(Attendee::was_sent_away);
-        let seat = seat.filter(there);
+        // It was promised some seconds ago.
+        let seat = seat.filter(|_| !self.policy.locked()).and_then(|seat| self.seat_now(seat.of));
         // Who takes a seat needs none more.
         let full = seat.is_none() && self.policy.parties().len() >= self.service.rules.parties;
         if full {

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Only who is in and has proven who he is sends a conference on, and not while it is locked: the new party has
-//! his role, and passes the door that he has passed. Where it comes to nothing he is told so and stays. Who
-//! hangs up meanwhile has done his part, and the other one comes all the same; who is sent away has not.
+//! the role that he has by then, and passes the door that he has passed. Where it comes to nothing he is told so
+//! and stays. Who hangs up meanwhile has done his part, and the other one comes all the same. Who is sent away has
+//! not, and no seat outlives its conference: whoever comes for such a one, or once it is locked, stands at the door.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,10 @@ use crate::records::TransferRecord;
 /// Who has sent the conference on hangs up within so long after he was told that it is done (RFC 5589 section
 /// 6.1), or is hung up: a NOTIFY is repeated every 4 s at the latest (T2, RFC 3261 section 17.1.2.1).
 const GOES_WITHIN: Duration = Duration::from_secs(4);
+
+/// Seats of those who hung up that are remembered: he who comes for one comes within seconds, or within the time
+/// that a telephone rings. For whose seat is forgotten the door is the same as for anybody.
+const VACANT: usize = 16;
 
 /// Somebody in a conference wants somebody else to take part in his place.
 #[derive(Debug)]
@@ -71,7 +76,8 @@ impl Room {
         let by = identity(&attendee.who);
         let outcome = asked.map_or_else(|reason| reason.word(), |()| "called").to_owned();
         tracing::info!(leg = id.0, by, to, outcome, "somebody else is asked for in a participant's place");
-        if attendee.sent_on.len() < TRANSFERS {
+        // The last one is that of the wish that is under way.
+        if attendee.wish.is_none() && attendee.sent_on.len() < TRANSFERS {
             attendee.sent_on.push(TransferRecord { by, to, referred_by, rule: None, outcome });
         }
         match asked {
@@ -98,6 +104,23 @@ impl Room {
         let meets = matches!(self.service.kind, Kind::Room | Kind::Auditorium);
         let party = self.policy.party(id).filter(|it| meets && it.place == Place::In)?;
         Some(Seat { of: id, role: party.role, keeps: party.keeps })
+    }
+
+    /// What somebody can give up by now, who was to do so before.
+    pub(super) fn seat_now(&self, of: PartyId) -> Option<Seat> {
+        if self.policy.is_over() {
+            return None;
+        }
+        self.seat_of(of).or_else(|| self.vacant.iter().find(|it| it.of == of).copied())
+    }
+
+    /// Somebody is about to leave by himself: who comes for his seat finds it.
+    pub(super) fn vacates(&mut self, id: PartyId) {
+        let Some(seat) = self.seat_of(id).filter(|_| !self.policy.is_over()) else { return };
+        if self.vacant.len() >= VACANT {
+            self.vacant.pop_front();
+        }
+        self.vacant.push_back(seat);
     }
 
     /// What the exchange says of a wish.
@@ -151,6 +174,7 @@ impl Room {
     pub(super) fn has_the_seat(&mut self, id: PartyId, now: Instant) {
         let Some(new) = self.attendees.get_mut(&id) else { return };
         let Some(of) = new.seat_of.take() else { return };
+        self.vacant.retain(|it| it.of != of);
         let to = identity(&new.who);
         let Some(referrer) = self.attendees.get_mut(&of).filter(|it| it.hung_up.is_none()) else { return };
         let hangup = Cause::local(Reason::Hangup);

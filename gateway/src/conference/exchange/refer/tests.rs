@@ -390,3 +390,83 @@ async fn who_goes_to_another_conference_meanwhile_is_told_that_nobody_takes_his_
     assert_eq!(scene.present().await, [(CAROL, Role::Host), (30, Role::Host)], "he was called and comes");
     assert!(scene.alice.commands.try_recv().is_err());
 }
+
+/// The conference, which hosts enter with 2468 and nobody else at all.
+fn closed() -> Service {
+    let mut service = limited(9);
+    service.door = Door::new(Some(Pin::parse("2468").unwrap()), None, false).unwrap();
+    service
+}
+
+/// Alice has Bob taken in, with whom something is being settled, so that he comes later; in a conference that
+/// both hosts have entered by PIN. What Bob says once he has settled it.
+async fn bob_is_about_to_come(scene: &mut Scene) -> (Far, Far) {
+    for far in [&scene.alice, &scene.carol] {
+        for key in "2468#".chars() {
+            far.tells(LegEvent::Dtmf(key)).await;
+        }
+    }
+    assert_eq!(scene.present().await, [(ALICE, Role::Host), (CAROL, Role::Host)]);
+    let (own, mut bob) = second(scene).await;
+    let mut hold = offer();
+    hold.media[0].direction = Direction::SendOnly;
+    own.tells(LegEvent::Reoffered { offer: Some(hold) }).await;
+    assert!(matches!(bob.told().await, LegCommand::Reoffer(_)));
+    scene.alice.tells(join(101)).await;
+    assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
+    (own, bob)
+}
+
+/// What was being settled with Bob is.
+async fn settles(own: &mut Far, bob: &Far) {
+    bob.tells(LegEvent::Changed(held(120))).await;
+    assert!(matches!(own.told().await, LegCommand::AcceptReoffer(_)));
+    own.tells(LegEvent::Changed(streams(110, Direction::RecvOnly).0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p40_who_comes_for_a_seat_that_is_gone_stands_at_the_door() {
+    let deeds =
+        [Deed::Remove(PartyId(ALICE)), Deed::End, Deed::Lock(true), Deed::Role(PartyId(ALICE), Role::Guest)];
+    for deed in deeds {
+        let mut scene = Scene::of(closed(), Some("alice")).await;
+        let (mut own, bob) = bob_is_about_to_come(&mut scene).await;
+        scene.act(deed).await;
+        if matches!(deed, Deed::Remove(_) | Deed::End) {
+            // Her telephone is gone as well.
+            scene.alice.ends(Cause::local(Reason::Hangup)).await;
+        }
+        settles(&mut own, &bob).await;
+        let present = scene.present().await;
+        let view = scene.exchange.rooms().view("Meet").unwrap();
+        let came = view.parties.iter().find(|it| ![ALICE, CAROL].contains(&it.id.0)).expect("he is sent on");
+        if let Deed::Role(..) = deed {
+            assert_eq!(present, [(CAROL, Role::Host), (came.id.0, Role::Guest)], "as what she is by then");
+        } else {
+            assert_eq!(came.at, At::Door, "{deed:?}: {present:?}");
+        }
+    }
+    // She has hung up herself, as telephones do.
+    let mut scene = Scene::of(closed(), Some("alice")).await;
+    let (mut own, bob) = bob_is_about_to_come(&mut scene).await;
+    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
+    settles(&mut own, &bob).await;
+    let present = scene.present().await;
+    assert_eq!((present.len(), present[0]), (2, (CAROL, Role::Host)), "{present:?}");
+    assert_eq!(present[1].1, Role::Host);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_rings_for_a_seat_comes_as_what_its_owner_is_by_then() {
+    let mut scene = Scene::of(closed(), Some("alice")).await;
+    for far in [&scene.alice, &scene.carol] {
+        for key in "2468#".chars() {
+            far.tells(LegEvent::Dtmf(key)).await;
+        }
+    }
+    assert_eq!(scene.present().await.len(), 2);
+    let (bob, _) = scene.sends_on_to("bob").await;
+    scene.act(Deed::Role(PartyId(ALICE), Role::Guest)).await;
+    bob.tells(LegEvent::Answered(streams(30, Direction::SendRecv).0)).await;
+    assert_eq!(scene.present().await, [(CAROL, Role::Host), (30, Role::Guest)]);
+}
