@@ -4,16 +4,21 @@
 //! microseconds each. Between threads each of these steps wakes somebody who sleeps, which costs as much
 //! again: a registration took a fifth more on two threads, a call an eighth. So the driver, its sockets,
 //! the door behind it and the calls between two have one thread. What computes for longer is elsewhere:
-//! conferences, HTTP and TLS handshakes with the runtime of whoever started the gateway, media, the store
-//! and the records with threads of their own.
+//! conferences, HTTP and TLS handshakes of those who connect with the runtime of whoever started the gateway,
+//! media, the store and the records with threads of their own. What is left of such things here is rare: the
+//! handshakes of connections that we open, and the making of coders where a call between two is transcoded.
 
 use std::future::Future;
 use std::io;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{self, EnterGuard, Handle};
 use tokio::sync::oneshot;
 use tokio::task;
+
+/// How long the end waits for threads that tasks wait for.
+const BLOCKED: Duration = Duration::from_millis(100);
 
 /// A running thread for tasks. Dropping it ends them all, a moment later.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ impl SignallingThread {
         let thread = Builder::new().name("signalling".into()).spawn(move || {
             // Nobody sends anything: that nobody can any more is the end.
             let _ = runtime.block_on(stopped);
+            // Tasks end here; who looks a name up on another thread may take as long as he likes.
+            runtime.shutdown_timeout(BLOCKED);
         })?;
         Ok(Self { handle, _stop: stop, thread })
     }
@@ -81,5 +88,22 @@ mod tests {
         drop(here);
         thread.stop();
         assert!(gone.recv().is_err(), "the task is over, and what it held is free");
+    }
+
+    #[test]
+    fn a_name_that_is_looked_up_for_ever_does_not_hold_up_the_end() {
+        let thread = SignallingThread::start().unwrap();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, waits) = std::sync::mpsc::channel();
+        thread.spawn(async move {
+            let _ = task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                let _ = wait.recv();
+            })
+            .await;
+        });
+        waits.recv().unwrap();
+        thread.stop();
+        drop(go);
     }
 }
