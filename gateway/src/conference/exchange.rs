@@ -157,7 +157,7 @@ struct Live {
     began: SystemTime,
     caller: Party,
     view: watch::Receiver<CallView>,
-    /// What it is told; `None`: it is in a conference.
+    /// What it is told; `None`, or nobody who listens: it is in a conference.
     orders: Option<mpsc::Sender<Order>>,
 }
 
@@ -252,15 +252,18 @@ impl Exchange {
 
     /// What is live now, oldest first.
     pub fn calls(&self) -> Vec<LiveCall> {
-        self.live()
-            .iter()
-            .map(|(call, live)| LiveCall {
-                call: *call,
-                began: live.began,
-                caller: live.caller.clone(),
-                view: live.view.borrow().clone(),
-            })
-            .collect()
+        // Views are long, and calls that begin wait for the list.
+        let live: Vec<_> = {
+            let live = self.live();
+            live.iter().map(|(call, it)| (*call, it.began, it.caller.clone(), it.view.clone())).collect()
+        };
+        let of = |(call, began, caller, view): (_, _, _, watch::Receiver<CallView>)| LiveCall {
+            call,
+            began,
+            caller,
+            view: view.borrow().clone(),
+        };
+        live.into_iter().map(of).collect()
     }
 
     /// From now on calls behave so, and there may be so many: those that stand stay as they are.

@@ -250,13 +250,14 @@ impl Rooms {
 
     /// What goes on, by service. Whoever has called what does not exist is in none of them.
     pub fn views(&self) -> Vec<(String, RoomView)> {
-        let views = self
-            .live()
-            .iter()
-            .filter(|(name, _)| !is_decoy(name))
-            .map(|(name, room)| (name.clone(), room.view.borrow().clone()))
-            .collect();
-        let mut views: Vec<(String, RoomView)> = views;
+        // Views are long, and who comes waits for the list.
+        let views: Vec<_> = {
+            let live = self.live();
+            let seen = live.iter().filter(|(name, _)| !is_decoy(name));
+            seen.map(|(name, room)| (name.clone(), room.view.clone())).collect()
+        };
+        let mut views: Vec<(String, RoomView)> =
+            views.into_iter().map(|(name, view)| (name, view.borrow().clone())).collect();
         views.sort_by(|one, other| one.0.cmp(&other.0));
         views
     }
