@@ -416,6 +416,9 @@ impl Call {
         if self.leaves_transfer(leg, cause).await || self.leaves_taking(leg, cause).await {
             return;
         }
+        if self.leaves_giving(leg, cause) {
+            return;
+        }
         self.leaves_replacement(leg, cause).await;
         if leg == self.caller.leg.id || self.connected == Some(leg) {
             self.remember();
@@ -430,7 +433,9 @@ impl Call {
         } else if self.connected.is_none() {
             self.worst = Some(self.worst.map_or(cause, |worst| more_telling(worst, cause)));
             if self.callees.iter().all(|callee| callee.ended.is_some()) {
-                if !self.ending() {
+                // Who has turned the call down has done so for all places (RFC 3261 section 21.6).
+                let rejected = self.worst.is_some_and(|worst| worst.reason == Reason::Rejected);
+                if !self.ending() && !rejected {
                     self.enters = self.trail.as_ref().and_then(Trail::take_conference);
                 }
                 if self.enters.is_some() {

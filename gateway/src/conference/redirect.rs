@@ -84,8 +84,9 @@ impl Trail {
     }
 
     fn lead_to(&self, service: Arc<Service>, to: &str) {
-        let conference = Some(Found { service, called: to.to_owned() });
-        *self.conference.lock().unwrap_or_else(PoisonError::into_inner) = conference;
+        // The first of several that ring together.
+        let found = Found { service, called: to.to_owned() };
+        self.conference.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(found);
     }
 
     fn note(&self, to: &str, rule: Option<String>, outcome: &str) {

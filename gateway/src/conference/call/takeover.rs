@@ -230,6 +230,28 @@ impl Call {
             Reason::Unavailable.word().clone_into(&mut told.outcome);
         }
         self.tell_referrer(referrer, Referral::Failed(Reason::Unavailable)).await;
+        if self.callee(referrer).is_some_and(|it| it.ended.is_some() || it.hung_up) {
+            // Who stays would be alone.
+            self.remember();
+            self.caller.hang_up(Cause::local(Reason::Unavailable)).await;
+        }
+    }
+
+    /// Whether the end of `leg` is that of one whose party is about to go to a conference: his part is done.
+    pub(super) fn leaves_giving(&mut self, leg: LegId, cause: Cause) -> bool {
+        if !self.giving.as_ref().is_some_and(|(give, _)| give.referral && give.leg == leg) {
+            return false;
+        }
+        if leg == self.caller.leg.id {
+            self.swap_sides();
+        }
+        self.left.extend(self.callee(leg).map(|it| self.leg_view(it)));
+        if let Some(gone) = self.participant(leg) {
+            gone.ended = Some(cause);
+            gone.streams.clear();
+        }
+        self.replan();
+        true
     }
 
     /// The other call has answered.

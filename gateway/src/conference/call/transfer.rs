@@ -259,7 +259,8 @@ impl Call {
         if !transfer.legs.is_empty() {
             return;
         }
-        match transfer.trail.take_conference() {
+        let conference = transfer.trail.take_conference().filter(|_| worst.reason != Reason::Rejected);
+        match conference {
             Some(found) => self.transfer_enters(found.service, &found.called).await,
             None => self.transfer_failed(worst).await,
         }

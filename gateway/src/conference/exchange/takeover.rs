@@ -55,7 +55,7 @@ impl Exchange {
                     TrySendError::Closed(order) => (Reason::Rejected, order),
                 })
             }
-            // Who is in a conference stays there.
+            // It was never a call between two; of one that is in a conference by now nobody listens.
             Some(_) => Err((Reason::NotAcceptable, order)),
             None => Err((Reason::Rejected, order)),
         }
