@@ -22,7 +22,7 @@
 //!     routing, registrar where calls go; who is reachable, written down before it is acknowledged
 //!     leg                the seam for protocols, and one folder for each: sip
 //!     media              the engine: playout, decode, encode; knows no protocol
-//!     net                the one driver for protocol machines; media socket threads
+//!     net                the one driver for protocol machines and its thread; media socket threads
 //!   crosspoint-proto     machines without sockets, clocks or randomness: sip, sdp, rtp
 //!   crosspoint-codecs    formats, frames, codecs, kernels; draw and compose: pictures in pictures
 //! ```
