@@ -304,6 +304,31 @@ async fn a_transfer_whose_target_leads_to_a_conference_brings_the_other_party_th
     assert_eq!(parties.iter().map(|it| it.id.0).collect::<Vec<_>>(), [1]);
 }
 
+/// The same while something is being settled with Alice, which does not come to an end; Bob is gone.
+#[tokio::test(start_paused = true)]
+async fn who_is_kept_for_a_conference_that_she_cannot_get_to_is_not_left_alone() {
+    let mut scene = scene().await;
+    let world = scene.world.clone();
+    world.moves(FIRST, &["sip:bob@partner.example"]).await;
+    let mut bob = world.far("sip:bob@partner.example");
+    bob.tells(LegEvent::Redirected(Box::new(proven()))).await;
+    bob.tells(LegEvent::Answered(streams(20, Direction::SendRecv).0)).await;
+    assert!(matches!(scene.alice.told().await, LegCommand::Answer(_)));
+    scene.alice.tells(LegEvent::Answered(streams(10, Direction::SendRecv).0)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    let to = "sip:+4999@carrier.example".to_owned();
+    bob.tells(LegEvent::Referred { to, instead_of: None, referred_by: None }).await;
+    assert!(matches!(bob.told().await, LegCommand::Referral(Referral::Accepted)));
+    scene.alice.tells(LegEvent::Reoffered { offer: Some(offer()) }).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    bob.ends(Cause::remote(Reason::Hangup)).await;
+    world.moves(FIRST, &["sip:meet@gateway.example"]).await;
+    assert!(matches!(scene.alice.told().await, LegCommand::AcceptReoffer(_)));
+    // Her telephone says nothing of it any more.
+    let told = scene.alice.told_to_hang_up_within(std::time::Duration::from_secs(11)).await;
+    assert_eq!(told, Cause::local(Reason::Unavailable));
+}
+
 /// Bob, as one who has proven who he is.
 fn proven() -> Party {
     let (leg, _) = leg(0);
