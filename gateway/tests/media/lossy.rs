@@ -20,6 +20,7 @@ use crosspoint_proto::rtp::packet::{FIXED_HEADER, MAX_PAYLOAD, RtpHeader, RtpPac
 use crosspoint_proto::rtp::payload::h264::{H264Depacketizer, H264Packetizer};
 use crosspoint_proto::rtp::payload::{Depacketizer as _, Packetizer as _, Payload};
 use crosspoint_proto::rtp::reorder::{Ready, Reorder, ReorderConfig};
+use crosspoint_proto::rtp::rtcp::{self, RtcpEvent};
 use crosspoint_proto::rtp::session::{
     Channel, Feedback, Payload as Carried, ReceivePayload, RemoteAddress, Session, SessionConfig,
 };
@@ -396,15 +397,13 @@ impl Call {
     }
 }
 
-fn wishes_keyframe(mut compound: &[u8]) -> bool {
-    while let [first, kind, high, low, ..] = *compound {
-        if matches!((kind, first & 0x1f), (206, 1 | 4) | (192, _)) {
-            return true;
-        }
-        let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
-        compound = compound.get(length..).unwrap_or(&[]);
-    }
-    false
+fn wishes_keyframe(compound: &[u8]) -> bool {
+    let mut wishes = false;
+    let heard = rtcp::read(compound, &mut |event| {
+        wishes |= matches!(event, RtcpEvent::Pli { .. } | RtcpEvent::Fir { .. });
+    });
+    assert!(heard.is_ok(), "{heard:?}");
+    wishes
 }
 
 /// Part of the pictures from `from` to `to` (their numbers), and the longest time without a new one (ms).
