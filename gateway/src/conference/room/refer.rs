@@ -9,7 +9,8 @@
 //! Only who is in and has proven who he is sends a conference on, and not while it is locked: the new party has
 //! the role that he has by then, and passes the door that he has passed. Where it comes to nothing he is told so
 //! and stays. Who hangs up meanwhile has done his part, and the other one comes all the same. Who is sent away has
-//! not, and no seat outlives its conference: whoever comes for such a one, or once it is locked, stands at the door.
+//! not, and no seat outlives its conference: whoever comes for such a one stands at the door, and once it is locked
+//! he waits as others do.
 
 use std::sync::Arc;
 use std::time::Duration;
