@@ -211,9 +211,9 @@ pub struct Session {
     wanted: KeyframeWish,
     /// The peer wants one of us.
     asked: KeyframeWish,
-    srtp: Option<Srtp>,
+    srtp: Option<Box<Srtp>>,
     /// That of the RTCP port, where it had a handshake of its own.
-    srtcp: Option<Srtp>,
+    srtcp: Option<Box<Srtp>>,
     events: VecDeque<Event>,
     stats: SessionStats,
     /// Packets are made here.
@@ -223,7 +223,8 @@ pub struct Session {
     closed: bool,
 }
 
-/// Both ways of SRTP, and the keys that they were made from.
+/// Both ways of SRTP, and the keys that they were made from. Boxed where it is kept: sixteen kilobytes that most
+/// sessions do not need, and that would be moved with each of them.
 #[derive(Debug)]
 struct Srtp {
     keys: SrtpKeys,
@@ -305,7 +306,7 @@ impl Session {
         match channel {
             Channel::Rtp => self.rekey(Some(keys)),
             Channel::Rtcp => match Srtp::new(keys) {
-                Ok(srtp) => self.srtcp = Some(srtp),
+                Ok(srtp) => self.srtcp = Some(Box::new(srtp)),
                 Err(_) => self.closed = true,
             },
         }
@@ -326,7 +327,7 @@ impl Session {
         };
         // A context goes on under the same key: to start it anew would accept replays, and on our
         // side use a key stream twice.
-        let (send, receive) = match self.srtp.take() {
+        let (send, receive) = match self.srtp.take().map(|old| *old) {
             Some(old) => (
                 Some(old.send).filter(|_| old.keys.send == keys.send),
                 Some(old.receive).filter(|_| old.keys.receive == keys.receive),
@@ -336,7 +337,7 @@ impl Session {
         let send = send.map_or_else(|| SrtpContext::new(&keys.send), Ok);
         let receive = receive.map_or_else(|| SrtpContext::new(&keys.receive), Ok);
         if let (Ok(send), Ok(receive)) = (send, receive) {
-            self.srtp = Some(Srtp { keys: keys.clone(), send, receive });
+            self.srtp = Some(Box::new(Srtp { keys: keys.clone(), send, receive }));
         } else {
             // The library is out of memory or forbidden: silence, never clear text.
             self.closed = true;
