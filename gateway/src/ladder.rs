@@ -156,6 +156,10 @@ impl fmt::Debug for Ladder {
 /// a line or turn the direction of writing is spelled out, as `\u{1b}`.
 pub fn printable(text: &str) -> Box<str> {
     const CUT: &str = "...";
+    // Nearly all of it: nothing to be spelled out, nothing to be cut.
+    if text.len() <= TEXT && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.into();
+    }
     let mut out = String::with_capacity(text.len().min(TEXT));
     let mut fits = 0;
     for sign in text.chars() {

@@ -1,6 +1,7 @@
 //! SIP messages and SDP decisions in the words of a ladder. What is secret never gets there: of a
 //! message its start line is taken and its CSeq, of a description what was made of it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crosspoint_codecs::format::{Capabilities, Direction};
@@ -13,16 +14,19 @@ use crate::ladder::{Message, printable};
 /// A message as one line.
 pub(super) fn line_of(sighted: &Sighted) -> Message {
     let (head, body) = split(&sighted.data);
-    let mut lines = head.split(|octet| *octet == b'\n').map(text);
-    let line = lines.next().unwrap_or_default();
-    let (mut sequence, mut kind) = (String::new(), String::new());
+    let mut lines = head.split(|octet| *octet == b'\n');
+    let line = text(lines.next().unwrap_or_default());
+    let (mut sequence, mut kind) = (Cow::default(), String::new());
+    // Each message of each call is read here, so that nothing is made of lines that say nothing to us.
     for line in lines {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        let value = value.trim();
-        match name.trim().to_ascii_lowercase().as_str() {
-            "cseq" => value.clone_into(&mut sequence),
-            "content-type" | "c" => kind = value.to_ascii_lowercase(),
-            _ => {}
+        let Some(colon) = line.iter().position(|octet| *octet == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default();
+        let name = name.trim_ascii();
+        if name.eq_ignore_ascii_case(b"cseq") {
+            sequence = text(value);
+        } else if name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"c") {
+            kind = text(value).trim().to_ascii_lowercase();
         }
     }
     const SDP: &str = "application/sdp";
@@ -32,7 +36,7 @@ pub(super) fn line_of(sighted: &Sighted) -> Message {
         transport: transport_word(sighted.flow.transport()),
         peer: sighted.flow.remote(),
         line: printable(&start_line(&line)),
-        sequence: printable(&sequence),
+        sequence: printable(sequence.trim()),
         describes: !body.is_empty() && (kind.starts_with(SDP) || within()),
     }
 }
@@ -60,8 +64,11 @@ fn split(data: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).trim_end_matches('\r').to_owned()
+fn text(mut octets: &[u8]) -> Cow<'_, str> {
+    while let [rest @ .., b'\r'] = octets {
+        octets = rest;
+    }
+    String::from_utf8_lossy(octets)
 }
 
 /// What the party offers.
