@@ -90,7 +90,7 @@ impl SipDoor {
                 Event::Request { request, message, source } => match self.admit(&message, &source) {
                     // The store answers when it has written: others need not wait for that.
                     Ok(admitted) => {
-                        tokio::spawn(self.clone().register(request, admitted, source));
+                        tokio::spawn(Box::pin(self.clone().register(request, admitted, source)));
                     }
                     Err(answer) => self.answer(request, answer, &source).await,
                 },

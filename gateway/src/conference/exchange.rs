@@ -200,17 +200,18 @@ impl Exchange {
             self.0.traces.join(number, &leg);
         }
         let this = self.clone();
-        tokio::spawn(async move {
+        // Boxed, here and in legs: the runtime moves a task several times before it runs, and once more when it
+        // ends, and that of a call is many kilobytes.
+        tokio::spawn(Box::pin(async move {
             if !fits {
                 refuse(leg, Cause::local(Reason::Congestion)).await;
                 return;
             };
             let span = tracing::info_span!("call", call = number, leg = leg.id.0);
-            let record =
-                tracing::Instrument::instrument(this.clone().run(number, began, leg, view, ordered), span)
-                    .await;
+            let run = Box::pin(this.clone().run(number, began, leg, view, ordered));
+            let record = tracing::Instrument::instrument(run, span).await;
             this.finish(number, record);
-        });
+        }));
     }
 
     /// A call begins, unless there are as many as there may be.

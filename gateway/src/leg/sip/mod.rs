@@ -224,7 +224,7 @@ impl SipLegs {
         actor.state.offered = offered.is_some();
         // The queue is empty: the offer is the first thing in it.
         let _ = actor.events.try_send(LegEvent::Offered(offered));
-        tokio::spawn(actor.run());
+        tokio::spawn(Box::pin(actor.run()));
         Some(leg)
     }
 
@@ -399,7 +399,7 @@ impl Protocol for SipLegs {
         if let Some(flow) = &flow {
             actor.set_out_by_flow(self.0.other_flows(to, flow), &offer);
         }
-        tokio::spawn(async move {
+        tokio::spawn(Box::pin(async move {
             let mut invite = invite;
             invite.elsewhere = actor.may_go_elsewhere();
             let mut reached = known.map(|address| address.ip());
@@ -437,7 +437,7 @@ impl Protocol for SipLegs {
                 }
                 Err(reason) => actor.fail(Cause::local(reason)).await,
             }
-        });
+        }));
         Ok(leg)
     }
 }
