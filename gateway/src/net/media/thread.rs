@@ -38,6 +38,10 @@ const DATAGRAM: usize = 9216;
 /// Readiness events that one poll returns; more stay in the kernel for the next.
 const EVENTS: usize = 256;
 
+/// How long orders are gathered once there is one: what the packets of others on this thread may wait, far
+/// less than the jitter of any road. What comes for the stream itself is read after its order.
+const GATHER: Duration = Duration::from_millis(1);
+
 const WAKE: Token = Token(usize::MAX);
 
 /// A thread, from outside.
@@ -112,6 +116,13 @@ impl Handle {
     /// Drops what nobody will read any more: streams in it hold ports.
     pub(super) fn clear(&self) {
         while self.inbox.orders.pop().is_some() {}
+    }
+}
+
+impl Inbox {
+    /// Whether there is more to do than to send what the engine has made, which waits for nothing.
+    fn has_orders(&self) -> bool {
+        !self.orders.is_empty() || self.sweep.load(Ordering::Acquire)
     }
 }
 
@@ -217,6 +228,11 @@ impl Loop {
                 }
             }
             if woken {
+                if self.inbox.has_orders() {
+                    // A call that begins or ends gives its orders within a moment, and each would wake the
+                    // thread: until it looks, nobody wakes it again.
+                    std::thread::sleep(GATHER);
+                }
                 // Before the queues are looked at: who pushes later wakes again.
                 self.inbox.woken.store(false, Ordering::Release);
                 self.take_orders();
