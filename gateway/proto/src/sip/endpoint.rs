@@ -191,7 +191,7 @@ impl Endpoint {
         match message {
             Message::Response(response) => {
                 // More than our own Via: it went astray (section 8.1.3.3).
-                let ours = response.headers.vias().is_ok_and(|vias| vias.len() == 1);
+                let ours = response.headers.count_vias() == 1;
                 if !ours || !self.stack.transactions.response(now, flow.remote.ip(), response) {
                     self.stack.counters.stray_responses =
                         self.stack.counters.stray_responses.saturating_add(1);
@@ -217,7 +217,7 @@ impl Endpoint {
         let reply = reply_to(&flow, &via);
         let source =
             Source { transport: flow.transport, local: flow.local, remote: flow.remote, flow, translated };
-        match self.stack.transactions.request_arrived(now, &request, reply, octets) {
+        match self.stack.transactions.request_arrived(now, &request, &via, reply, octets) {
             Arrived::Absorbed => {}
             Arrived::Full => self.overloaded(now, reply, &request),
             Arrived::Ack => match self.find(&request) {
@@ -290,7 +290,7 @@ impl Endpoint {
             self.stack.transactions.forget(id);
             return;
         }
-        let in_dialog = request.headers.to().is_some_and(|to| to.tag().is_some());
+        let in_dialog = request.headers.tag_in_to().is_some();
         // It stands in an INVITE or nowhere (RFC 3891 section 3).
         if request.headers.has(&Name::Replaces) && request.method != Method::Invite {
             return self.stack.answer_once(now, id, 400, &tag);
@@ -514,7 +514,7 @@ impl Endpoint {
     /// The call whose dialog a request of the peer belongs to.
     fn find(&self, request: &Request) -> Option<CallId> {
         let call_id = request.headers.call_id()?.to_owned();
-        let tag = request.headers.to()?.tag()?.to_owned();
+        let tag = request.headers.tag_in_to()?.to_owned();
         self.dialogs.get(&(call_id, tag)).copied()
     }
 

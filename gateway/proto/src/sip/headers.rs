@@ -1,6 +1,6 @@
 //! Header names and the ordered list of headers (RFC 3261 section 7.3).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::message::Token;
 
@@ -287,8 +287,16 @@ impl Headers {
     }
 }
 
+/// Octets of a header value, for which there is room from the first.
+const USUAL: usize = 80;
+
 /// The text without CR and LF, which would end the header and start one that nobody meant.
 fn on_one_line(value: &dyn fmt::Display) -> String {
-    let value = value.to_string();
-    if value.contains(['\r', '\n']) { value.replace(['\r', '\n'], " ") } else { value }
+    // One allocation for nearly all of them.
+    let mut text = String::with_capacity(USUAL);
+    let _ = write!(text, "{value}");
+    if memchr::memchr2(b'\r', b'\n', text.as_bytes()).is_some() {
+        text = text.replace(['\r', '\n'], " ");
+    }
+    text
 }

@@ -7,6 +7,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::hex::hex;
 use super::via::MAGIC_COOKIE;
 use super::{Request, Uri};
 
@@ -58,7 +59,7 @@ impl Loops {
         mac.update(b" ");
         mac.update(second.as_bytes());
         let sum = mac.finalize().into_bytes();
-        sum.iter().take(octets).map(|octet| format!("{octet:02x}")).collect()
+        hex(sum.get(..octets).unwrap_or_default())
     }
 }
 

@@ -201,8 +201,9 @@ impl Response {
             headers.copy(request, &Name::Timestamp);
         }
         // The tag goes behind the text as it came: rewriting To could change what the peer compares.
-        if let (Some(tag), Some(to)) = (to_tag, headers.to())
-            && to.tag().is_none()
+        if let Some(tag) = to_tag
+            && headers.tag_in_to().is_none()
+            && headers.to().is_some()
             && let Some(text) = headers.get(&Name::To).map(str::to_owned)
         {
             headers.set(Name::To, format_args!("{text};tag={tag}"));
@@ -382,8 +383,10 @@ fn print(start: &str, headers: &Headers, body: &Bytes) -> Bytes {
         headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len()).saturating_add(4));
     let size = size.fold(start.len().saturating_add(64), usize::saturating_add).saturating_add(body.len());
     let mut out = BytesMut::with_capacity(size);
-    for octet in start.bytes() {
-        out.put_u8(if matches!(octet, b'\r' | b'\n') { b' ' } else { octet });
+    if memchr::memchr2(b'\r', b'\n', start.as_bytes()).is_some() {
+        out.put_slice(start.replace(['\r', '\n'], " ").as_bytes());
+    } else {
+        out.put_slice(start.as_bytes());
     }
     out.put_slice(b"\r\n");
     for (name, value) in headers.iter() {

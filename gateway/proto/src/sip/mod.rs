@@ -20,6 +20,7 @@ mod event;
 mod flow;
 mod framing;
 mod headers;
+mod hex;
 mod invite;
 pub mod limits;
 mod loops;

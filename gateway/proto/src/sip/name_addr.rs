@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::params::{LWS, Params, quote, saturating_number, split_outside, take_quoted};
+use super::params::{
+    LWS, Params, behind_quoted, first_outside, quote, saturating_number, split_outside, take_quoted,
+};
 use super::typed::ValueError;
 use super::uri::{SipUri, Uri};
 
@@ -68,7 +70,7 @@ impl NameAddr {
 
     /// Parses the elements of one header value.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, ValueError> {
-        split_outside(text, ',')?.into_iter().map(Self::parse).collect()
+        split_outside(text, b',')?.into_iter().map(Self::parse).collect()
     }
 
     /// The `tag`, when there is one that is not empty.
@@ -96,6 +98,28 @@ impl NameAddr {
         }
         Ok(Self { display: None, uri: Uri::parse(uri)?, params: Params::parse(params)? })
     }
+}
+
+/// The tag of a value that reads as one element, and of no other: what [`NameAddr::tag`] says of it, without
+/// making anything of the rest. Every message is looked at for it several times.
+pub(super) fn tag_of(value: &str) -> Option<&str> {
+    let text = value.trim_matches(LWS);
+    // A display name in quotes may hold anything; one without has no bracket of its own.
+    let text = if text.starts_with('"') { behind_quoted(text)? } else { text };
+    let params = match text.split_once('<') {
+        Some((_, inside)) => inside.split_once('>')?.1,
+        None => text.split_once(';')?.1,
+    };
+    let mut rest = Some(params);
+    while let Some(params) = rest {
+        let (piece, behind) = first_outside(params, b';').ok()?;
+        let (name, tag) = piece.split_once('=').unwrap_or((piece, ""));
+        if name.trim_matches(LWS).eq_ignore_ascii_case("tag") {
+            return Some(tag.trim_matches(LWS)).filter(|tag| !tag.is_empty());
+        }
+        rest = behind;
+    }
+    None
 }
 
 impl From<SipUri> for NameAddr {
@@ -139,6 +163,30 @@ fn parse_q(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tag_is_the_same_whether_all_is_read_or_it_alone() {
+        for (value, tag) in [
+            ("<sip:a@h>;tag=1", Some("1")),
+            (" \"x;tag=2 <\\\">\" <sip:a@h;tag=3> ; p = \";tag=4\" ; TAG = 5 ", Some("5")),
+            ("Bob <sip:a@h;tag=3>", None),
+            ("sip:a@h;user=phone;tag=6;x", Some("6")),
+            ("sip:a@h;tag", None),
+            ("sip:a@h", None),
+        ] {
+            assert_eq!(tag_of(value), tag, "{value}");
+            assert_eq!(NameAddr::parse(value).unwrap().tag(), tag, "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn and_so_it_is_of_anything_that_reads(value in "[\"]?[ <a\"\\\\;]{0,4}[\"]?[ ]?<?sip:a@h[;=tagé]{0,5}>?([ ]?;[ ]?(tag|Tag|x|lr)([ ]?=[ ]?[1a;\"\\\\]{0,4})?){0,3}") {
+            if let Ok(read) = NameAddr::parse(&value) {
+                proptest::prop_assert_eq!(tag_of(&value), read.tag());
+            }
+        }
+    }
 
     #[test]
     fn all_three_forms_parse() {

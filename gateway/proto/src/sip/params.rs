@@ -91,16 +91,17 @@ impl Params {
             return Ok(params);
         }
         let text = text.strip_prefix(';').ok_or(ValueError::Trailing)?;
-        for piece in split_outside(text, ';')? {
+        for piece in split_outside(text, b';')? {
             let (name, value) = match piece.split_once('=') {
                 Some((name, value)) => (name.trim_matches(LWS), Some(value.trim_matches(LWS))),
                 None => (piece.trim_matches(LWS), None),
             };
             let sound = match value {
                 None => true,
-                Some(v) => unquote(v).is_some() || (!v.is_empty() && v.chars().all(is_value_char)),
+                Some(v) if v.starts_with('"') => unquote(v).is_some(),
+                Some(v) => is_value(v),
             };
-            if name.is_empty() || !name.chars().all(is_token_char) || !sound {
+            if name.is_empty() || !is_token(name) || !sound {
                 return Err(ValueError::Param);
             }
             params.push_raw(name.to_owned(), value.map(str::to_owned))?;
@@ -128,6 +129,17 @@ impl fmt::Display for Params {
 /// `token` characters of RFC 3261 section 25.1.
 pub(super) const fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '!' | '%' | '*' | '_' | '+' | '`' | '\'' | '~')
+}
+
+/// Whether it is a token, or nothing. No character over 0x7f is one of a token, nor are its octets.
+pub(super) fn is_token(text: &str) -> bool {
+    text.bytes().all(|octet| is_token_char(char::from(octet)))
+}
+
+/// Whether it may stand as the value of a parameter without quotes.
+fn is_value(text: &str) -> bool {
+    let plain = |octet: u8| octet.is_ascii() && is_value_char(char::from(octet));
+    !text.is_empty() && (text.bytes().all(plain) || text.chars().all(is_value_char))
 }
 
 /// What an unquoted parameter value may hold: a token, a host (brackets, colons), and what real
@@ -177,34 +189,52 @@ pub(super) fn take_quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
+/// What follows the quoted string at the start of `text`, which is not made.
+pub(super) fn behind_quoted(text: &str) -> Option<&str> {
+    let mut escaped = false;
+    let end = text.bytes().enumerate().skip(1).find(|(_, octet)| {
+        let ends = !escaped && *octet == b'"';
+        escaped = !escaped && *octet == b'\\';
+        ends
+    });
+    text.get(end?.0.saturating_add(1)..)
+}
+
 /// Splits at `separator` where it stands neither in a quoted string nor in angle brackets.
 /// Quotes and brackets that do not close are an error, and so are more pieces than a list may have.
-pub(super) fn split_outside(text: &str, separator: char) -> Result<Vec<&str>, ValueError> {
+pub(super) fn split_outside(text: &str, separator: u8) -> Result<Vec<&str>, ValueError> {
     let mut pieces = Vec::new();
-    let mut start = 0;
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        if pieces.len() >= limits::LIST {
+            return Err(ValueError::TooMany);
+        }
+        let (piece, behind) = first_outside(text, separator)?;
+        pieces.push(piece);
+        rest = behind;
+    }
+    Ok(pieces)
+}
+
+/// What stands before the first such separator, and what behind it, if there is one.
+pub(super) fn first_outside(text: &str, separator: u8) -> Result<(&str, Option<&str>), ValueError> {
     let (mut quoted, mut escaped, mut angle) = (false, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
+    // What is looked for is ASCII, and no octet of another character is.
+    for (at, octet) in text.bytes().enumerate() {
+        match octet {
             _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' if !angle => quoted = !quoted,
-            '<' if !quoted => angle = true,
-            '>' if !quoted => angle = false,
-            c if c == separator && !quoted && !angle => {
-                pieces.push(text.get(start..at).unwrap_or_default());
-                start = at.saturating_add(c.len_utf8());
-                if pieces.len() >= limits::LIST {
-                    return Err(ValueError::TooMany);
-                }
+            b'\\' if quoted => escaped = true,
+            b'"' if !angle => quoted = !quoted,
+            b'<' if !quoted => angle = true,
+            b'>' if !quoted => angle = false,
+            octet if octet == separator && !quoted && !angle => {
+                let behind = at.saturating_add(1);
+                return Ok((text.get(..at).unwrap_or_default(), text.get(behind..)));
             }
             _ => {}
         }
     }
-    if quoted || angle {
-        return Err(ValueError::Unbalanced);
-    }
-    pieces.push(text.get(start..).unwrap_or_default());
-    Ok(pieces)
+    if quoted || angle { Err(ValueError::Unbalanced) } else { Ok((text, None)) }
 }
 
 /// A number of digits only. What is too large for a u32 is [`u32::MAX`]: delta seconds are taken as that
@@ -235,12 +265,12 @@ mod tests {
     fn lists_split_outside_quotes_and_brackets() {
         let list = "\"a,\\\",b\" <sip:x,y@h>;q=1, <sip:z@h>;t=\"c,d\"";
         assert_eq!(
-            split_outside(list, ',').unwrap(),
+            split_outside(list, b',').unwrap(),
             ["\"a,\\\",b\" <sip:x,y@h>;q=1", " <sip:z@h>;t=\"c,d\""]
         );
-        assert_eq!(split_outside("\"a, b", ','), Err(ValueError::Unbalanced));
-        assert_eq!(split_outside("<a, b", ','), Err(ValueError::Unbalanced));
-        assert_eq!(split_outside(&",".repeat(limits::LIST), ','), Err(ValueError::TooMany));
+        assert_eq!(split_outside("\"a, b", b','), Err(ValueError::Unbalanced));
+        assert_eq!(split_outside("<a, b", b','), Err(ValueError::Unbalanced));
+        assert_eq!(split_outside(&",".repeat(limits::LIST), b','), Err(ValueError::TooMany));
     }
 
     #[test]

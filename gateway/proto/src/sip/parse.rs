@@ -260,7 +260,7 @@ impl Head {
     }
 
     fn header(&mut self, line: &[u8]) {
-        let colon = line.iter().position(|octet| *octet == b':');
+        let colon = memchr::memchr(b':', line);
         let parts = colon.and_then(|at| line.split_at_checked(at));
         let name =
             parts.and_then(|(name, _)| Name::parse(std::str::from_utf8(name).ok()?.trim_end_matches(LWS)));
@@ -268,7 +268,7 @@ impl Head {
             return self.fault(ParseErrorKind::HeaderLine);
         };
         let value = decode_text(trim_lws(value.strip_prefix(b":").unwrap_or(value)));
-        if value.contains(['\r', '\n']) {
+        if memchr::memchr2(b'\r', b'\n', value.as_bytes()).is_some() {
             return self.fault(ParseErrorKind::HeaderLine);
         }
         if value.len() > limits::LINE || self.headers.len() >= limits::HEADERS {
@@ -393,7 +393,7 @@ impl Head {
             return None;
         }
         let value = self.headers.get(&Name::Via)?;
-        let top = split_outside(value, ',').ok().and_then(|list| list.first().copied()).unwrap_or(value);
+        let top = split_outside(value, b',').ok().and_then(|list| list.first().copied()).unwrap_or(value);
         let mut headers = self.headers.clone();
         match Via::parse_any_version(top) {
             // In our version, so that the stamp can be written into it.
@@ -430,7 +430,9 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.0?;
-        let Some((line, tail)) = find(rest, b"\r\n").and_then(|at| rest.split_at_checked(at)) else {
+        let end = memchr::memchr_iter(b'\r', rest)
+            .find(|at| rest.get(at.saturating_add(1)).is_some_and(|next| *next == b'\n'));
+        let Some((line, tail)) = end.and_then(|at| rest.split_at_checked(at)) else {
             self.0 = None;
             return (!rest.is_empty()).then_some(rest);
         };
@@ -456,7 +458,7 @@ fn trim_lws(mut octets: &[u8]) -> &[u8] {
 
 /// Where `needle` starts.
 pub(super) fn find(octets: &[u8], needle: &[u8]) -> Option<usize> {
-    octets.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(octets, needle)
 }
 
 fn skip_line_ends(mut data: &[u8]) -> &[u8] {

@@ -65,7 +65,7 @@ impl Named {
 
 /// Who is said to have sent somebody here: syntax alone, for nothing in it is proven.
 pub(super) fn referred_by(headers: &Headers) -> Result<Option<NameAddr>, ValueError> {
-    let one = |value: &str| match split_outside(value, ',')?.as_slice() {
+    let one = |value: &str| match split_outside(value, b',')?.as_slice() {
         [only] => NameAddr::parse(only),
         _ => Err(ValueError::TooMany),
     };

@@ -13,6 +13,7 @@ use super::command::{Destination, PingId, RegistrationId};
 use super::config::Config;
 use super::dialog::Dialog;
 use super::flow::uri_word;
+use super::hex::hex;
 use super::loops::Loops;
 use super::schedule::Schedule;
 use super::tap::Tap;
@@ -132,8 +133,9 @@ impl Stack {
 
     /// 80 random bits as a token: tags, branches, Call-IDs.
     pub(super) fn token(&mut self) -> String {
-        let (high, low) = (self.rng.next_u64(), self.rng.next_u32() >> 16);
-        format!("{high:016x}{low:04x}")
+        let [a, b, c, d, e, f, g, h] = self.rng.next_u64().to_be_bytes();
+        let [i, j, ..] = self.rng.next_u32().to_be_bytes();
+        hex(&[a, b, c, d, e, f, g, h, i, j])
     }
 
     /// Our tag in the answers to that request.
@@ -233,9 +235,10 @@ impl Stack {
         owner: Owner,
     ) -> Result<ClientId, Unsendable> {
         self.sign(&mut request, &flow)?;
-        let long = !flow.transport.is_stream() && request.to_bytes().len() > MAX_DATAGRAM;
+        let id = self.transactions.start(now, request, flow, owner).map_err(|_| Unsendable)?;
+        let long = !flow.transport.is_stream() && self.transactions.octets(id) > MAX_DATAGRAM;
         self.counters.oversize = self.counters.oversize.saturating_add(u64::from(long));
-        self.transactions.start(now, request, flow, owner).map_err(|_| Unsendable)
+        Ok(id)
     }
 
     /// Sends the ACK of a 2xx; it is no transaction, its repetitions follow those of the 2xx.

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use super::schedule::Schedule;
-use super::{Flow, Method, Name, Request, Response, Timing};
+use super::uri::Address;
+use super::{Flow, Method, Name, Request, Response, Timing, Via};
 use crate::Instant;
 
 mod client;
@@ -133,14 +134,18 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         if self.clients.len() >= self.max_clients {
             return Err(Full);
         }
-        let branch = request.headers.top_via().and_then(|via| via.branch().map(str::to_owned));
         let id = ClientId(self.number());
-        self.client_keys.insert((branch.unwrap_or_default(), request.method.clone()), id);
         let client = Client::new(now, &self.timing, request, flow, owner);
         self.actions.push_back(Action::Send { reply: Reply::only(flow), data: client.bytes.clone() });
         self.schedule.set(Key::Client(id), client.deadline());
+        self.client_keys.insert(client.key.clone(), id);
         self.clients.insert(id, client);
         Ok(id)
+    }
+
+    /// How long its request is on the wire.
+    pub(super) fn octets(&self, id: ClientId) -> usize {
+        self.clients.get(&id).map_or(0, |client| client.bytes.len())
     }
 
     /// The request of a transaction that lives.
@@ -210,12 +215,13 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
         true
     }
 
-    /// A request from the network, its topmost Via stamped with where it came from. `octets`: how long
-    /// the datagram was.
+    /// A request from the network, and its topmost Via, stamped with where it came from. `octets`: how
+    /// long the datagram was.
     pub(super) fn request_arrived(
         &mut self,
         now: Instant,
         request: &Request,
+        via: &Via,
         reply: Reply,
         octets: usize,
     ) -> Arrived {
@@ -223,7 +229,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
             Method::Ack => &Method::Invite,
             ref other => other,
         };
-        let key = server::key(request, method);
+        let key = server::key(request, Some(via), method);
         if let Some(&id) = self.server_keys.get(&key) {
             return self.again(now, id, request, reply.flow.remote.ip(), octets);
         }
@@ -234,7 +240,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
             return Arrived::Full;
         }
         let cancels = (request.method == Method::Cancel)
-            .then(|| self.server_keys.get(&server::key(request, &Method::Invite)).copied())
+            .then(|| self.server_keys.get(&server::key(request, Some(via), &Method::Invite)).copied())
             .flatten();
         let id = ServerId(self.number());
         let merge_key = server::merge_key(request);
@@ -258,7 +264,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
 
     /// The mark of the INVITE that an ACK from that address belongs to, if it was refused and forgotten.
     pub(super) fn mark_of_ack(ack: &Request, from: IpAddr) -> String {
-        mark(&server::key(ack, &Method::Invite), from)
+        mark(&server::key(ack, ack.headers.top_via().as_ref(), &Method::Invite), from)
     }
 
     /// That address has repeated what only it was told.
@@ -430,8 +436,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
     fn remove_client(&mut self, id: ClientId) -> Option<Client<C>> {
         self.schedule.set(Key::Client(id), None);
         let client = self.clients.remove(&id)?;
-        let branch = client.request.headers.top_via().and_then(|via| via.branch().map(str::to_owned));
-        self.client_keys.remove(&(branch.unwrap_or_default(), client.request.method.clone()));
+        self.client_keys.remove(&client.key);
         Some(client)
     }
 
@@ -442,7 +447,7 @@ impl<C: Copy, S: Copy> Transactions<C, S> {
 }
 
 fn mark(key: &str, address: IpAddr) -> String {
-    format!("{key} {}", address.to_canonical())
+    format!("{key} {}", Address(address.to_canonical()))
 }
 
 /// A connection was answered when it was opened.

@@ -5,8 +5,8 @@ use std::fmt;
 use super::headers::{Headers, Name};
 use super::limits;
 use super::message::{Method, Token};
-use super::name_addr::{Contacts, NameAddr};
-use super::params::{LWS, Params, saturating_number, split_outside};
+use super::name_addr::{Contacts, NameAddr, tag_of};
+use super::params::{LWS, Params, first_outside, saturating_number, split_outside};
 use super::uri::UriError;
 use super::via::Via;
 
@@ -169,8 +169,13 @@ impl fmt::Display for ContentType {
 impl Headers {
     /// The topmost Via.
     pub fn top_via(&self) -> Option<Via> {
-        let value = self.get(&Name::Via)?;
-        split_outside(value, ',').ok()?.first().and_then(|first| Via::parse(first).ok())
+        let (first, _) = first_outside(self.get(&Name::Via)?, b',').ok()?;
+        Via::parse(first).ok()
+    }
+
+    /// How many Via there are, none of which is read.
+    pub(super) fn count_vias(&self) -> usize {
+        self.all(&Name::Via).map(|value| split_outside(value, b',').map_or(0, |list| list.len())).sum()
     }
 
     /// All Via, topmost first.
@@ -181,8 +186,8 @@ impl Headers {
     /// Replaces the topmost Via, or sets the first.
     pub fn set_top_via(&mut self, via: &Via) {
         let rest = self.get(&Name::Via).and_then(|value| {
-            let first = split_outside(value, ',').ok()?.first()?.len();
-            value.get(first..).map(str::to_owned)
+            let first = first_outside(value, b',').ok()?.0.len();
+            value.get(first..).filter(|rest| !rest.is_empty()).map(str::to_owned)
         });
         self.set_first(Name::Via, &format_args!("{via}{}", rest.unwrap_or_default()));
     }
@@ -195,6 +200,16 @@ impl Headers {
     /// To.
     pub fn to(&self) -> Option<NameAddr> {
         NameAddr::parse(self.get(&Name::To)?).ok()
+    }
+
+    /// The tag of From, without reading what else is there.
+    pub(super) fn tag_in_from(&self) -> Option<&str> {
+        tag_of(self.get(&Name::From)?)
+    }
+
+    /// The tag of To, without reading what else is there.
+    pub(super) fn tag_in_to(&self) -> Option<&str> {
+        tag_of(self.get(&Name::To)?)
     }
 
     /// Call-ID. Compared octet by octet.
@@ -281,20 +296,20 @@ impl Headers {
     /// means `application/sdp` (RFC 3261 section 20.1). An empty one accepts nothing.
     pub fn accept(&self) -> Option<Vec<ContentType>> {
         self.get(&Name::Accept)?;
-        let pieces = self.all(&Name::Accept).filter_map(|value| split_outside(value, ',').ok()).flatten();
+        let pieces = self.all(&Name::Accept).filter_map(|value| split_outside(value, b',').ok()).flatten();
         Some(pieces.filter_map(|piece| ContentType::parse(piece).ok()).take(limits::LIST).collect())
     }
 
     /// The elements of Reason that read.
     pub fn reasons(&self) -> Vec<Reason> {
-        let pieces = self.all(&Name::Reason).filter_map(|value| split_outside(value, ',').ok()).flatten();
+        let pieces = self.all(&Name::Reason).filter_map(|value| split_outside(value, b',').ok()).flatten();
         pieces.filter_map(|piece| Reason::parse(piece).ok()).take(limits::LIST).collect()
     }
 
     fn list<T>(&self, name: &Name, parse: fn(&str) -> Result<T, ValueError>) -> Result<Vec<T>, ValueError> {
         let mut list = Vec::new();
         for value in self.all(name).filter(|value| !value.is_empty() || *name == Name::Via) {
-            for piece in split_outside(value, ',')? {
+            for piece in split_outside(value, b',')? {
                 if list.len() >= limits::LIST {
                     return Err(ValueError::TooMany);
                 }

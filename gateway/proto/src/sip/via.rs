@@ -60,7 +60,7 @@ impl Via {
 
     /// Parses the elements of one header value, topmost first.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, ValueError> {
-        split_outside(text, ',')?.into_iter().map(Self::parse).collect()
+        split_outside(text, b',')?.into_iter().map(Self::parse).collect()
     }
 
     /// The transport, when it is one that we have.

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 pub use client::{Account, Client, ClientRefusal};
 pub use verifier::{NONCE_LIFETIME, Verdict, Verifier};
 
+use super::hex::hex;
 use super::limits;
 use super::message::Method;
 use super::params::{LWS, is_token_char, quote, split_outside, unquote};
@@ -279,7 +280,7 @@ impl DigestParams {
             return None;
         }
         let mut params = Self(Vec::new());
-        for piece in split_outside(rest, ',').ok()? {
+        for piece in split_outside(rest, b',').ok()? {
             let (name, value) = piece.split_once('=')?;
             let (name, value) = (name.trim_matches(LWS), value.trim_matches(LWS));
             let sound = !name.is_empty() && name.chars().all(is_token_char);
@@ -319,10 +320,6 @@ fn hash<D: Digest>(parts: &[&str]) -> sha2::digest::Output<D> {
 // What a check costs, for the test that unknown users cost the same.
 #[cfg(test)]
 thread_local!(static HASHES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
 
 #[cfg(test)]
 mod tests {

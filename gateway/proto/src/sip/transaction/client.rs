@@ -38,6 +38,8 @@ pub(super) enum Expiry {
 #[derive(Debug)]
 pub(super) struct Client<C> {
     pub(super) owner: C,
+    /// The branch of its topmost Via, and its method.
+    pub(super) key: (String, Method),
     pub(super) request: Request,
     pub(super) bytes: Bytes,
     pub(super) flow: Flow,
@@ -63,8 +65,10 @@ const MAX_FORKS: usize = 16;
 
 impl<C> Client<C> {
     pub(super) fn new(now: Instant, timing: &Timing, request: Request, flow: Flow, owner: C) -> Self {
+        let branch = request.headers.top_via().and_then(|via| via.branch().map(str::to_owned));
         Self {
             owner,
+            key: (branch.unwrap_or_default(), request.method.clone()),
             bytes: request.to_bytes(),
             request,
             flow,

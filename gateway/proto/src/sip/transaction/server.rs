@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::heard::Allowance;
 use super::{Method, Name, Request, Response, Timing};
 use crate::Instant;
-use crate::sip::{Flow, Headers};
+use crate::sip::{Flow, Headers, Via};
 
 /// Where responses go (RFC 3261 section 18.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,9 +249,8 @@ impl<S> Server<S> {
 
 /// Equal for a request, its repetitions and the ACK of its refusal (section 17.2.3). The method is
 /// an argument: ACK and CANCEL look for their INVITE.
-pub(super) fn key(request: &Request, method: &Method) -> String {
+pub(super) fn key(request: &Request, via: Option<&Via>, method: &Method) -> String {
     let headers = &request.headers;
-    let via = headers.top_via();
     match via {
         Some(via) if via.has_magic_branch() => {
             let branch = via.branch().unwrap_or_default();
@@ -259,8 +258,7 @@ pub(super) fn key(request: &Request, method: &Method) -> String {
         }
         // RFC 2543: the request itself, but for the To tag, which an ACK has and its INVITE not.
         via => {
-            let from = headers.from();
-            let tag = from.as_ref().and_then(|f| f.tag()).unwrap_or_default();
+            let tag = headers.tag_in_from().unwrap_or_default();
             let number = headers.cseq().map(|c| c.number).unwrap_or_default();
             let call = headers.call_id().unwrap_or_default();
             let via = via.map(|v| v.to_string()).unwrap_or_default();
@@ -272,10 +270,10 @@ pub(super) fn key(request: &Request, method: &Method) -> String {
 /// Equal for the copies of one request that came by several ways (section 8.2.2.2); nothing for
 /// requests within dialogs, and for ACK and CANCEL, which have no life of their own.
 pub(super) fn merge_key(request: &Request) -> Option<String> {
-    if matches!(request.method, Method::Ack | Method::Cancel) || request.headers.to()?.tag().is_some() {
+    if matches!(request.method, Method::Ack | Method::Cancel) || request.headers.tag_in_to().is_some() {
         return None;
     }
-    let from = request.headers.from()?;
-    let (tag, call, cseq) = (from.tag()?, request.headers.call_id()?, request.headers.cseq()?);
+    let headers = &request.headers;
+    let (tag, call, cseq) = (headers.tag_in_from()?, headers.call_id()?, headers.cseq()?);
     Some(format!("{tag}\n{call}\n{cseq}"))
 }

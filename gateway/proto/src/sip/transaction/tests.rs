@@ -26,6 +26,10 @@ fn request(method: &str, branch: &str) -> Request {
     }
 }
 
+fn arrived(table: &mut Table, at: Instant, request: &Request, reply: Reply) -> Arrived {
+    table.request_arrived(at, request, &request.headers.top_via().unwrap(), reply, 500)
+}
+
 /// Fires timers up to that time; the milliseconds at which something was sent, and its first word.
 fn run(table: &mut Table, until: Duration) -> Vec<(u64, String)> {
     let mut sent = Vec::new();
@@ -124,7 +128,7 @@ fn a_refusal_is_repeated_until_its_ack() {
         let mut table = table();
         let invite = request("INVITE", "z9hG4bK1");
         let reply = Reply::only(flow(Transport::Udp));
-        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply, 500) else {
+        let Arrived::New { id, .. } = arrived(&mut table, Instant::ZERO, &invite, reply) else {
             panic!("new");
         };
         let busy = table.reply(id, 486, "", "b").unwrap();
@@ -133,8 +137,8 @@ fn a_refusal_is_repeated_until_its_ack() {
         if acked {
             let ack = invite.ack(&busy);
             let at = Instant::from_millis(9_000);
-            assert_eq!(table.request_arrived(at, &ack, reply, 500), Arrived::Absorbed);
-            assert_eq!(table.request_arrived(at, &ack, reply, 500), Arrived::Absorbed);
+            assert_eq!(arrived(&mut table, at, &ack, reply), Arrived::Absorbed);
+            assert_eq!(arrived(&mut table, at, &ack, reply), Arrived::Absorbed);
             assert_eq!(table.next_timeout(), Some(Instant::from_millis(14_000)));
         }
         let rest = run(&mut table, LIFE);
@@ -149,24 +153,18 @@ fn an_accepted_invite_belongs_to_its_dialog() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
     let reply = Reply::only(flow(Transport::Udp));
-    let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &invite, reply, 500) else {
-        panic!("new")
-    };
+    let Arrived::New { id, .. } = arrived(&mut table, Instant::ZERO, &invite, reply) else { panic!("new") };
     let ok = table.reply(id, 200, "", "b").unwrap();
     table.respond(Instant::ZERO, id, &ok);
-    assert_eq!(table.request_arrived(Instant::ZERO, &invite, reply, 500), Arrived::Absorbed);
+    assert_eq!(arrived(&mut table, Instant::ZERO, &invite, reply), Arrived::Absorbed);
     assert_eq!(run(&mut table, Duration::from_secs(1)).len(), 1);
     table.respond(Instant::from_millis(1_000), id, &ok);
     table.respond(Instant::from_millis(1_000), id, &table.reply(id, 486, "", "b").unwrap());
     assert_eq!(run(&mut table, Duration::from_secs(2)).len(), 1, "again the 200, and no change of mind");
     let mut ack = invite.ack(&ok);
-    assert_eq!(
-        table.request_arrived(Instant::ZERO, &ack, reply, 500),
-        Arrived::Ack,
-        "with the INVITE's branch"
-    );
+    assert_eq!(arrived(&mut table, Instant::ZERO, &ack, reply), Arrived::Ack, "with the INVITE's branch");
     ack.headers.set(Name::Via, "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKack");
-    assert_eq!(table.request_arrived(Instant::ZERO, &ack, reply, 500), Arrived::Ack);
+    assert_eq!(arrived(&mut table, Instant::ZERO, &ack, reply), Arrived::Ack);
     assert_eq!(table.next_timeout(), Some(Instant::from_millis(32_000)));
     run(&mut table, LIFE);
     assert_eq!(table.servers(), 0);
@@ -179,13 +177,13 @@ fn answered_requests_absorb_their_repetitions_for_32_s() {
         let mut table = table();
         let asked = request("REGISTER", "z9hG4bK1");
         let reply = Reply::only(flow(Transport::Udp));
-        let Arrived::New { id, .. } = table.request_arrived(Instant::ZERO, &asked, reply, 500) else {
+        let Arrived::New { id, .. } = arrived(&mut table, Instant::ZERO, &asked, reply) else {
             panic!("new");
         };
         if answered {
             table.respond(Instant::ZERO, id, &table.reply(id, 200, "", "b").unwrap());
         }
-        table.request_arrived(Instant::ZERO, &asked, reply, 500);
+        arrived(&mut table, Instant::ZERO, &asked, reply);
         assert_eq!(run(&mut table, Duration::from_secs(1)).len(), if answered { 2 } else { 0 });
         assert_eq!(table.next_timeout(), Some(Instant::from_millis(32_000)));
         run(&mut table, LIFE);
@@ -198,10 +196,10 @@ fn an_unanswered_invite_gets_its_100_once_and_again_when_it_is_repeated() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
     let reply = Reply::only(flow(Transport::Udp));
-    table.request_arrived(Instant::ZERO, &invite, reply, 500);
+    arrived(&mut table, Instant::ZERO, &invite, reply);
     let sent = run(&mut table, LIFE);
     assert_eq!(sent, [(150, "SIP/2.0 100".to_owned())]);
-    table.request_arrived(Instant::from_millis(500), &invite, reply, 500);
+    arrived(&mut table, Instant::from_millis(500), &invite, reply);
     assert_eq!(run(&mut table, LIFE).len(), 1);
 }
 
@@ -216,11 +214,8 @@ fn tables_have_ends_and_lost_connections_are_told() {
     let more = table.start(Instant::ZERO, request("OPTIONS", "z9hG4bK9"), flow(Transport::Udp), 9);
     assert_eq!(more, Err(Full));
     let reply = Reply::only(flow(Transport::Udp));
-    table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKa"), reply, 500);
-    assert_eq!(
-        table.request_arrived(Instant::ZERO, &request("OPTIONS", "z9hG4bKb"), reply, 500),
-        Arrived::Full
-    );
+    arrived(&mut table, Instant::ZERO, &request("OPTIONS", "z9hG4bKa"), reply);
+    assert_eq!(arrived(&mut table, Instant::ZERO, &request("OPTIONS", "z9hG4bKb"), reply), Arrived::Full);
     table.flow_lost(&flow(Transport::Tcp));
     let told = run(&mut table, Duration::from_secs(1));
     assert_eq!(told.iter().filter(|(_, word)| word == "unreachable").count(), 2);
