@@ -110,7 +110,7 @@ fn contacts(request: &Request, path: &[NameAddr]) -> Result<Contacts, Answer> {
         Header::All => return Ok(Contacts::All),
         Header::List(list) => list,
     };
-    let direct = request.headers.vias().is_ok_and(|vias| vias.len() == 1);
+    let direct = request.headers.count_vias() == 1;
     let edge = path.first().and_then(|it| it.uri.as_sip()).is_some_and(SipUri::is_outbound);
     let knows = direct || edge;
     let contact = |it: NameAddr| {

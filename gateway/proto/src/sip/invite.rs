@@ -345,8 +345,7 @@ impl Call {
         flow: Flow,
         owner: Owner,
     ) -> Option<(ClientId, Flow)> {
-        let to = request.headers.to();
-        let tag = to.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let tag = request.headers.tag_in_to().unwrap_or_default();
         let mut dialogs = self.dialog.iter_mut().chain(self.forks.iter_mut());
         let number = match dialogs.find(|dialog| dialog.remote_tag() == tag) {
             Some(dialog) => {

@@ -203,7 +203,6 @@ impl Response {
         // The tag goes behind the text as it came: rewriting To could change what the peer compares.
         if let Some(tag) = to_tag
             && headers.tag_in_to().is_none()
-            && headers.to().is_some()
             && let Some(text) = headers.get(&Name::To).map(str::to_owned)
         {
             headers.set(Name::To, format_args!("{text};tag={tag}"));

@@ -1,6 +1,7 @@
 //! Parameters, quoted strings and lists: the grammar that all structured headers share
 //! (RFC 3261 section 25.1).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::limits;
@@ -91,7 +92,10 @@ impl Params {
             return Ok(params);
         }
         let text = text.strip_prefix(';').ok_or(ValueError::Trailing)?;
-        for piece in split_outside(text, b';')? {
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let (piece, behind) = first_outside(text, b';')?;
+            rest = behind;
             let (name, value) = match piece.split_once('=') {
                 Some((name, value)) => (name.trim_matches(LWS), Some(value.trim_matches(LWS))),
                 None => (piece.trim_matches(LWS), None),
@@ -169,6 +173,23 @@ pub(super) fn quote(text: &str) -> String {
 pub(super) fn unquote(text: &str) -> Option<String> {
     let (inside, rest) = take_quoted(text)?;
     rest.is_empty().then_some(inside)
+}
+
+/// What a value means, in quotes or without; nothing when its quotes are not around all of it.
+pub(super) fn meaning(value: &str) -> Option<Cow<'_, str>> {
+    if !value.starts_with('"') {
+        return Some(Cow::Borrowed(value));
+    }
+    let inside = value.get(1..).and_then(|rest| rest.strip_suffix('"'));
+    match inside {
+        // What needs no reading: nearly all that there are.
+        Some(inside)
+            if memchr::memchr3(b'"', b'\\', b'\r', inside.as_bytes()).is_none() && !inside.contains('\n') =>
+        {
+            Some(Cow::Borrowed(inside))
+        }
+        _ => unquote(value).map(Cow::Owned),
+    }
 }
 
 /// Reads a quoted string at the start of `text`: its meaning and what follows it. CR and LF cannot
@@ -254,10 +275,12 @@ mod tests {
     fn quoted_strings_keep_every_character_but_line_ends() {
         for text in ["", "plain", "a \"b\" \\ c", "nul \0 bel \u{7} del \u{7f}", "тест", "\u{85}x"] {
             assert_eq!(unquote(&quote(text)).as_deref(), Some(text));
+            assert_eq!(meaning(&quote(text)).as_deref(), Some(text));
         }
         assert_eq!(quote("a\r\nVia: x"), "\"a  Via: x\"");
         for broken in ["\"", "\"a", "\"a\\\"", "\"a\"b", "a\"", "\"\\é\"", "\"a\nb\"", "\"\\\r\""] {
             assert_eq!(unquote(broken), None, "{broken}");
+            assert!(meaning(broken).is_none_or(|it| !broken.starts_with('"') && it == broken), "{broken}");
         }
     }
 

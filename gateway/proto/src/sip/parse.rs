@@ -87,7 +87,9 @@ impl ParseError {
     /// invented, and the topmost Via is not stamped yet.
     pub fn answer(&self, to_tag: &str) -> Option<Response> {
         let request = self.request.as_deref()?;
-        let answer = Response::from_headers(request, self.status(), Some(to_tag)).with_reason(&self.phrase());
+        // What cannot be read gets no tag: who knows where it would stand.
+        let to_tag = request.to().map(|_| to_tag);
+        let answer = Response::from_headers(request, self.status(), to_tag).with_reason(&self.phrase());
         (answer.to_bytes().len() <= limits::ANSWER).then_some(answer)
     }
 

@@ -147,8 +147,7 @@ impl Stack {
     /// An ACK of what is not kept any more. Whoever has our tag in it has heard our refusal.
     pub(super) fn stray_ack(&mut self, now: Instant, ack: &Request, from: IpAddr) {
         let mark = Transactions::<Owner, CallId>::mark_of_ack(ack, from);
-        let tag = ack.headers.to().and_then(|to| to.tag().map(str::to_owned));
-        if tag.is_some_and(|tag| tag == self.loops.tag(&mark)) {
+        if ack.headers.tag_in_to().is_some_and(|tag| tag == self.loops.tag(&mark)) {
             self.transactions.hear(now, from);
         }
     }

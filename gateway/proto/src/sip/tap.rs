@@ -88,7 +88,7 @@ impl Stack {
     pub(super) fn heard(&mut self, now: Instant, flow: Flow, message: &Message, octets: Option<&[u8]>) {
         let Some(tap) = &mut self.tap else { return };
         let begins = matches!(message, Message::Request(it) if it.method == Method::Invite
-            && it.headers.to().is_none_or(|to| to.tag().is_none()));
+            && it.headers.tag_in_to().is_none());
         let call = tap.received(message);
         if call.is_none() && !begins {
             return;
@@ -128,8 +128,8 @@ impl Stack {
 fn our_tag(message: &Message, sent: bool) -> Option<String> {
     let request = matches!(message, Message::Request(_));
     let headers = message.headers();
-    let ours = if request == sent { headers.from() } else { headers.to() };
-    ours?.tag().map(str::to_owned)
+    let ours = if request == sent { headers.tag_in_from() } else { headers.tag_in_to() };
+    ours.map(str::to_owned)
 }
 
 /// The Call-ID of a message that we have printed.

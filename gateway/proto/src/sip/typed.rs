@@ -174,7 +174,7 @@ impl Headers {
     }
 
     /// How many Via there are, none of which is read.
-    pub(super) fn count_vias(&self) -> usize {
+    pub fn count_vias(&self) -> usize {
         self.all(&Name::Via).map(|value| split_outside(value, b',').map_or(0, |list| list.len())).sum()
     }
 

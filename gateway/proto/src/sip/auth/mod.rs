@@ -10,6 +10,7 @@
 mod client;
 mod verifier;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use md5::Md5;
@@ -22,7 +23,7 @@ pub use verifier::{NONCE_LIFETIME, Verdict, Verifier};
 use super::hex::hex;
 use super::limits;
 use super::message::Method;
-use super::params::{LWS, is_token_char, quote, split_outside, unquote};
+use super::params::{LWS, is_token, meaning, quote, split_outside};
 
 /// How a digest is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -271,10 +272,10 @@ impl fmt::Display for Credentials {
 }
 
 /// `Digest name=value, name="value"`: any order, unknown names welcome, none twice.
-struct DigestParams(Vec<(String, String)>);
+struct DigestParams<'a>(Vec<(&'a str, Cow<'a, str>)>);
 
-impl DigestParams {
-    fn parse(value: &str) -> Option<Self> {
+impl<'a> DigestParams<'a> {
+    fn parse(value: &'a str) -> Option<Self> {
         let (scheme, rest) = value.trim_matches(LWS).split_once(LWS)?;
         if !scheme.eq_ignore_ascii_case("Digest") {
             return None;
@@ -283,19 +284,18 @@ impl DigestParams {
         for piece in split_outside(rest, b',').ok()? {
             let (name, value) = piece.split_once('=')?;
             let (name, value) = (name.trim_matches(LWS), value.trim_matches(LWS));
-            let sound = !name.is_empty() && name.chars().all(is_token_char);
+            let sound = !name.is_empty() && is_token(name);
             // Two of a name: whoever checks one and uses the other is fooled.
             if !sound || params.get(name).is_some() || params.0.len() >= limits::PARAMS {
                 return None;
             }
-            let value = if value.starts_with('"') { unquote(value)? } else { value.to_owned() };
-            params.0.push((name.to_owned(), value));
+            params.0.push((name, meaning(value)?));
         }
         Some(params)
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
     fn algorithm(&self) -> Option<Algorithm> {

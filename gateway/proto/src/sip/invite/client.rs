@@ -218,8 +218,7 @@ impl Call {
             return;
         }
         let call = self.id;
-        let tag = response.headers.to();
-        let tag = tag.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let tag = response.headers.tag_in_to().unwrap_or_default();
         let fork = match self.forks.iter().position(|d| d.remote_tag() == tag) {
             Some(fork) => fork,
             None if self.forks.len() >= MAX_FORKS => return,

@@ -137,8 +137,7 @@ impl<C> Client<C> {
                 Verdict::Tell
             }
             (State::Accepted, 200..300) => {
-                let to = response.headers.to();
-                let tag = to.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+                let tag = response.headers.tag_in_to().unwrap_or_default();
                 match self.acks.iter().find(|(t, ..)| t == tag) {
                     Some((_, flow, ack)) => Verdict::Send(*flow, ack.clone()),
                     None if self.acks.len() < MAX_FORKS => Verdict::Tell,

@@ -144,8 +144,7 @@ impl<S> Server<S> {
 
     /// Whether a request has the tag that its sender was told.
     pub(super) fn told(&self, request: &Request) -> bool {
-        let to = request.headers.to();
-        to.as_ref().and_then(|to| to.tag()).is_some_and(|tag| self.tag.as_deref() == Some(tag))
+        request.headers.tag_in_to().is_some_and(|tag| self.tag.as_deref() == Some(tag))
     }
 
     /// What to send, if its state lets it. `known`: it was heard of where this goes.
@@ -166,7 +165,7 @@ impl<S> Server<S> {
         }
         self.trying = None;
         if response.status > 100 && self.tag.is_none() {
-            self.tag = response.headers.to().and_then(|to| to.tag().map(str::to_owned));
+            self.tag = response.headers.tag_in_to().map(str::to_owned);
         }
         if response.status < 200 {
             self.last = Some(data.clone());
