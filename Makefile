@@ -33,9 +33,11 @@ bench-peers: ## our kernels beside libyuv, speexdsp, libswresample, libsrtp2, ff
 	@./tests/setup build bench
 	cargo run --release --manifest-path benches/peers/Cargo.toml
 
-bench-servers: ## a leg, a registration and a call beside rtpengine and Kamailio, in turns, with ratios
+bench-servers: ## legs, registrations and calls beside rtpengine and Kamailio, in turns; idle connections, bindings
 	@./tests/setup build servers
 	cargo test --locked --workspace --release --test gate_figures -- --nocapture --test-threads=1
+	CROSSPOINT_CONNECTIONS=2000 cargo test --locked --workspace --release --test system_exhausted promise_26 -- --nocapture
+	CROSSPOINT_DEVICES=10000 cargo test --locked --workspace --release --test system_hostile promises_24 -- --nocapture
 
 bless: setup ## the pictures that layouts are compared with, made anew: look at them before you commit
 	mkdir -p fixtures/layouts
