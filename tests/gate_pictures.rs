@@ -237,6 +237,13 @@ fn through_the_gateway(road: Conditions) -> Ours {
     goes_on_until_it_is_ended(&mut phones);
     let ways = [(&near[0], &far[1]), (&far[0], &near[1])]
         .map(|(sent, came)| count(&sent.sent, &came.came, from, to));
+    // Who does not merge what is said twice makes more keyframes than there are wishes, a parameter set before each.
+    let is_set = |data: &[u8]| data.get(12).is_some_and(|first| first & 0x1f == 7);
+    let sets = Passed::rtp(&near[0].sent, VIDEO).filter(|(at, data)| (from..to).contains(at) && is_set(data));
+    let keyframes = sets.count();
+    // A room that keeps up shows all of it: where it does not, the machine was busy.
+    let possible = count(&near[0].sent, &near[0].came, from, to);
+    println!("     what came from the phone, {keyframes} keyframes begun: {possible}");
     assert_eq!(near[1].asked, 0, "it asks by PLI or FIR, which this phone knows");
     let mut wishes = near[1].wishes();
     wishes.retain(|at| (from..to).contains(at));

@@ -59,22 +59,60 @@ impl Passed {
         of_it.map(|(at, packet)| (*at, packet.data.as_slice()))
     }
 
-    /// When a keyframe was asked for: by PLI or FIR (RFC 4585, RFC 5104), or FIR of RFC 2032.
+    /// When a keyframe was asked for: by PLI or FIR (RFC 4585, RFC 5104), or FIR of RFC 2032. What is said again
+    /// at once, as the road may lose it, is one wish.
     pub fn wishes(&self) -> Vec<Instant> {
         let control = self.sent.iter().filter(|(_, packet)| packet.part == 1);
-        control.filter(|(_, packet)| wishes_keyframe(&packet.data)).map(|(at, _)| *at).collect()
+        one_each(control.filter_map(|(at, packet)| Some((*at, wish(&packet.data)?))))
     }
 }
 
-fn wishes_keyframe(mut compound: &[u8]) -> bool {
+/// A wish for a keyframe, as a datagram says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// PLI, or FIR of RFC 2032. Neither has a number.
+    Plain,
+    /// FIR with its number.
+    Numbered(u8),
+}
+
+/// Two of them without a number are one wish where no more than this lies between, from the first one: a tenth of what
+/// has to lie between two wishes. An encoder that takes requests so close for one makes one keyframe of both, and
+/// any other one two in place of one, never a row of them.
+const SAID_AGAIN: Duration = Duration::from_millis(100);
+/// How many times one wish may be said.
+const TIMES: usize = 2;
+
+/// The moments of wishes, those said again left out: FIR with the number of the one before is the same command (RFC
+/// 5104 section 4.3.1.1), whenever it comes.
+fn one_each(said: impl Iterator<Item = (Instant, Wish)>) -> Vec<Instant> {
+    let mut wishes: Vec<(Instant, Wish, usize)> = Vec::new();
+    for (at, wish) in said {
+        if let Some((first, before, times)) = wishes.last_mut()
+            && *before == wish
+            && *times < TIMES
+            && (wish != Wish::Plain || at - *first <= SAID_AGAIN)
+        {
+            *times += 1;
+        } else {
+            wishes.push((at, wish, 1));
+        }
+    }
+    wishes.into_iter().map(|(at, ..)| at).collect()
+}
+
+fn wish(mut compound: &[u8]) -> Option<Wish> {
     while let [first, kind, high, low, ..] = *compound {
-        if matches!((kind, first & 0x1f), (206, 1 | 4) | (192, _)) {
-            return true;
+        match (kind, first & 0x1f) {
+            (206, 1) | (192, _) => return Some(Wish::Plain),
+            // Behind the header, two SSRCs and that of the entry.
+            (206, 4) => return compound.get(16).map(|number| Wish::Numbered(*number)),
+            _ => (),
         }
         let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
         compound = compound.get(length..).unwrap_or(&[]);
     }
-    false
+    None
 }
 
 impl Road {
@@ -305,4 +343,37 @@ fn bind(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind(at(port)).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_twice_is_one_wish_and_a_row_is_not() {
+        let began = Instant::now();
+        let count = |said: &[(u64, Wish)]| {
+            let said = said.iter().map(|(at, wish)| (began + Duration::from_millis(*at), *wish));
+            one_each(said).len()
+        };
+        let (plain, numbered) = (Wish::Plain, Wish::Numbered);
+        assert_eq!(count(&[(0, plain), (30, plain), (1_000, plain), (1_030, plain)]), 2);
+        assert_eq!(count(&[(0, plain), (101, plain)]), 2);
+        // Each within 100 ms of the one before.
+        assert_eq!(count(&[(0, plain), (40, plain), (80, plain), (120, plain)]), 2);
+        assert_eq!(count(&[(0, numbered(4)), (30, numbered(4)), (60, numbered(5))]), 2);
+        assert_eq!(count(&[(0, numbered(4)), (30, numbered(4)), (60, numbered(4))]), 2);
+        assert_eq!(count(&[(0, numbered(4)), (30, plain)]), 2);
+    }
+
+    #[test]
+    fn wishes_are_found_in_compounds() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
+        let pli = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9];
+        let fir = [0x84, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 5, 0, 0, 0];
+        assert_eq!(wish(&report), None);
+        assert_eq!(wish(&[&report[..], &pli].concat()), Some(Wish::Plain));
+        assert_eq!(wish(&[&report[..], &fir].concat()), Some(Wish::Numbered(5)));
+        assert_eq!(wish(&fir[..16]), None);
+    }
 }

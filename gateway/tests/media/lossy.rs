@@ -100,6 +100,7 @@ struct Phone {
     pool: Pool,
     sequences: [u16; 2],
     sent: [u64; 2],
+    keyframes: u64,
     mode: PacketizationMode,
 }
 
@@ -119,6 +120,7 @@ impl Phone {
             pool: Pool::new(3, VideoFrame::bytes(SIZE.0, SIZE.1)),
             sequences: [100, 60_000],
             sent: [0; 2],
+            keyframes: 0,
             mode,
         }
     }
@@ -156,6 +158,7 @@ impl Phone {
             if encoded.len == 0 {
                 continue;
             }
+            self.keyframes += u64::from(encoded.keyframe);
             let stamp = (number * 90_000 / RATE) as u32;
             let mut split = H264Packetizer::new(self.mode);
             let mut payloads = Vec::new();
@@ -283,7 +286,8 @@ struct Call {
     eye: Box<dyn VideoDecoder>,
     /// When a picture left, and its number.
     left: Vec<(u64, u64)>,
-    wishes: u64,
+    /// When a keyframe was asked for (ms): each datagram.
+    asked: Vec<u64>,
     now: u64,
 }
 
@@ -341,7 +345,7 @@ impl Call {
             plain: Plain::new(),
             eye: decoder(),
             left: Vec::new(),
-            wishes: 0,
+            asked: Vec::new(),
             now: 0,
         }
     }
@@ -357,18 +361,19 @@ impl Call {
             for packet in self.phone.send(self.now) {
                 self.up.send(now, packet);
             }
-            let Self { leg, lines, up, down, plain, wishes, .. } = self;
+            let at = self.now;
+            let Self { leg, lines, up, down, plain, asked, .. } = self;
             let mut wire = |_: Channel, _: SocketAddr, data: &[u8]| {
                 if wishes_keyframe(data) {
-                    *wishes += 1;
+                    asked.push(at);
                     down.send(now, ());
                 }
             };
-            while let Some((at, mut data)) = up.receive(now) {
-                if at == 1 {
+            while let Some((line, mut data)) = up.receive(now) {
+                if line == 1 {
                     plain.take(now, &data);
                 }
-                lines[at].session.receive(now, leg, Channel::Rtp, peer, &mut data, &mut wire);
+                lines[line].session.receive(now, leg, Channel::Rtp, peer, &mut data, &mut wire);
             }
             plain.poll(now);
             for line in lines {
@@ -394,6 +399,17 @@ impl Call {
             }
             self.now += 1;
         }
+    }
+
+    /// When it was wished for a keyframe: a datagram, or two within the time of a picture, which are one for who
+    /// makes it (one may be lost).
+    fn wishes(&self) -> Vec<u64> {
+        let again = |pair: &[u64]| pair[1] - pair[0] <= 1_000 / RATE;
+        for three in self.asked.windows(3) {
+            assert!(!again(&[three[0], three[2]]), "three times within a picture: {three:?}");
+        }
+        let first = self.asked.first().copied();
+        first.into_iter().chain(self.asked.windows(2).filter(|it| !again(it)).map(|it| it[1])).collect()
     }
 }
 
@@ -441,7 +457,7 @@ fn of_a_good_road_every_picture_is_seen() {
     call.run(CALL * 1_000);
     let [(part, freeze), _] = figures(&call);
     assert!(part > 0.999 && freeze <= 60, "{part:.3} of the pictures, none for {freeze} ms");
-    assert_eq!(call.wishes, 0);
+    assert!(call.asked.is_empty());
 }
 
 #[test]
@@ -455,18 +471,52 @@ fn of_a_bad_road_all_is_seen_that_the_decoder_can_make_of_it() {
         (NonInterleaved, 0.1, 0.6, 2_500),
         (NonInterleaved, 0.2, 0.3, 3_000),
     ] {
-        let mut call = Call::new(mode, Conditions { loss, ..ROAD }, 20);
-        call.run(CALL * 1_000);
-        let [(part, freeze), (possible, there)] = figures(&call);
-        let line = format!(
-            "{mode:?}, {loss} lost: {part:.3} of the pictures, none for {freeze} ms; {possible:.3} and {there} ms possible; {} wishes",
-            call.wishes
-        );
-        println!("{line}");
-        assert!(part >= 0.97 * possible && freeze <= there + 100, "{line}");
+        let (part, freeze, line) = on_a_road(mode, loss, 20);
         assert!(part >= least && freeze <= longest, "{line}");
-        // A sixth or more: twice a second.
-        let often = if loss > 0.15 { 2 } else { 1 };
-        assert!(call.wishes <= often * CALL + 1, "{line}");
     }
+}
+
+/// Part of the pictures and longest freeze in a room, all of that the decoder can make, and a line that says so.
+fn on_a_road(mode: PacketizationMode, loss: f64, seed: u64) -> (f64, u64, String) {
+    let mut call = Call::new(mode, Conditions { loss, ..ROAD }, seed);
+    call.run(CALL * 1_000);
+    let [(part, freeze), (possible, there)] = figures(&call);
+    let (wishes, keyframes) = (call.wishes(), call.phone.keyframes);
+    let line = format!(
+        "{mode:?}, {loss} lost: {part:.3} of the pictures, none for {freeze} ms; {possible:.3} and {there} ms possible; \
+         {} wishes in {} datagrams, {keyframes} keyframes",
+        wishes.len(),
+        call.asked.len()
+    );
+    println!("{line}");
+    assert!(part >= 0.97 * possible && freeze <= there + 100, "{line}");
+    // A sixth or more: twice a second.
+    let pause = if loss > 0.15 { 500 } else { 1_000 };
+    assert!(wishes.windows(2).all(|pair| pair[1] - pair[0] >= pause), "{line}: {wishes:?}");
+    (part, freeze, line)
+}
+
+/// What the bounds are worth: which packets are lost decides much.
+#[test]
+#[ignore = "takes minutes, and the one above stands for it"]
+fn most_of_forty_bad_roads_show_what_is_asked_of_one() {
+    use PacketizationMode::{NonInterleaved, SingleNal};
+    let roads = |mode| move || (0..20).map(|seed| on_a_road(mode, 0.1, seed)).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        for side in [SingleNal, NonInterleaved].map(|mode| scope.spawn(roads(mode))) {
+            let mut roads = side.join().unwrap();
+            roads.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mean = roads.iter().map(|it| it.0).sum::<f64>() / roads.len() as f64;
+            let spread = roads.iter().map(|it| (it.0 - mean).powi(2)).sum::<f64>() / roads.len() as f64;
+            let freeze = roads.iter().map(|it| it.1).max().unwrap();
+            let met = roads.iter().filter(|it| it.0 >= 0.6 && it.1 <= 2_500).count();
+            println!(
+                "{mean:.3} of the pictures ± {:.3}, least {:.3}, none for {freeze} ms at most; {met} of {} as asked",
+                spread.sqrt(),
+                roads[0].0,
+                roads.len()
+            );
+            assert!(mean >= 0.66 && met + 2 >= roads.len(), "{mean:.3}, {met}");
+        }
+    });
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crosspoint_codecs::format::MediaKind;
 use rand_core::Rng;
 
+use super::keyframe::Request;
 use super::source::Verdict;
 use super::{Channel, Event, Session, TRAILER, Wire};
 use crate::Instant;
@@ -223,7 +224,7 @@ impl Session {
     }
 
     pub(super) fn answer_keyframe_asked(&mut self, now: Instant) {
-        if self.asked.take(now) {
+        if self.asked.take(now).is_some() {
             self.tell(Event::KeyframeAsked);
         }
     }
@@ -238,7 +239,8 @@ impl Session {
     }
 
     /// Asks the peer for a keyframe: at once, or when the last request is
-    /// [`KEYFRAME_INTERVAL`](super::KEYFRAME_INTERVAL) ago, and again until one comes.
+    /// [`KEYFRAME_INTERVAL`](super::KEYFRAME_INTERVAL) ago, and again until one comes. Where packets are lost, each
+    /// request is two datagrams.
     pub fn request_keyframe(&mut self, now: Instant, wire: &mut dyn Wire) {
         self.wanted.want();
         self.ask_keyframe(now, wire);
@@ -252,16 +254,21 @@ impl Session {
     }
 
     pub(super) fn ask_keyframe(&mut self, now: Instant, wire: &mut dyn Wire) {
-        if self.keyframe_due().is_none() || !self.wanted.take(now) {
+        if self.keyframe_due().is_none() {
             return;
         }
-        self.stats.keyframes_requested = self.stats.keyframes_requested.saturating_add(1);
+        let Some(request) = self.wanted.take(now) else { return };
+        if request == Request::New {
+            self.stats.keyframes_requested = self.stats.keyframes_requested.saturating_add(1);
+            self.control.fir = self.control.fir.wrapping_add(1);
+        }
         if self.config.feedback.pli {
             self.send_compound(now, true, Feedback::Pli, wire);
         } else if self.config.feedback.fir {
-            self.control.fir = self.control.fir.wrapping_add(1);
+            // A repetition has the number that it had (RFC 5104 section 4.3.1.1).
             self.send_compound(now, true, Feedback::Fir(self.control.fir), wire);
-        } else {
+        } else if request == Request::New {
+            // Signalling repeats what is lost itself.
             self.tell(Event::KeyframeNeeded);
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crosspoint_codecs::format::{Codec, MediaFormat, MediaKind};
 use crosspoint_codecs::frame::{Data, EncodedFrame, MediaTime, Pool};
 
+use super::keyframe::Loss;
 use super::{Carries, Event, MediaPacket, Numbering, Session, SessionConfig, Wire};
 use crate::Instant;
 use crate::rtp::packet::MAX_PAYLOAD;
@@ -49,8 +50,10 @@ const REQUESTS: usize = 64;
 
 /// Packets of pictures over which loss is judged: some three seconds, so that at a tenth it is not taken for a sixth.
 const JUDGED: u64 = 256;
-/// One lost of so many makes a lossy road.
+/// One lost of so many makes a lossy road,
 const LOSSY: u64 = 6;
+/// and of so many one on which requests are lost as well: of those that there may be in half a minute, one.
+const LOSING: u64 = 32;
 
 /// The frame side of a session.
 pub(super) struct Frames {
@@ -63,9 +66,9 @@ pub(super) struct Frames {
     packetizer: Option<(Carries, Box<dyn Packetizer>)>,
     pub(super) overflow: u64,
     pub(super) lost: bool,
-    /// Packets released and given up when the road was last judged; and whether it loses much.
+    /// Packets released and given up when the road was last judged; and how much it loses.
     judged: (u64, u64),
-    lossy: bool,
+    loss: Loss,
 }
 
 /// From packets in order to frames.
@@ -120,7 +123,7 @@ impl Frames {
             overflow: 0,
             lost: false,
             judged: (0, 0),
-            lossy: false,
+            loss: Loss::default(),
         }
     }
 
@@ -176,17 +179,22 @@ impl Frames {
         });
     }
 
-    /// Whether the road loses a sixth of the packets or more, as far as it was judged.
-    fn is_lossy(&mut self) -> bool {
+    /// How much the road loses, as far as it was judged.
+    fn loss(&mut self) -> Loss {
         let stats = self.reorder.stats();
         let released = stats.released.saturating_sub(self.judged.0);
         let lost = stats.lost.saturating_sub(self.judged.1);
         let all = released.saturating_add(lost);
         if all >= JUDGED {
-            self.lossy = lost.saturating_mul(LOSSY) >= all;
+            let is = |one_of: u64| lost.saturating_mul(one_of) >= all;
+            self.loss = match (is(LOSSY), is(LOSING)) {
+                (true, _) => Loss::Much,
+                (false, true) => Loss::Some,
+                (false, false) => Loss::Little,
+            };
             self.judged = (stats.released, stats.lost);
         }
-        self.lossy
+        self.loss
     }
 
     /// Gives up what has waited long enough.
@@ -319,7 +327,7 @@ impl Session {
     /// An unrepairable gap in pictures is one wish for a keyframe.
     fn count_gaps(&mut self) {
         if std::mem::take(&mut self.frames.lost) && self.config.kind.is_video() {
-            self.wanted.set_lossy(self.frames.is_lossy());
+            self.wanted.set_loss(self.frames.loss());
             self.wanted.want();
         }
     }

@@ -3,6 +3,7 @@
 use crosspoint_codecs::format::Direction;
 
 use super::*;
+use crate::rtp::rtcp::{self, RtcpEvent};
 
 const ALL: Feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true };
 
@@ -122,6 +123,53 @@ fn requests_of_both_kinds_and_of_many_are_one_event() {
         assert_eq!(call.ends[0].count(Event::KeyframeAsked), 1, "{feedback:?}");
         assert_eq!(call.ends[0].session.stats().keyframes_asked, 1);
     }
+}
+
+#[test]
+fn where_packets_are_lost_a_request_is_two_datagrams_with_one_number() {
+    let video = h264(PacketizationMode::NonInterleaved);
+    let mut call = pair(&video, lossy(0.1), |_, config| {
+        config.feedback = Feedback { fir: true, ..Feedback::NONE };
+    });
+    watch(&mut call, 300, 3000);
+    let [peer, end] = &mut call.ends;
+    end.sent.clear();
+    let requests = |end: &mut End| {
+        let (mut numbers, mut datagrams) = (Vec::new(), Vec::new());
+        for sent in end.sent.drain(..) {
+            let before = numbers.len();
+            rtcp::read(&sent.data, &mut |event| {
+                if let RtcpEvent::Fir { number, .. } = event {
+                    numbers.push(number);
+                }
+            })
+            .unwrap();
+            datagrams.extend((numbers.len() > before).then_some(sent));
+        }
+        (numbers, datagrams)
+    };
+    let mut numbers = Vec::new();
+    // Later than any request before.
+    for second in [2, 3] {
+        let now = call.now + Duration::from_secs(second);
+        let asked = peer.session.stats().keyframes_asked;
+        let mut both = Vec::new();
+        end.with(|session, wire| session.request_keyframe(now, wire));
+        for (millis, count) in [(0, 1), (29, 0), (30, 1), (900, 0)] {
+            let now = now + Duration::from_millis(millis);
+            end.timeout(now);
+            let (number, datagrams) = requests(end);
+            assert_eq!(number.len(), count, "{millis} ms after the request");
+            numbers.extend(number);
+            both.extend(datagrams);
+        }
+        for sent in both {
+            peer.take(now, sent.channel, sent.from, &sent.data);
+        }
+        assert_eq!(peer.session.stats().keyframes_asked, asked + 1);
+    }
+    let first = numbers[0];
+    assert_eq!(numbers, [first, first, first.wrapping_add(1), first.wrapping_add(1)]);
 }
 
 #[test]
