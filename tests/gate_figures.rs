@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crosspoint_codecs::format::Codec;
+use support::bare::Bare;
 use support::call::StandingCall;
 use support::gateway::{Device, Gateway};
 use support::kamailio::Kamailio;
@@ -80,16 +81,25 @@ fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>
         standing.push(stands);
     }
 
+    // Where packets leave as they come, what the kernel takes for that.
+    let mut at_kernel = if codec == Codec::Pcmu { pairs() } else { Vec::new() };
+    let bare = Bare::start(at_kernel.iter().map(Party::address).collect());
+    at_kernel.iter_mut().zip(&bare.to).for_each(|(party, to)| party.send_to(*to));
+
     let leg_seconds = 2.0 * calls as f64 * TALK.as_secs_f64();
-    let mut figures = Figures::default();
+    let (mut figures, mut floor) = (Figures::default(), Figures::default());
     for _ in 0..ROUNDS {
-        let turn = |parties: &mut Vec<Party>, pid: u32| {
-            let before = cpu::of_process(pid);
-            talk(parties, TALK);
-            (cpu::of_process(pid) - before) as f64 / leg_seconds
+        let turn = |parties: &mut Vec<Party>, used: &dyn Fn() -> u64| {
+            cost(used, || talk(parties, TALK)) / leg_seconds
         };
-        let theirs = turn(&mut at_rtpengine, rtpengine.pid());
-        figures.add(theirs, turn(&mut at_gateway, gateway.pid()));
+        let theirs = turn(&mut at_rtpengine, &|| cpu::of_process(rtpengine.pid()));
+        figures.add(theirs, turn(&mut at_gateway, &|| cpu::of_process(gateway.pid())));
+        if !at_kernel.is_empty() {
+            floor.add(theirs, turn(&mut at_kernel, &|| cpu::of_thread(&bare.task)));
+        }
+    }
+    if !at_kernel.is_empty() {
+        floor.print("the same by a bare loop", "rtpengine", "Bare loop");
     }
     figures.hold(&format!("{what}, a leg-second"), "rtpengine", most);
 }
@@ -183,16 +193,22 @@ impl Figures {
         self.0.push((theirs, ours));
     }
 
-    /// Prints medians, and the median of the ratios of each round, which is not above `most`: what was
-    /// measured, and a quarter more for a machine that does other things as well.
-    fn hold(&self, what: &str, peer: &str, most: f64) {
+    /// Prints medians, and returns the median of the ratios of each round.
+    fn print(&self, what: &str, peer: &str, who: &str) -> f64 {
         let of = |value: fn(&(f64, f64)) -> f64| median(self.0.iter().map(value).collect());
         let ratio = of(|turn| turn.1 / turn.0);
         println!(
-            "{what:30} {peer:18} {:8.1} us   Crosspoint {:8.1} us   ratio {ratio:.2}",
+            "{what:30} {peer:18} {:8.1} us   {who:10} {:8.1} us   ratio {ratio:.2}",
             of(|turn| turn.0) / 1e3,
             of(|turn| turn.1) / 1e3,
         );
+        ratio
+    }
+
+    /// The same; the ratio is not above `most`: what was measured, and a quarter more for a machine that does
+    /// other things as well.
+    fn hold(&self, what: &str, peer: &str, most: f64) {
+        let ratio = self.print(what, peer, "Crosspoint");
         assert!(ratio <= most, "{what}: {ratio:.2} of {peer}, and at most {most} is held");
     }
 }

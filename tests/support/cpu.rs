@@ -6,7 +6,12 @@ use std::fs;
 /// Nanoseconds that the threads of a process have run; of those that are there.
 pub fn of_process(pid: u32) -> u64 {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    threads.flatten().filter_map(|thread| ran(&thread.path().join("schedstat"))).sum()
+    threads.flatten().map(|thread| of_thread(&thread.path())).sum()
+}
+
+/// The same of one thread, by its folder in `/proc`.
+pub fn of_thread(task: &std::path::Path) -> u64 {
+    ran(&task.join("schedstat")).unwrap_or(0)
 }
 
 /// The same of all processes of a group, which is called after its first one.

@@ -7,6 +7,7 @@
     reason = "a test that cannot set up its peers has failed"
 )]
 
+pub mod bare;
 pub mod baresip;
 pub mod call;
 pub mod cpu;

@@ -85,6 +85,10 @@ impl Party {
         self.clip.sdp(self.port)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     pub fn send_to(&mut self, to: SocketAddr) {
         self.to = to;
     }

@@ -6,6 +6,7 @@ pub mod convert;
 pub mod cpu;
 pub mod fill;
 pub mod g711;
+pub mod g722;
 pub mod level;
 pub mod limit;
 pub mod mix;

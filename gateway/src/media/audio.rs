@@ -74,6 +74,14 @@ impl Piece for Work {
             Self::EncodeMix { rendition, .. } => rendition.pack(),
         }
     }
+
+    fn effort(&self) -> u32 {
+        match self {
+            Self::Decode { source, .. } => source.effort(),
+            Self::Encode { sink, .. } => sink.effort(),
+            Self::EncodeMix { rendition, .. } => rendition.effort(),
+        }
+    }
 }
 
 impl AudioLane {

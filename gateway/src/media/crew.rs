@@ -35,9 +35,13 @@ mod tests;
 /// Pieces of one lane that are out at a time: a room of 1000 who all talk has as many. Overflow: the
 /// lane of the sound does the others itself, that of the pictures keeps them until some are back.
 const PIECES: usize = 1_024;
-/// With fewer pieces of sound than this, waking somebody costs more time than it saves: an Opus
-/// encoder takes some 150 us, a wake and a cold cache 50.
-const WORTH_A_WAKE: usize = 4;
+/// A piece of sound that takes long: to encode Opus, some 150 us. Efforts are in microseconds.
+const OPUS: u32 = 150;
+/// G.722 takes some 5 us either way, and a little more with what is around it.
+const G722: u32 = 10;
+/// With less effort than this, four pieces that take long, waking somebody costs more time than it saves:
+/// a wake and a cold cache take 50 us.
+const WORTH_A_WAKE: u32 = 4 * OPUS;
 /// The pictures' threads are this much nicer than the sound: an encoder that computes for 10 ms must
 /// not make a tick late on a machine that is full.
 const PICTURES_BEHIND: i32 = 5;
@@ -51,6 +55,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) trait Piece: Send + 'static {
     /// Does it. What comes of it stays in it.
     fn run(&mut self);
+
+    /// About how long that takes, in microseconds; only sound asks for it.
+    fn effort(&self) -> u32 {
+        OPUS
+    }
 }
 
 /// What went away and comes back, among all that ever did in a lane: who gets something else in the
@@ -234,10 +243,14 @@ impl<P: Piece> Errands for Board<P> {
     }
 }
 
-/// Whether frames of `codec` take so long that somebody of the crew may do them: those of G.711 take
-/// no longer than to hand them out.
-pub(super) const fn is_heavy(codec: Codec) -> bool {
-    !matches!(codec, Codec::Pcmu | Codec::Pcma)
+/// About how long frames of `codec` take, in microseconds. None is left to somebody of the crew where that
+/// is 0: those of G.711 take no longer than to hand them out.
+pub(super) const fn effort(codec: Codec) -> u32 {
+    match codec {
+        Codec::Pcmu | Codec::Pcma => 0,
+        Codec::G722 => G722,
+        _ => OPUS,
+    }
 }
 
 /// A codec that panics has its piece undone; the lane goes on, and so does the thread. The panic hook
@@ -296,14 +309,17 @@ impl<P: Piece> Hands<P> {
 
     /// Does what was handed out, with whatever help there is, and gives all of it to `done`.
     pub(super) fn join(&mut self, mut done: impl FnMut(P)) {
-        let Some(crew) = self.crew.as_mut().filter(|_| self.kept.len() >= WORTH_A_WAKE) else {
+        let effort = self.kept.iter().fold(0, |sum: u32, piece| sum.saturating_add(piece.effort()));
+        let Some(crew) = self.crew.as_mut().filter(|_| effort >= WORTH_A_WAKE) else {
             self.kept.drain(..).for_each(|mut piece| {
                 run(&mut piece);
                 done(piece);
             });
             return;
         };
-        crew.send(&mut self.kept, 2);
+        // One for every two pieces that take long: the lane works along.
+        let most = usize::try_from(effort.div_ceil(2 * OPUS)).unwrap_or(usize::MAX);
+        crew.send(&mut self.kept, most);
         loop {
             while let Some((_, piece)) = crew.back() {
                 done(piece);
@@ -334,7 +350,7 @@ impl<P: Piece> Hands<P> {
             take(None);
             return 0;
         };
-        let mut awaited = crew.send(&mut self.kept, 1);
+        let mut awaited = crew.send(&mut self.kept, usize::MAX);
         loop {
             while let Some((round, piece)) = crew.back() {
                 awaited -= usize::from(round == crew.round);
@@ -371,8 +387,8 @@ impl<P: Piece> Hired<P> {
         Share::try_from(worked * 1_000 / (passed.as_nanos() * threads).max(1)).ok()
     }
 
-    /// As much of `kept` as may be out, to the crew; one of it is woken for every `each` pieces.
-    fn send(&mut self, kept: &mut Vec<P>, each: usize) -> usize {
+    /// As much of `kept` as may be out, to the crew, of which one is woken for each piece, `most` at most.
+    fn send(&mut self, kept: &mut Vec<P>, most: usize) -> usize {
         self.round += 1;
         let fits = kept.len().min(PIECES - self.out);
         if fits == 0 {
@@ -384,7 +400,7 @@ impl<P: Piece> Hired<P> {
             let _ = self.board.to_do.push((self.round, piece));
         }
         self.out += fits;
-        self.hall.call(fits.div_ceil(each));
+        self.hall.call(fits.min(most));
         fits
     }
 

@@ -11,7 +11,7 @@ use crosspoint_codecs::frame::EncodedFrame;
 use crosspoint_codecs::kernels::level::{SILENCE, level};
 
 use super::audio::LONGEST_TICK;
-use super::crew::is_heavy;
+use super::crew::effort;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::playout::{COMFORT, Next, PIECE, Playout};
@@ -79,8 +79,8 @@ pub(super) struct AudioSource {
 /// The part of a source that depends on its format.
 pub(super) struct Decoding {
     decoder: Box<dyn AudioDecoder>,
-    /// Decoding takes so long that somebody of the crew may do it.
-    heavy: bool,
+    /// About how long decoding takes, in microseconds, where somebody of the crew may do it.
+    effort: u32,
     rate: u32,
     playout: Playout,
     stretch: Stretch,
@@ -100,7 +100,7 @@ pub(super) struct Decoding {
 
 pub(super) fn decoding(codecs: &dyn Codecs, format: &AudioFormat) -> Result<Box<Decoding>, EngineError> {
     let mut decoding = Decoding::new(codecs.audio_decoder(format)?, format.fec);
-    decoding.heavy = is_heavy(format.codec);
+    decoding.effort = effort(format.codec);
     Ok(decoding)
 }
 
@@ -158,7 +158,12 @@ impl AudioSource {
 
     /// Whether that takes so long that somebody of the crew may do it.
     pub(super) const fn is_heavy(&self) -> bool {
-        self.decoding.heavy
+        self.decoding.effort > 0
+    }
+
+    /// About how long it takes, in microseconds.
+    pub(super) const fn effort(&self) -> u32 {
+        self.decoding.effort
     }
 
     /// Whether it has to be decoded for its level to be known.
@@ -236,7 +241,7 @@ impl Decoding {
         let rate = decoder.sample_rate();
         Box::new(Self {
             decoder,
-            heavy: false,
+            effort: 0,
             rate,
             playout: Playout::new(fec),
             stretch: Stretch::new(rate),

@@ -10,7 +10,7 @@ use crosspoint_codecs::kernels::level::level;
 
 use super::arrival::nanos;
 use super::audio::{LONGEST_TICK, TICK};
-use super::crew::is_heavy;
+use super::crew::effort;
 use super::handle::EngineError;
 use super::parts::Codecs;
 use super::port::RING;
@@ -53,8 +53,8 @@ pub(super) struct Encoding {
     pcm: Box<[i16]>,
     pub(super) len: usize,
     packet: usize,
-    /// Encoding takes so long that somebody of the crew may do it.
-    heavy: bool,
+    /// About how long encoding takes, in microseconds, where somebody of the crew may do it.
+    effort: u32,
     /// Of this tick.
     made: [Option<Packet>; PACKETS_A_TICK],
     /// When the first of them was played.
@@ -105,7 +105,7 @@ fn with_room(
         pcm: vec![0; packet + LONGEST_TICK].into(),
         len: 0,
         packet,
-        heavy: is_heavy(format.codec),
+        effort: effort(format.codec),
         made: [const { None }; PACKETS_A_TICK],
         start: Instant::ZERO,
         skip: 0,
@@ -153,7 +153,12 @@ impl Encoding {
     /// Whether [`Self::pack`] has something to do that takes so long that somebody of the crew may do
     /// it.
     pub(super) const fn is_heavy(&self) -> bool {
-        self.heavy && self.len >= self.packet
+        self.effort > 0 && self.len >= self.packet
+    }
+
+    /// About how long that takes, in microseconds.
+    pub(super) const fn effort(&self) -> u32 {
+        self.effort
     }
 
     /// Encodes what fills packets.

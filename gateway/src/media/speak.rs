@@ -294,6 +294,11 @@ impl AudioSink {
         self.shared.is_none() && self.encoding.is_heavy()
     }
 
+    /// About how long it takes, in microseconds.
+    pub(super) const fn effort(&self) -> u32 {
+        self.encoding.effort()
+    }
+
     /// Encodes what was heard.
     pub(super) fn pack(&mut self) {
         if self.shared.is_none() {

@@ -57,6 +57,11 @@ impl Rendition {
         self.encoding.pack();
     }
 
+    /// About how long that takes, in microseconds.
+    pub(in crate::media) const fn effort(&self) -> u32 {
+        self.encoding.effort()
+    }
+
     pub(super) fn finish(&mut self, counters: &BusCounters) {
         for (place, packet) in self.packets.iter_mut().zip(self.encoding.made()) {
             match packet {

@@ -12,11 +12,14 @@ struct Sum {
     /// Waits for another one that does, on another thread.
     meets: Option<Arc<Barrier>>,
     panics: bool,
+    effort: u32,
+    /// The thread that did it.
+    by: Option<thread::ThreadId>,
 }
 
 impl Sum {
     fn new(number: usize) -> Self {
-        Self { number, done: false, meets: None, panics: false }
+        Self { number, done: false, meets: None, panics: false, effort: OPUS, by: None }
     }
 }
 
@@ -27,6 +30,11 @@ impl Piece for Sum {
         }
         assert!(!self.panics, "as it was told");
         self.done = true;
+        self.by = Some(thread::current().id());
+    }
+
+    fn effort(&self) -> u32 {
+        self.effort
     }
 }
 
@@ -86,6 +94,26 @@ fn several_work_at_a_time() {
     let mut back = 0;
     hands.join(|_| back += 1);
     assert_eq!(back, 6);
+}
+
+#[test]
+fn many_short_pieces_are_done_by_the_lane_and_many_more_are_not() {
+    let crew = Crew::start(3, &clock()).unwrap();
+    let most = usize::try_from(WORTH_A_WAKE / G722).unwrap();
+    let mut hands = crew.for_sound(most);
+    for number in 1..most {
+        hands.hand_out(Sum { effort: effort(Codec::G722), ..Sum::new(number) });
+    }
+    hands.join(|piece| assert_eq!(piece.by, Some(thread::current().id())));
+    // Two that wait for each other need two.
+    let meets = Arc::new(Barrier::new(2));
+    for number in 0..most {
+        let meets = (number < 2).then(|| meets.clone());
+        hands.hand_out(Sum { effort: effort(Codec::G722), meets, ..Sum::new(number) });
+    }
+    let mut back = 0;
+    hands.join(|_| back += 1);
+    assert_eq!(back, most);
 }
 
 #[test]

@@ -244,7 +244,10 @@ impl Loop {
                 self.read(token);
             }
             self.fire();
-            if let Some(rest) = self.pace.after(self.clock.now(), read) {
+            let rest = self.pace.after(self.clock.now(), read);
+            // Where a look was too short for all that waits, the next one follows at once.
+            let all = self.ready.is_empty() && read < EVENTS;
+            if let Some(rest) = rest.filter(|_| all) {
                 std::thread::sleep(rest);
             }
         }

@@ -372,7 +372,7 @@ impl Session {
 
     /// How what a source carries gets to our peer without decoding; `None` when it cannot.
     pub fn relay_form(&self, carries: &Carries) -> Option<RelayForm> {
-        let ours = Carries::from(&self.config.send.as_ref()?.format);
+        let ours = self.sender.carries?;
         if ours.codec != carries.codec {
             return None;
         }

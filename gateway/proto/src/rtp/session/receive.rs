@@ -25,12 +25,35 @@ pub(super) struct Receiver {
     /// Loss of the sources before this one.
     lost_before: u64,
     dtmf: DtmfReceiver,
+    /// What the last packet carried, as most of the next ones do: what was agreed lies elsewhere, in
+    /// memory that has gone cold where many streams take turns.
+    kind: Option<Kind>,
     started: bool,
     timeout: Option<Duration>,
     /// Last valid packet, RTCP included, or when waiting began.
     heard: Option<Instant>,
     /// The silence was told.
     silent: bool,
+}
+
+/// What packets of a payload type carry.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    payload_type: u8,
+    /// None for keys.
+    carries: Option<Carries>,
+    clock: u32,
+}
+
+impl Kind {
+    fn of(config: &SessionConfig, payload_type: u8) -> Option<Self> {
+        let entry = config.receive.iter().find(|entry| entry.payload_type == payload_type)?;
+        let (carries, clock) = match &entry.payload {
+            Payload::Media(format) => (Some(Carries::from(format)), format.codec().rtp_clock()),
+            Payload::TelephoneEvent(clock) => (None, *clock),
+        };
+        Some(Self { payload_type, carries, clock })
+    }
 }
 
 /// A source of packets: one SSRC.
@@ -98,6 +121,7 @@ impl Receiver {
                 source.left = true;
             }
         }
+        self.kind = None;
         self.timeout =
             config.media_timeout.filter(|_| config.direction.receives() && config.remote.is_some());
         // A stream that was held gets its whole patience again.
@@ -202,16 +226,13 @@ impl Session {
             return Received::Nothing;
         };
         let header = packet.header;
-        let mut entries = self.config.receive.iter();
-        let entry = entries.find(|entry| entry.payload_type == header.payload_type);
-        let (carries, clock) = match entry.map(|entry| &entry.payload) {
-            Some(Payload::Media(format)) => (Some(Carries::from(format)), format.codec().rtp_clock()),
-            Some(Payload::TelephoneEvent(clock)) => (None, *clock),
-            None => {
-                self.drop_one();
-                return Received::Nothing;
-            }
+        let last = self.receiver.kind.filter(|kind| kind.payload_type == header.payload_type);
+        let Some(kind) = last.or_else(|| Kind::of(&self.config, header.payload_type)) else {
+            self.drop_one();
+            return Received::Nothing;
         };
+        self.receiver.kind = Some(kind);
+        let Kind { carries, clock, .. } = kind;
         if verdict == Verdict::Accept {
             self.gate.accepted(from, header.ssrc, header.payload_type, header.sequence, now);
         } else if !self.gate.probe(from, header.ssrc, header.payload_type, header.sequence, now) {

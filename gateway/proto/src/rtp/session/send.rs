@@ -9,7 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
 use super::receive::begins_keyframe;
-use super::{Channel, Event, MediaPacket, Numbering, SCRATCH, Session, SessionConfig, TRAILER, Wire};
+use super::{
+    Carries, Channel, Event, MediaPacket, Numbering, SCRATCH, Session, SessionConfig, TRAILER, Wire,
+};
 use crate::Instant;
 use crate::rtp::dtmf::DtmfSender;
 use crate::rtp::history::History;
@@ -40,6 +42,8 @@ pub(super) struct Sender {
     payload_type: u8,
     dtmf_payload_type: u8,
     clock: u32,
+    /// What was agreed to be sent, beside what else a packet touches.
+    pub(super) carries: Option<Carries>,
     sends: bool,
     /// Number of the next packet, without wrap.
     next: u64,
@@ -101,6 +105,7 @@ impl Sender {
             payload_type: 0,
             dtmf_payload_type: 0,
             clock: 0,
+            carries: None,
             sends: false,
             next: sequence.saturating_add(0x1_0000),
             timeline: SendTimeline::new(8000, 0),
@@ -124,6 +129,7 @@ impl Sender {
             }
         }
         self.sends = config.direction.sends() && config.send.is_some();
+        self.carries = config.send.as_ref().map(|send| Carries::from(&send.format));
         if let Some(send) = &config.send {
             self.payload_type = send.payload_type;
             let clock = send.format.codec().rtp_clock();

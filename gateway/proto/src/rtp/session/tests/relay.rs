@@ -25,6 +25,30 @@ fn sink() -> End {
 }
 
 #[test]
+fn a_payload_type_means_what_was_agreed_last() {
+    let mut end = sink();
+    let heard = |end: &mut End, sequence: u16, payload_type: u8| {
+        let header = RtpHeader { ssrc: 1, sequence, payload_type, ..RtpHeader::default() };
+        let (mut data, mut leg) = (rtp(header, b"x"), LegClock::default());
+        let peer = "10.0.0.1:4000".parse().unwrap();
+        end.with(|session, wire| {
+            match session.receive(START, &mut leg, Channel::Rtp, peer, &mut data, wire) {
+                Received::Media(packet) => Some(packet.carries.codec),
+                _ => None,
+            }
+        })
+    };
+    assert_eq!(heard(&mut end, 1, 0), Some(Codec::Pcmu));
+    let a_law = MediaFormat::Audio(AudioFormat::new(Codec::Pcma));
+    end.configure(START, config(2, 1, &a_law, 0));
+    // A key and a type that means nothing in between.
+    let codecs = [(2, 0), (3, 101), (4, 0), (5, 7), (6, 0)].map(|(n, kind)| heard(&mut end, n, kind));
+    assert_eq!(codecs, [Some(Codec::Pcma), None, Some(Codec::Pcma), None, Some(Codec::Pcma)]);
+    assert_eq!(end.session.relay_form(&Carries::from(&a_law)), Some(RelayForm::Packet));
+    assert_eq!(end.session.relay_form(&Carries::from(&pcmu())), None);
+}
+
+#[test]
 fn numbers_and_stamps_go_on_over_changes_of_source_and_every_wrap() {
     let mut sink = sink();
     let mut now = START;
