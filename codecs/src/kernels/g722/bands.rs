@@ -135,7 +135,7 @@ impl<S: Simd> Lanes<S> {
         let mut reached = zero;
         for levels in levels.as_chunks::<8>().0 {
             let beyond = i16x8::from_slice(self.simd, levels).simd_gt(low);
-            reached = reached + beyond.select(zero, one);
+            reached += beyond.select(zero, one);
         }
         let reached = reached.reduce_sum().wrapping_sub(1);
         let large = i32::from(magnitude[1]) >= HIGH_LEVEL.wrapping_mul(self.scales.linear[1].into()) >> 12;

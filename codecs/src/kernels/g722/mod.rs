@@ -136,7 +136,7 @@ fn filter<S: Simd>(simd: S, taps: &Taps, shift: u32, line: &[i16], out: &mut [i1
         for pair in 0..12 {
             let window = S::i16s::from_slice(simd, &line[2 * (at + pair)..][..2 * width]);
             for (sum, taps) in sums.iter_mut().zip(taps) {
-                *sum = *sum + window.pairwise_dot_product(twice::<S>(simd, taps[pair]));
+                *sum += window.pairwise_dot_product(twice::<S>(simd, taps[pair]));
             }
         }
         let (early, late) = (sums[0] >> shift).interleave(sums[1] >> shift);

@@ -96,7 +96,7 @@ pub(super) const LOW_CHOICES: [Choice; 64] = {
     let mut n = 0;
     while n < 64u8 {
         let (negative, reached) = (n >= 32, n % 32);
-        let level = if reached < 2 { 0 } else { reached - 2 };
+        let level: u8 = reached.saturating_sub(2);
         choices[n as usize] = low(match (negative, level) {
             (false, _) => 61 - level,
             (true, 0 | 1) => 63 - level,

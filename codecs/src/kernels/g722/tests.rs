@@ -8,7 +8,7 @@ use crate::audio::signals::{noise, tone, voice};
 /// until everything saturates.
 fn signals() -> Vec<Vec<i16>> {
     let square = |half: usize, high: i16, low: i16| {
-        (0..16_000).map(|n| if n / half % 2 == 0 { high } else { low }).collect::<Vec<i16>>()
+        (0..16_000).map(|n| if usize::is_multiple_of(n / half, 2) { high } else { low }).collect::<Vec<i16>>()
     };
     vec![
         voice(16_000, 140.0, 16_000),
