@@ -1,4 +1,4 @@
-//! Octets as hexadecimal text: digests, tags, branches.
+//! Octets as hexadecimal text: digests (RFC 7616 section 3.2), tags, branches.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
