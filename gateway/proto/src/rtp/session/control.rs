@@ -194,7 +194,10 @@ impl Session {
             }
             RtcpEvent::Nack { media, sequence } if media == ours => self.repeat(now, sequence, wire),
             // Some endpoints leave the media source of a PLI at zero.
-            RtcpEvent::Pli { media } if media == ours || media == 0 => self.keyframe_asked(),
+            RtcpEvent::Pli { media } if media == ours || media == 0 => {
+                self.stats.keyframes_asked = self.stats.keyframes_asked.saturating_add(1);
+                self.asked.want_unnumbered(now);
+            }
             RtcpEvent::Fir { from, media, number }
                 if media == ours && self.control.fir_seen.replace((from, number)) != Some((from, number)) =>
             {

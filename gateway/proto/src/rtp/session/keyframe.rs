@@ -19,6 +19,10 @@ const KEYFRAME_INTERVAL_LOSSY: Duration = Duration::from_millis(500);
 /// may be in the second.
 const REPEAT_AFTER: Duration = Duration::from_millis(30);
 
+/// So long after a request was heard one without a number may be its repetition: ours come 30 ms later, and a road
+/// makes that more. Nobody whose picture broke anew is kept waiting by it: he asks again.
+const SAID_TWICE: Duration = Duration::from_millis(100);
+
 /// Requests for one wish. Whoever has not answered by then does not know the request; the next
 /// wish tries again.
 const TRIES: u8 = 10;
@@ -58,6 +62,15 @@ impl KeyframeWish {
     /// Somebody wants one.
     pub(super) const fn want(&mut self) {
         self.tries = TRIES;
+    }
+
+    /// A peer says that it wants one, in words that have no number. What it says again at once after it was heard
+    /// is the same wish, which may have been granted meanwhile.
+    pub(super) fn want_unnumbered(&mut self, now: Instant) {
+        let again = self.asked.is_some_and(|asked| now.saturating_since(asked) < SAID_TWICE);
+        if self.tries > 0 || !again {
+            self.want();
+        }
     }
 
     /// How much the road loses.
@@ -148,6 +161,19 @@ mod tests {
         assert_eq!(sent(&mut wish, 0..10), [(0, Request::New)]);
         wish.want();
         assert_eq!(sent(&mut wish, 10..1000), [(30, Request::Repeated)]);
+    }
+
+    #[test]
+    fn what_a_peer_says_twice_is_one_wish_though_it_was_granted_in_between() {
+        let at = |ms: u64| Instant::from_millis(10_000 + ms);
+        let mut wish = KeyframeWish::default();
+        wish.want_unnumbered(at(0));
+        assert_eq!(asked(&mut wish, 0..10), [0]);
+        wish.arrived();
+        wish.want_unnumbered(at(40));
+        assert_eq!(asked(&mut wish, 40..2000), [0; 0]);
+        wish.want_unnumbered(at(2000));
+        assert_eq!(asked(&mut wish, 2000..2010), [2000]);
     }
 
     #[test]
