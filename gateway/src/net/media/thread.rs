@@ -245,9 +245,9 @@ impl Loop {
             }
             self.fire();
             let rest = self.pace.after(self.clock.now(), read);
-            // Where a look was too short for all that waits, the next one follows at once.
-            let all = self.ready.is_empty() && read < EVENTS;
-            if let Some(rest) = rest.filter(|_| all) {
+            // Where a look was too short for all sockets, the next one follows at once. One that alone has more waits,
+            // be it a flood.
+            if let Some(rest) = rest.filter(|_| read < EVENTS) {
                 std::thread::sleep(rest);
             }
         }
