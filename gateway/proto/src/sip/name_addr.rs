@@ -100,8 +100,8 @@ impl NameAddr {
     }
 }
 
-/// The tag of a value that reads as one element, and of no other: what [`NameAddr::tag`] says of it, without
-/// making anything of the rest. Every message is looked at for it several times.
+/// The tag of a value that [`NameAddr::parse`] takes: what [`NameAddr::tag`] says of it, without making anything of
+/// the rest. Nothing is promised of other values. Every message is looked at for it several times.
 pub(super) fn tag_of(value: &str) -> Option<&str> {
     let text = value.trim_matches(LWS);
     // A display name in quotes may hold anything; one without has no bracket of its own.

@@ -120,7 +120,7 @@ impl Handle {
 }
 
 impl Inbox {
-    /// Whether there is more to do than to send what the engine has made, which waits for nothing.
+    /// Whether there is more to do than to send what the engine has made, which by itself waits for nothing.
     fn has_orders(&self) -> bool {
         !self.orders.is_empty() || self.sweep.load(Ordering::Acquire)
     }
