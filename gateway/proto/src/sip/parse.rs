@@ -341,7 +341,9 @@ impl Head {
             return Err(ParseErrorKind::Branch);
         }
         for (name, word) in [(Name::From, "From"), (Name::To, "To")] {
-            NameAddr::parse(self.once(&name, word)?).map_err(|error| ParseErrorKind::Value(word, error))?;
+            NameAddr::parse(self.once(&name, word)?)
+                .and_then(|address| check_tag(&address))
+                .map_err(|error| ParseErrorKind::Value(word, error))?;
         }
         let call_id = self.once(&Name::CallId, "Call-ID")?;
         if call_id.is_empty() || call_id.chars().any(|c| c == ' ' || c.is_ascii_control()) {
@@ -414,6 +416,16 @@ impl Head {
             }
         }
         Some(kept)
+    }
+}
+
+/// A tag has a value, and where there is none an answer may add one (RFC 3261 sections 25.1 and 8.2.6.2).
+fn check_tag(address: &NameAddr) -> Result<(), ValueError> {
+    match address.tag() {
+        Some(_) => Ok(()),
+        None if address.params.has("tag") => Err(ValueError::Param),
+        None if address.params.iter().count() >= limits::PARAMS => Err(ValueError::TooMany),
+        None => Ok(()),
     }
 }
 
