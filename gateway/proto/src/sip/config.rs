@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Flow, Host};
-use crate::Transport;
+use crate::{Instant, Transport};
 
 /// Where the endpoint listens, and what it calls itself there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,13 @@ impl Timing {
     /// 64 times T1: the life of a transaction (timers B, F, H, J, L, M).
     pub const fn life(&self) -> Duration {
         self.t1.saturating_mul(64)
+    }
+
+    /// When what is over is forgotten that shall be remembered for so long, or a T1 longer: nobody waits for
+    /// it, and of one moment for all that ended since the last the clock is asked once.
+    pub(super) fn forgotten(&self, now: Instant, after: Duration) -> Instant {
+        let (at, step) = ((now + after).as_nanos(), u64::try_from(self.t1.as_nanos()).unwrap_or(u64::MAX));
+        Instant::from_nanos(at.checked_next_multiple_of(step).unwrap_or(at))
     }
 }
 

@@ -133,7 +133,7 @@ impl<C> Client<C> {
             (State::Sent | State::Proceeding, 200..300) if invite => {
                 self.state = State::Accepted;
                 self.repeat = None;
-                self.end = Some(now + timing.life());
+                self.end = Some(timing.forgotten(now, timing.life()));
                 Verdict::Tell
             }
             (State::Accepted, 200..300) => {
@@ -150,7 +150,7 @@ impl<C> Client<C> {
                 self.state = State::Completed;
                 self.repeat = None;
                 // Timers D and K are zero on streams; the owner still finds the request until then.
-                self.end = Some(if stream { now } else { now + linger });
+                self.end = Some(if stream { now } else { timing.forgotten(now, linger) });
                 if !invite {
                     return Verdict::Tell;
                 }

@@ -179,7 +179,7 @@ impl<S> Server<S> {
             self.state = State::Accepted;
             // Nothing is repeated from here: the INVITE's repetitions are absorbed.
             self.last = None;
-            self.end = Some(now + timing.life());
+            self.end = Some(timing.forgotten(now, timing.life()));
             return Some(data);
         }
         if self.invite {
@@ -190,7 +190,7 @@ impl<S> Server<S> {
             self.state = State::Over;
         } else {
             self.state = State::Completed;
-            self.end = Some(now + timing.life());
+            self.end = Some(timing.forgotten(now, timing.life()));
         }
         self.last = Some(data.clone());
         Some(data)
@@ -222,7 +222,7 @@ impl<S> Server<S> {
             self.state = State::Over;
         } else {
             self.state = State::Confirmed;
-            self.end = Some(now + timing.t4);
+            self.end = Some(timing.forgotten(now, timing.t4));
         }
     }
 
