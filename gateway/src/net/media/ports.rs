@@ -166,11 +166,11 @@ impl Drop for Lease {
 const RTCP_BUFFER: usize = 32 << 10;
 
 fn bind(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::UDP))?;
     // Both are wishes: the system caps them (net.core.rmem_max) and works with less.
     let _ = socket.set_recv_buffer_size(buffer);
     let _ = socket.set_send_buffer_size(buffer);
-    socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }

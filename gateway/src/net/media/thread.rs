@@ -212,7 +212,8 @@ impl Loop {
         let mut events = Events::with_capacity(EVENTS);
         let mut turn = Vec::with_capacity(EVENTS);
         while !self.inbox.stop.load(Ordering::Acquire) {
-            if let Err(error) = self.poll.poll(&mut events, self.wait())
+            let wait = self.wait();
+            if let Err(error) = self.poll.poll(&mut events, wait)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 // Nothing to be done but to go on; a loop that spins on it must not fill the disk.
@@ -257,13 +258,19 @@ impl Loop {
         }
     }
 
-    /// How long the poll may sleep.
-    fn wait(&self) -> Option<Duration> {
+    /// How long the poll may sleep. For a deadline that nobody has any more it is not woken.
+    fn wait(&mut self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let Reverse((at, _)) = self.timers.peek()?;
-        Some(*at - self.clock.now())
+        while let Some(&Reverse((at, slot))) = self.timers.peek() {
+            let stream = self.streams.get(slot).and_then(Option::as_ref);
+            if stream.is_some_and(|stream| stream.armed == Some(at)) {
+                return Some(at - self.clock.now());
+            }
+            self.timers.pop();
+        }
+        None
     }
 
     /// Reads one socket until it is empty, or its turn is over.
