@@ -362,7 +362,12 @@ impl Call {
         callee.answered = true;
         let wanted = answer_for(&callee.streams);
         self.caller.tell(LegCommand::Answer(wanted)).await;
-        self.replan();
+        if self.caller.streams.is_empty() {
+            // Nothing to route until his leg says what it has answered, in a moment.
+            self.show();
+        } else {
+            self.replan();
+        }
     }
 
     async fn changed(&mut self, leg: LegId, streams: Vec<LegStream>) {
@@ -447,7 +452,13 @@ impl Call {
                 self.early = None;
             }
         }
-        self.replan();
+        if self.ending() {
+            // Who is left hears nothing from a leg that is gone, and goes as well.
+            self.graph.clear();
+            self.show();
+        } else {
+            self.replan();
+        }
     }
 
     async fn end(&mut self, cause: Cause) {
