@@ -14,12 +14,12 @@ use crate::ladder::{Message, printable};
 /// A message as one line.
 pub(super) fn line_of(sighted: &Sighted) -> Message {
     let (head, body) = split(&sighted.data);
-    let mut lines = head.split(|octet| *octet == b'\n');
+    let mut lines = Lines(Some(head));
     let line = text(lines.next().unwrap_or_default());
     let (mut sequence, mut kind) = (Cow::default(), String::new());
     // Each message of each call is read here, so that nothing is made of lines that say nothing to us.
     for line in lines {
-        let Some(colon) = line.iter().position(|octet| *octet == b':') else { continue };
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default();
         let name = name.trim_ascii();
@@ -57,8 +57,22 @@ fn start_line(line: &str) -> String {
     secret.unwrap_or_else(|| line.to_owned())
 }
 
+/// What stands between line feeds.
+struct Lines<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0?;
+        let end = memchr::memchr(b'\n', rest);
+        self.0 = end.and_then(|at| rest.get(at + 1..));
+        end.and_then(|at| rest.get(..at)).or(Some(rest))
+    }
+}
+
 fn split(data: &[u8]) -> (&[u8], &[u8]) {
-    match data.windows(4).position(|octets| octets == b"\r\n\r\n") {
+    match memchr::memmem::find(data, b"\r\n\r\n") {
         Some(at) => (data.get(..at).unwrap_or_default(), data.get(at + 4..).unwrap_or_default()),
         None => (data, &[]),
     }
