@@ -314,6 +314,10 @@ impl Call {
             return false;
         }
         self.left.extend(self.view_of(leg));
+        // Who stays takes his side: nothing of this call ends.
+        if leg == self.caller.leg.id {
+            self.swap_sides();
+        }
         if let Some(gone) = self.participant(leg) {
             gone.ended = Some(cause);
             gone.streams.clear();

@@ -227,6 +227,27 @@ async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_stays_talks_for_as_long_as_he_likes_though_who_asked_hung_up_first() {
+    let mut scene = Scene::new(Some("alice")).await;
+    let mut second = Second::new(&scene, Some("alice"), "carol").await;
+    second.is_put_on_hold().await;
+    scene.alice.tells(refer(CALLER)).await;
+    assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
+    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
+    settle().await;
+    second.takes_the_hold().await;
+    assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)), "Carol is off hold");
+    second.caller.told_to_hang_up().await;
+    second.caller.ends(Cause::local(Reason::Hangup)).await;
+    // Longer than legs may take to say goodbye.
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(is_left_alone(&mut scene.bob) && is_left_alone(&mut second.callee));
+    assert_eq!(scene.exchange.calls().len(), 1);
+    second.callee.ends(Cause::remote(Reason::Hangup)).await;
+    assert_eq!(scene.bob.told_to_hang_up().await.side, Side::Peer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_party_goes_on_at_another_telephone_of_its_own() {
     for (device, old, stays_hears) in [("alice", LegId(1), 20), ("bob", LegId(2), 10)] {
         let mut scene = Scene::new(Some("alice")).await;
