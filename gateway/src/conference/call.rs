@@ -452,13 +452,7 @@ impl Call {
                 self.early = None;
             }
         }
-        if self.ending() {
-            // Who is left hears nothing from a leg that is gone, and goes as well.
-            self.graph.clear();
-            self.show();
-        } else {
-            self.replan();
-        }
+        self.replan();
     }
 
     async fn end(&mut self, cause: Cause) {
