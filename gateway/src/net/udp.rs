@@ -162,7 +162,7 @@ async fn fill(
 }
 
 /// Sends what the full socket could not take; ends with the driver, after the last datagram. It watches for room
-/// only while something waits.
+/// only while there is none.
 async fn send_late(socket: UdpSocket, mut waiting: mpsc::Receiver<(SocketAddr, Bytes)>, stats: Arc<Stats>) {
     while let Some((to, data)) = waiting.recv().await {
         match send_with_room(&socket, to, &data).await {
@@ -173,6 +173,10 @@ async fn send_late(socket: UdpSocket, mut waiting: mpsc::Receiver<(SocketAddr, B
 }
 
 async fn send_with_room(socket: &UdpSocket, to: SocketAddr, data: &[u8]) -> io::Result<usize> {
+    match socket.send_to(data, to) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        sent => return sent,
+    }
     let watched = watch(socket.as_fd(), Interest::WRITABLE)?;
     watched.async_io(Interest::WRITABLE, |_| socket.send_to(data, to)).await
 }
