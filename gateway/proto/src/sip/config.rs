@@ -81,8 +81,8 @@ impl Timing {
         self.t1.saturating_mul(64)
     }
 
-    /// When what is over is forgotten that shall be remembered for so long, or a T1 longer: nobody waits for
-    /// it, and of one moment for all that ended since the last the clock is asked once.
+    /// When what is over is forgotten that shall be remembered for so long: then, or less than a T1 later. All
+    /// that end within one T1 share the moment, so that the driver wakes once for them.
     pub(super) fn forgotten(&self, now: Instant, after: Duration) -> Instant {
         let (at, step) = ((now + after).as_nanos(), u64::try_from(self.t1.as_nanos()).unwrap_or(u64::MAX));
         Instant::from_nanos(at.checked_next_multiple_of(step).unwrap_or(at))
@@ -96,7 +96,7 @@ pub struct Limits {
     pub calls: usize,
     /// Requests of ours at a time, each about 3 KiB. Past it: the command fails as unreachable.
     pub client_transactions: usize,
-    /// Requests of peers at a time, each about 1 KiB; a finished one lingers for 32 s on UDP, so
+    /// Requests of peers at a time, each about 1 KiB; a finished one lingers for 32.5 s on UDP, so
     /// this is 32 times the rate. Past it: 503 without state.
     pub server_transactions: usize,
     /// Stream connections of all kinds. Past it: closed at once.

@@ -121,6 +121,21 @@ fn finished_requests_linger_as_long_as_the_book_says() {
     }
 }
 
+#[test]
+fn what_ended_within_one_t1_is_forgotten_at_one_moment_and_none_of_it_early() {
+    let mut table = table();
+    for (number, at) in [1, 250, 500].into_iter().enumerate() {
+        let asked = request("OPTIONS", &format!("z9hG4bK{number}"));
+        let at = Instant::from_millis(at);
+        table.start(at, asked.clone(), flow(Transport::Udp), 1).unwrap();
+        table.response(at, PEER, Response::to(&asked, 200, Some("b")));
+    }
+    let moment = Instant::from_millis(5_500);
+    assert_eq!(table.next_timeout(), Some(moment));
+    table.timeout(moment);
+    assert_eq!((table.clients(), table.next_timeout()), (0, None));
+}
+
 /// Timers G and H, and I after the ACK.
 #[test]
 fn a_refusal_is_repeated_until_its_ack() {
