@@ -31,6 +31,8 @@ const TALK: Duration = Duration::from_secs(5);
 const USERS: usize = 2_000;
 /// Registrations a second.
 const REGISTERS: u32 = 1_000;
+/// The same where each binding is on the disk: Kamailio has one process for it then, which waits for the disk.
+const REGISTERS_TO_DISK: u32 = 250;
 /// Calls of a turn, and a second.
 const CALLS: (u32, u32) = (500, 50);
 
@@ -106,33 +108,63 @@ fn beside_rtpengine(what: &str, calls: usize, codec: Codec, theirs: Option<&str>
 
 #[test]
 fn telephones_register() {
-    let kamailio = Kamailio::with("kamailio/bench.cfg", "udp");
+    register_beside("REGISTER with digest", "Kamailio", &Kamailio::to_measure(), REGISTERS, 2.5);
+}
+
+#[test]
+fn telephones_register_and_stay_registered() {
+    // As much is promised then: who kills it, loses no binding.
+    let kamailio = Kamailio::with_disk();
+    register_beside("the same, on the disk", "Kamailio, SQLite", &kamailio, REGISTERS_TO_DISK, 0.8);
+    // Each turn registers from another port.
+    assert_eq!(kamailio.bindings_on_disk(), ROUNDS * USERS);
+}
+
+fn register_beside(what: &str, peer: &str, kamailio: &Kamailio, rate: u32, most: f64) {
     let names: Vec<String> = (0..USERS).map(|n| format!("user{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let gateway = Gateway::start(&names, "");
+    let mut gateway = Gateway::start(&names, "");
     let mut figures = Figures::default();
     for _ in 0..ROUNDS {
-        let theirs = cost(|| cpu::of_group(kamailio.group()), || register(&names, kamailio.port));
-        let ours = cost(|| cpu::of_process(gateway.pid()), || register(&names, gateway.sip));
+        let theirs = cost(|| cpu::of_group(kamailio.group()), || register(&names, kamailio.port, rate));
+        let ours = cost(|| cpu::of_process(gateway.pid()), || register(&names, gateway.sip, rate));
         figures.add(theirs / USERS as f64, ours / USERS as f64);
     }
+    gateway.kill_and_restart();
     assert_eq!(gateway.status()["registrations"].as_array().unwrap().len(), USERS);
-    figures.hold("REGISTER with digest", "Kamailio", 2.5);
+    figures.hold(what, peer, most);
 }
 
 #[test]
 fn calls_are_set_up() {
-    let kamailio = Kamailio::with("kamailio/bench.cfg", "udp");
+    let kamailio = Kamailio::to_measure();
+    let used = || cpu::of_group(kamailio.group());
+    call_beside("a call, set up and ended", "Kamailio, a proxy", kamailio.port, used, 3.0);
+}
+
+#[test]
+fn calls_are_set_up_with_their_media() {
+    // Who wants what we do has both: ports of its own for each call, and descriptions that name them.
+    let rtpengine = Rtpengine::start();
+    let kamailio = Kamailio::with_media(rtpengine.port);
+    let used = || cpu::of_group(kamailio.group()) + cpu::of_process(rtpengine.pid());
+    call_beside("the same, with ports for media", "with rtpengine", kamailio.port, used, 1.5);
+    for what in ["totalanswercount", "regularterminatedsessions"] {
+        assert_eq!(rtpengine.counted(what), ROUNDS as u64 * u64::from(CALLS.0), "{what}");
+    }
+}
+
+fn call_beside(what: &str, peer: &str, port: u16, used: impl Fn() -> u64, most: f64) {
     let device = Device { name: "uas", more: String::new() };
     // Nor does a proxy make a ringing tone.
     let gateway = Gateway::with_sip(&[device], "", "ringback = \"phone\"");
     let mut figures = Figures::default();
     for _ in 0..ROUNDS {
-        let theirs = cost(|| cpu::of_group(kamailio.group()), || call(kamailio.port));
+        let theirs = cost(&used, || call(port));
         let ours = cost(|| cpu::of_process(gateway.pid()), || call(gateway.sip));
         figures.add(theirs / f64::from(CALLS.0), ours / f64::from(CALLS.0));
     }
-    figures.hold("a call, set up and ended", "Kamailio, a proxy", 3.0);
+    figures.hold(what, peer, most);
 }
 
 fn cost(used: impl Fn() -> u64, work: impl FnOnce()) -> f64 {
@@ -142,14 +174,14 @@ fn cost(used: impl Fn() -> u64, work: impl FnOnce()) -> f64 {
 }
 
 /// All of them register, each with a challenge and its answer.
-fn register(names: &[&str], port: u16) {
+fn register(names: &[&str], port: u16, a_second: u32) {
     let scratch = Scratch::new("figures-register");
     let mut csv = String::from("SEQUENTIAL\n");
     for name in names {
         writeln!(csv, "{name};[authentication username={name} password={name}-secret]").unwrap();
     }
     std::fs::write(scratch.path().join("users.csv"), csv).unwrap();
-    rate(&scratch, port, "sipp/register.xml", (USERS as u32, REGISTERS), &["-inf", "users.csv"]);
+    rate(&scratch, port, "sipp/register.xml", (USERS as u32, a_second), &["-inf", "users.csv"]);
 }
 
 /// Calls to the device "uas", who registers first.

@@ -6,27 +6,69 @@ use std::process::{Child, Stdio};
 
 use super::{Scratch, fixture, free_port, program, wait_for};
 
+/// What it is measured with.
+const BENCH: &str = "kamailio/bench.cfg";
+
+/// The database of one with a disk.
+const DISK: &str = "kamailio.db";
+
 /// A running Kamailio, which knows nobody when it starts.
 #[derive(Debug)]
 pub struct Kamailio {
     pub port: u16,
     scratch: Scratch,
+    /// What its configuration shall define.
+    defined: Vec<String>,
     child: Option<Child>,
 }
 
 impl Kamailio {
     /// Starts it as a carrier. `transport` is what its Service-Route says.
     pub fn start(transport: &str) -> Self {
-        Self::with("kamailio/upstream.cfg", transport)
+        Self::of(Scratch::new("kamailio"), "kamailio/upstream.cfg", &[("OWN", transport)], &[])
     }
 
-    /// Starts it with another configuration of the fixtures.
-    pub fn with(config: &str, transport: &str) -> Self {
-        let (scratch, port) = (Scratch::new("kamailio"), free_port());
-        let text = std::fs::read_to_string(fixture(config)).unwrap();
-        let text = text.replace("PORT", &port.to_string()).replace("OWN", transport);
+    /// Starts it to be measured, with bindings in memory, and media on its own way.
+    pub fn to_measure() -> Self {
+        Self::of(Scratch::new("kamailio"), BENCH, &[], &[])
+    }
+
+    /// The same; each binding is in a database on the disk before it says so.
+    pub fn with_disk() -> Self {
+        let scratch = Scratch::new("kamailio");
+        let disk = scratch.path().join(DISK);
+        let database = rusqlite::Connection::open(&disk).unwrap();
+        for tables in ["standard", "usrloc"] {
+            let file = format!("/usr/share/kamailio/db_sqlite/{tables}-create.sql");
+            let text = std::fs::read_to_string(&file).expect("the tables of kamailio-sqlite-modules");
+            database.execute_batch(&text).unwrap();
+        }
+        drop(database);
+        Self::of(scratch, BENCH, &[("@disk@", disk.to_str().unwrap())], &["WITH_DISK"])
+    }
+
+    /// Bindings that the disk has, by a log that is written ahead as ours is.
+    pub fn bindings_on_disk(&self) -> usize {
+        let database = rusqlite::Connection::open(self.scratch.path().join(DISK)).unwrap();
+        let mode: String = database.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+        database.query_row("SELECT count(*) FROM location", [], |row| row.get(0)).unwrap()
+    }
+
+    /// The same as [`Self::to_measure`]; media goes by the rtpengine that is controlled there.
+    pub fn with_media(control: u16) -> Self {
+        Self::of(Scratch::new("kamailio"), BENCH, &[("@media@", &control.to_string())], &["WITH_MEDIA"])
+    }
+
+    fn of(scratch: Scratch, config: &str, words: &[(&str, &str)], defined: &[&str]) -> Self {
+        let port = free_port();
+        let mut text = std::fs::read_to_string(fixture(config)).unwrap().replace("PORT", &port.to_string());
+        for (word, meaning) in words {
+            text = text.replace(word, meaning);
+        }
         std::fs::write(scratch.path().join("kamailio.cfg"), text).unwrap();
-        let mut this = Self { port, scratch, child: None };
+        let defined = defined.iter().map(|it| (*it).to_owned()).collect();
+        let mut this = Self { port, scratch, defined, child: None };
         this.restart();
         this
     }
@@ -42,6 +84,7 @@ impl Kamailio {
             .arg(folder)
             .arg("-P")
             .arg(folder.join("pid"))
+            .args(self.defined.iter().flat_map(|word| ["-A", word]))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

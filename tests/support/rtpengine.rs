@@ -12,6 +12,8 @@ use super::{Scratch, free_port, program, wait_for};
 #[derive(Debug)]
 pub struct Rtpengine {
     child: Child,
+    /// Where it is controlled.
+    pub port: u16,
     control: UdpSocket,
     asked: Cell<u32>,
     _scratch: Scratch,
@@ -25,7 +27,8 @@ impl Rtpengine {
         let child = program("rtpengine")
             .args(["--foreground", "--log-stderr", "--log-level=4", "--table=-1", "--num-threads=2"])
             .args(["--interface=127.0.0.1", &format!("--listen-ng=127.0.0.1:{port}")])
-            .args(["--port-min=50000", "--port-max=57999"])
+            // What a call leaves is its own work, not the next one's.
+            .args(["--port-min=50000", "--port-max=57999", "--delete-delay=0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -34,13 +37,20 @@ impl Rtpengine {
         let control = UdpSocket::bind("127.0.0.1:0").unwrap();
         control.connect(("127.0.0.1", port)).unwrap();
         control.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let this = Self { child, control, asked: Cell::new(0), _scratch: scratch };
+        let this = Self { child, port, control, asked: Cell::new(0), _scratch: scratch };
         wait_for("rtpengine", || this.ask(&[("command", Value::Text("ping"))]));
         this
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// One of its figures: "totalanswercount", "regularterminatedsessions".
+    pub fn counted(&self, what: &str) -> u64 {
+        let told = wait_for("figures of rtpengine", || self.ask(&[("command", Value::Text("statistics"))]));
+        let (_, number) = told.split_once(&format!("{what}i")).unwrap_or_else(|| panic!("{told}"));
+        number.split('e').next().unwrap().parse().unwrap()
     }
 
     /// Has it join two descriptions, the second of which speaks `codec` alone where there is one. Where
