@@ -117,7 +117,7 @@ fn telephones_register_and_stay_registered() {
     let kamailio = Kamailio::with_disk();
     register_beside("the same, on the disk", "Kamailio, SQLite", &kamailio, REGISTERS_TO_DISK, 0.8);
     // Each turn registers from another port.
-    assert_eq!(kamailio.bindings_on_disk(), ROUNDS * USERS);
+    assert_eq!(kamailio.bindings_on_disk() as usize, ROUNDS * USERS);
 }
 
 fn register_beside(what: &str, peer: &str, kamailio: &Kamailio, rate: u32, most: f64) {

@@ -48,7 +48,7 @@ impl Kamailio {
     }
 
     /// Bindings that the disk has, by a log that is written ahead as ours is.
-    pub fn bindings_on_disk(&self) -> usize {
+    pub fn bindings_on_disk(&self) -> u32 {
         let database = rusqlite::Connection::open(self.scratch.path().join(DISK)).unwrap();
         let mode: String = database.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
