@@ -4,7 +4,9 @@
 //! * Every source may send so many messages a second; what comes beyond is not read.
 //! * Every refusal is counted to its source. One where nobody has proved who he is may have [`FREE`] of
 //!   them and then two a second; where a device has, [`FREE_OF_OURS`] and twenty. What is sent beyond is not
-//!   read, and who goes on regardless is banned.
+//!   read, and who goes on regardless is banned. Who was refused is read once more from his address and port:
+//!   a refusal may be a challenge, and of a house that comes back at once all would be challenged and none
+//!   could answer.
 //! * Anybody can write any address on a datagram. So what datagrams do is counted apart, and a ban that
 //!   they have brought holds for datagrams alone; and who has proved that he is where he says, by a digest
 //!   or by the ACK of an answer, is counted for his address and port alone, and no ban holds for him.
@@ -46,6 +48,10 @@ pub const BANS: usize = 4_096;
 const PROVEN_FOR: Duration = Duration::from_secs(7_500);
 /// So many of them, some 10 MiB. Overflow: the next is counted with his source.
 const FLOWS: usize = 131_072;
+/// For so long, the life of a request (RFC 3261 timer F), somebody who was refused may answer that once.
+const ANSWERS_FOR: Duration = Duration::from_secs(32);
+/// So many of them. Overflow: what the next one answers is counted with his source.
+const ASKED: usize = 16_384;
 /// A full table is looked through for what can be forgotten, at most so often.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -80,6 +86,13 @@ struct Flow {
     until: Instant,
 }
 
+/// Who was refused there.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    until: Instant,
+    answered: bool,
+}
+
 /// A source of which nothing is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ban {
@@ -103,6 +116,8 @@ pub(super) struct Rates {
     /// By whether it is a stream, for their ports have nothing in common with those of datagrams.
     flows: HashMap<(bool, SocketAddr), Flow>,
     /// The same.
+    asked: HashMap<(bool, SocketAddr), Asked>,
+    /// The same.
     bans: HashMap<(bool, IpAddr), Instant>,
     swept: Instant,
 }
@@ -118,6 +133,7 @@ impl Rates {
             others: Record::default(),
             strangers: Instant::ZERO,
             flows: HashMap::new(),
+            asked: HashMap::new(),
             bans: HashMap::new(),
             swept: Instant::ZERO,
         }
@@ -137,6 +153,7 @@ impl Rates {
             return Entry::Over(left);
         }
         let stranger = self.strangers;
+        let asked = self.asked.get(&(stream, from)).is_some_and(|asked| asked.until > now && !asked.answered);
         let known = self.record(now, source);
         let alone = known.is_some();
         let record = match known {
@@ -146,11 +163,17 @@ impl Rates {
         let ours = record.ours > now;
         let sent = spend(&mut record.sent, now, each, BURST);
         let refused = record.refused.saturating_since(now + record.allowance(now));
-        let over = sent.or_else(|| (request && !refused.is_zero()).then_some(refused));
+        let spent = request && !refused.is_zero();
+        let over = sent.or_else(|| (spent && !asked).then_some(refused));
         let Some(wait) = over else {
             let crowd = stranger.saturating_since(now + Duration::from_secs(1));
-            let crowded = request && !ours && !crowd.is_zero();
-            return if crowded { Entry::Over(crowd) } else { Entry::Read };
+            if request && !ours && !crowd.is_zero() {
+                return Entry::Over(crowd);
+            }
+            if spent && let Some(asked) = self.asked.get_mut(&(stream, from)) {
+                asked.answered = true;
+            }
+            return Entry::Read;
         };
         if record.goes_on(now) && alone && self.ban(now, source) { Entry::Banned } else { Entry::Over(wait) }
     }
@@ -180,6 +203,20 @@ impl Rates {
             let most = now + Duration::from_secs(2);
             self.strangers = (self.strangers.max(now) + Duration::from_secs(1) / OF_STRANGERS).min(most);
         }
+        self.may_answer(now, (stream, from));
+    }
+
+    fn may_answer(&mut self, now: Instant, from: (bool, SocketAddr)) {
+        if self.asked.get(&from).is_some_and(|asked| asked.until > now) {
+            return;
+        }
+        if self.asked.len() >= ASKED && !self.asked.contains_key(&from) {
+            self.sweep(now);
+            if self.asked.len() >= ASKED {
+                return;
+            }
+        }
+        self.asked.insert(from, Asked { until: now + ANSWERS_FOR, answered: false });
     }
 
     /// Who is there has proved that he is one of ours.
@@ -275,6 +312,7 @@ impl Rates {
         self.swept = now;
         self.sources.retain(|_, record| !record.is_over(now));
         self.flows.retain(|_, flow| flow.until > now);
+        self.asked.retain(|_, asked| asked.until > now);
     }
 }
 

@@ -108,6 +108,46 @@ fn an_office_that_comes_back_at_once_is_not_banned() {
 }
 
 #[test]
+fn promise_25_an_office_of_which_nobody_is_known_yet_answers_its_challenges_at_once() {
+    let mut rates = Rates::new(500, Vec::new());
+    // More than a stranger's allowance, and all of them before the first challenge goes out.
+    let ports = 1000..1064_u16;
+    for port in ports.clone() {
+        assert_eq!(rates.message(at(0), false, from(1, port), true), Entry::Read);
+    }
+    ports.clone().for_each(|port| rates.refused(at(1), false, from(1, port)));
+    for port in ports {
+        assert_eq!(rates.message(at(2), false, from(1, port), true), Entry::Read, "{port}");
+    }
+}
+
+#[test]
+fn who_is_challenged_again_and_again_is_read_once_beyond_the_allowance() {
+    let mut rates = Rates::new(500, Vec::new());
+    let read = (0..1_000).filter(|n| {
+        let read = rates.message(at(*n), false, from(1, 5060), true) == Entry::Read;
+        if read {
+            rates.refused(at(*n), false, from(1, 5060));
+        }
+        read
+    });
+    assert_eq!(read.count(), FREE as usize + 1 + 1, "those of the first second, and one answer");
+    // From port to port it is the same: what is beyond the allowance is not challenged.
+    let mut rates = Rates::new(500, Vec::new());
+    let mut read = 0;
+    for n in 0..1_000 {
+        for time in [at(n), at(n) + Duration::from_micros(500)] {
+            let from = from(1, 1000 + u16::try_from(n).unwrap());
+            if rates.message(time, false, from, true) == Entry::Read {
+                rates.refused(time, false, from);
+                read += 1;
+            }
+        }
+    }
+    assert!(read <= FREE as usize + 2 * 2, "{read}");
+}
+
+#[test]
 fn those_who_are_trusted_are_never_counted() {
     let mut rates = Rates::new(10, vec!["10.0.0.0/24".parse().unwrap()]);
     let (read, banned) = flood(&mut rates, false, 1_000, 5);
