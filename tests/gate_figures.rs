@@ -115,7 +115,7 @@ fn telephones_register() {
 fn telephones_register_and_stay_registered() {
     // As much is promised then: who kills it, loses no binding.
     let kamailio = Kamailio::with_disk();
-    register_beside("the same, on the disk", "Kamailio, SQLite", &kamailio, REGISTERS_TO_DISK, 0.8);
+    register_beside("the same, on the disk", "Kamailio, SQLite", &kamailio, REGISTERS_TO_DISK, 0.95);
     // Each turn registers from another port.
     assert_eq!(kamailio.bindings_on_disk() as usize, ROUNDS * USERS);
 }
@@ -148,7 +148,7 @@ fn calls_are_set_up_with_their_media() {
     let rtpengine = Rtpengine::start();
     let kamailio = Kamailio::with_media(rtpengine.port);
     let used = || cpu::of_group(kamailio.group()) + cpu::of_process(rtpengine.pid());
-    call_beside("the same, with ports for media", "with rtpengine", kamailio.port, used, 1.5);
+    call_beside("the same, with ports for media", "with rtpengine", kamailio.port, used, 1.1);
     for what in ["totalanswercount", "regularterminatedsessions"] {
         assert_eq!(rtpengine.counted(what), ROUNDS as u64 * u64::from(CALLS.0), "{what}");
     }
