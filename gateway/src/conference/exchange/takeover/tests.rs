@@ -203,8 +203,8 @@ async fn where_the_hold_never_settles_both_calls_go_on() {
     assert_eq!(last(&scene.heard), Some(Feed::Relay(StreamId(20))));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
+/// Carol, whom she wants for Bob, has not answered a hold yet.
+async fn alice_asks_and_hangs_up() -> (Scene, Second) {
     let mut scene = Scene::new(Some("alice")).await;
     let mut second = Second::new(&scene, Some("alice"), "carol").await;
     second.is_put_on_hold().await;
@@ -212,6 +212,12 @@ async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
     assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
     scene.alice.ends(Cause::remote(Reason::Hangup)).await;
     settle().await;
+    (scene, second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
+    let (mut scene, mut second) = alice_asks_and_hangs_up().await;
     assert!(is_left_alone(&mut scene.bob), "he waits for Carol");
     scene.bob.ends(Cause::remote(Reason::Hangup)).await;
     settle().await;
@@ -228,13 +234,7 @@ async fn who_asks_may_hang_up_at_once_and_who_stays_as_well() {
 
 #[tokio::test(start_paused = true)]
 async fn who_stays_talks_for_as_long_as_he_likes_though_who_asked_hung_up_first() {
-    let mut scene = Scene::new(Some("alice")).await;
-    let mut second = Second::new(&scene, Some("alice"), "carol").await;
-    second.is_put_on_hold().await;
-    scene.alice.tells(refer(CALLER)).await;
-    assert_eq!(told_of(&mut scene.alice).await, Referral::Accepted);
-    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
-    settle().await;
+    let (mut scene, mut second) = alice_asks_and_hangs_up().await;
     second.takes_the_hold().await;
     assert!(matches!(second.callee.told().await, LegCommand::Reoffer(_)), "Carol is off hold");
     second.caller.told_to_hang_up().await;
