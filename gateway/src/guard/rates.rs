@@ -4,7 +4,8 @@
 //! * Every source may send so many messages a second; what comes beyond is not read.
 //! * Every refusal is counted to its source. One where nobody has proved who he is may have [`FREE`] of
 //!   them and then two a second; where a device has, [`FREE_OF_OURS`] and twenty. What is sent beyond is not
-//!   read, and who goes on regardless is banned. Who was refused is read once more from his address and port:
+//!   read, and who goes on regardless is banned. What is read counts as refused until it is, or for
+//!   [`UNDECIDED_FOR`]: a flood is quicker than the answer to its first request. Who was refused is read once more from his address and port:
 //!   a refusal may be a challenge, and of a house that comes back at once all would be challenged and none
 //!   could answer.
 //! * Anybody can write any address on a datagram. So what datagrams do is counted apart, and a ban that
@@ -44,6 +45,9 @@ const QUIET: Duration = Duration::from_secs(30);
 pub const BAN: Duration = Duration::from_secs(600);
 /// Bans at a time. Overflow: the next is held to its allowance alone.
 pub const BANS: usize = 4_096;
+/// What a stranger asks is taken to be refused for so long, if nothing is said of it: a refusal takes less, and
+/// who is not refused may ask 80 times a second before he has proved anything.
+const UNDECIDED_FOR: Duration = Duration::from_millis(200);
 /// Who has proved where he is: longer than any registration lasts.
 const PROVEN_FOR: Duration = Duration::from_secs(7_500);
 /// So many of them, some 10 MiB. Overflow: the next is counted with his source.
@@ -71,6 +75,9 @@ pub(super) enum Entry {
 struct Record {
     sent: Instant,
     refused: Instant,
+    /// Requests that were read of it since then, and are not known to be refused.
+    asks: Instant,
+    undecided: u32,
     /// Until then it counts as one of ours.
     ours: Instant,
     /// Since when it sends beyond its allowance, when it did last, and how much.
@@ -163,12 +170,20 @@ impl Rates {
         let ours = record.ours > now;
         let sent = spend(&mut record.sent, now, each, BURST);
         let refused = record.refused.saturating_since(now + record.allowance(now));
-        let spent = request && !refused.is_zero();
+        let undecided = if ours { Duration::ZERO } else { record.undecided(now) };
+        let spent = request && !(refused.is_zero() && undecided.is_zero());
+        if spent && refused.is_zero() && sent.is_none() && !asked {
+            // Nobody has told him yet that he is not wanted.
+            return Entry::Over(undecided);
+        }
         let over = sent.or_else(|| (spent && !asked).then_some(refused));
         let Some(wait) = over else {
             let crowd = stranger.saturating_since(now + Duration::from_secs(1));
             if request && !ours && !crowd.is_zero() {
                 return Entry::Over(crowd);
+            }
+            if request && !ours {
+                record.undecided = record.undecided.saturating_add(1);
             }
             if spent && let Some(asked) = self.asked.get_mut(&(stream, from)) {
                 asked.answered = true;
@@ -197,6 +212,7 @@ impl Rates {
         let ours = record.ours > now;
         let each = if ours { EACH_OF_OURS } else { EACH };
         // Requests that were on their way are counted too, but nobody is in debt for long.
+        record.undecided = record.undecided.saturating_sub(1);
         let most = now + record.allowance(now) + each;
         record.refused = (record.refused.max(now) + each).min(most);
         if !ours {
@@ -319,6 +335,16 @@ impl Rates {
 impl Record {
     fn allowance(&self, now: Instant) -> Duration {
         if self.ours > now { EACH_OF_OURS * (FREE_OF_OURS - 1) } else { EACH * (FREE - 1) }
+    }
+
+    /// For how long nothing more is read, as what was read could use up the allowance.
+    fn undecided(&mut self, now: Instant) -> Duration {
+        let left = (self.asks + UNDECIDED_FOR).saturating_since(now);
+        if left.is_zero() {
+            (self.asks, self.undecided) = (now, 0);
+        }
+        let spent = self.refused.max(now) + EACH * self.undecided > now + self.allowance(now);
+        if spent { left } else { Duration::ZERO }
     }
 
     /// One more beyond the allowance; whether that is enough for a ban.

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use super::*;
 
 fn at(millis: u64) -> Instant {
@@ -112,13 +114,64 @@ fn promise_25_an_office_of_which_nobody_is_known_yet_answers_its_challenges_at_o
     let mut rates = Rates::new(500, Vec::new());
     // More than a stranger's allowance, and all of them before the first challenge goes out.
     let ports = 1000..1064_u16;
-    for port in ports.clone() {
-        assert_eq!(rates.message(at(0), false, from(1, port), true), Entry::Read);
+    let asks = |rates: &mut Rates, millis, port| rates.message(at(millis), false, from(1, port), true);
+    let (read, unread): (Vec<_>, Vec<_>) = ports.partition(|port| asks(&mut rates, 0, *port) == Entry::Read);
+    assert_eq!(read.len(), FREE as usize);
+    read.iter().for_each(|port| rates.refused(at(1), false, from(1, *port)));
+    for port in read {
+        assert_eq!(asks(&mut rates, 2, port), Entry::Read, "{port}");
+        rates.proved(at(3), false, from(1, port));
     }
-    ports.clone().for_each(|port| rates.refused(at(1), false, from(1, port)));
-    for port in ports {
-        assert_eq!(rates.message(at(2), false, from(1, port), true), Entry::Read, "{port}");
+    // The others repeat what they asked (T1, RFC 3261 section 17.1.2.1): all are of a house that is known.
+    for port in &unread {
+        assert_eq!(asks(&mut rates, 500, *port), Entry::Read, "{port}");
+        rates.refused(at(501), false, from(1, *port));
     }
+    for port in unread {
+        assert_eq!(asks(&mut rates, 502, port), Entry::Read, "{port}");
+    }
+    assert!(rates.bans(at(502)).is_empty());
+}
+
+#[test]
+fn promise_28_what_is_read_before_its_source_is_refused_is_within_the_allowance() {
+    let mut rates = Rates::new(500, Vec::new());
+    let (mut late, mut answers) = (VecDeque::new(), 0);
+    // Each refusal comes 10 ms after its request.
+    for millis in 0..1_000 {
+        while late.pop_front_if(|due| *due <= millis).is_some() {
+            rates.refused(at(millis), false, from(1, 5060));
+            answers += 1;
+        }
+        for _ in 0..5 {
+            if rates.message(at(millis), false, from(1, 5060), true) == Entry::Read {
+                late.push_back(millis + 10);
+            }
+        }
+    }
+    assert!((FREE..=20).contains(&answers), "{answers} in the first second");
+}
+
+#[test]
+fn who_is_not_refused_is_not_held_for_long() {
+    let mut rates = Rates::new(500, Vec::new());
+    // Calls that are taken, of somebody of whom nothing is known: 50 in a second, evenly.
+    for n in 0..50 {
+        assert_eq!(rates.message(at(n * 20), false, from(1, 5060), true), Entry::Read, "{n}");
+    }
+    // All at once: the rest within the fifth of a second, as it was repeated or a stream was held.
+    let mut read = 0;
+    for n in 0..50_u64 {
+        let first = rates.message(at(2_000), false, from(1, 5060), true);
+        let Entry::Over(wait) = first else {
+            read += 1;
+            continue;
+        };
+        assert!(wait <= UNDECIDED_FOR, "{wait:?} for {n}");
+    }
+    assert_eq!(read, FREE);
+    assert_eq!(rates.message(at(2_000) + UNDECIDED_FOR, false, from(1, 5060), true), Entry::Read);
+    assert!(rates.bans(at(10_000)).is_empty());
 }
 
 #[test]
