@@ -207,7 +207,7 @@ fn session(n: u8, peer: u8, format: &MediaFormat, protected: bool) -> Session {
     config.send = Some(SendPayload { payload_type: 96, format: format.clone() });
     config.remote = Some(RemoteAddress::new(address(peer), true));
     config.rtcp_mux = true;
-    config.feedback = Feedback { nack: true, pli: true, fir: false, tmmbr: false };
+    config.feedback = Feedback { nack: true, pli: true, fir: false, ..Feedback::NONE };
     let key = |byte| MasterKey::new(SrtpSuite::Aes128CmSha1_80, &[byte; 30]).unwrap();
     config.srtp = protected.then(|| SrtpKeys { send: key(n), receive: key(peer) });
     let mut session = Session::new(kind, UNIX_EPOCH, [n; 32]);

@@ -85,7 +85,8 @@ fn rewrite(event: &RtcpEvent<'_>) {
         }
         RtcpEvent::Tmmbr { from, limit } => writer.tmmbr(*from, limit),
         RtcpEvent::Tmmbn { from, limit } => writer.tmmbn(*from, limit),
-        // We never send REMB.
+        RtcpEvent::Remb { bitrate: u64::MAX, .. } => return,
+        RtcpEvent::Remb { media, bitrate } => writer.remb(1, *media, *bitrate),
         _ => return,
     };
     written.expect("what was read fits");

@@ -222,6 +222,7 @@ fn feedback(local: &MediaLine, ours: &Payload, remote: &MediaLine, theirs: &Payl
         pli: both(&FeedbackKind::Pli),
         fir: both(&FeedbackKind::Fir),
         tmmbr: both(&FeedbackKind::Tmmbr),
+        remb: both(&FeedbackKind::Remb),
     }
 }
 

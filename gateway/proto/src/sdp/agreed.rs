@@ -244,6 +244,8 @@ pub struct Feedback {
     pub fir: bool,
     /// Temporary maximum bit rate.
     pub tmmbr: bool,
+    /// Receiver estimated maximum bit rate.
+    pub remb: bool,
 }
 
 /// SRTP of one stream. Both keys have one suite. A re-offer that repeats the keys goes on with

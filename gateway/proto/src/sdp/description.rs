@@ -173,6 +173,8 @@ pub enum FeedbackKind {
     Fir,
     /// `ccm tmmbr`: temporary maximum bit rate.
     Tmmbr,
+    /// `goog-remb`: what the receiver estimates that it can take (draft-alvestrand-rmcat-remb-03).
+    Remb,
     /// Something else, as written.
     Other(String),
 }
@@ -186,6 +188,7 @@ impl FeedbackKind {
             ["nack", "pli"] => Self::Pli,
             ["ccm", "fir"] => Self::Fir,
             ["ccm", "tmmbr", ..] => Self::Tmmbr,
+            ["goog-remb"] => Self::Remb,
             _ => Self::Other(text.trim().to_owned()),
         }
     }
@@ -197,6 +200,7 @@ impl FeedbackKind {
             Self::Pli => "nack pli",
             Self::Fir => "ccm fir",
             Self::Tmmbr => "ccm tmmbr",
+            Self::Remb => "goog-remb",
             Self::Other(text) => text,
         }
     }

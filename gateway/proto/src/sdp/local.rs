@@ -19,8 +19,8 @@ use crate::dtls::Fingerprint;
 use crate::rtp::srtp::SrtpSuite;
 
 /// The feedback that our RTP side gives and takes for pictures.
-const FEEDBACK: [FeedbackKind; 4] =
-    [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr];
+const FEEDBACK: [FeedbackKind; 5] =
+    [FeedbackKind::Nack, FeedbackKind::Pli, FeedbackKind::Fir, FeedbackKind::Tmmbr, FeedbackKind::Remb];
 
 /// A line of our offer. The slot learns the numbers; those of other lines are in `elsewhere`.
 pub(super) fn offer_line(

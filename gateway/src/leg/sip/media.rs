@@ -196,6 +196,7 @@ fn session(
             pli: agreed.feedback.pli,
             fir: agreed.feedback.fir,
             tmmbr: agreed.feedback.tmmbr,
+            remb: agreed.feedback.remb,
         },
         srtp: agreed
             .srtp

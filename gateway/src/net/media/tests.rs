@@ -110,7 +110,7 @@ impl Far {
         ];
         config.send = Some(SendPayload { payload_type: 96, format: format.clone() });
         config.dtmf = Some(DtmfPayload { payload_type: 101, clock: 8000 });
-        config.feedback = Feedback { nack: true, pli: true, fir: false, tmmbr: false };
+        config.feedback = Feedback { nack: true, pli: true, fir: false, ..Feedback::NONE };
         config.srtp = keys.map(|(send, receive)| srtp(send, receive));
         let clock = Clock::start();
         let mut session = Session::new(kind, clock.epoch(), [n; 32]);

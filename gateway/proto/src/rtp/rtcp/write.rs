@@ -107,8 +107,22 @@ impl<'a> RtcpWriter<'a> {
         self.rate(4, from, limit)
     }
 
+    /// REMB for one source: the rate is rounded down to what the field holds.
+    pub fn remb(&mut self, from: u32, media: u32, bitrate: u64) -> Result<(), RtcpError> {
+        let exponent = exponent(bitrate, REMB_DIGITS);
+        let mantissa = u32::try_from(bitrate >> exponent).map_err(|_| RtcpError::Value)?;
+        let packed = 1 << 24 | exponent << 18 | mantissa;
+        let mut body = [0; 20];
+        // The header names no source: they stand behind the rate.
+        let words = [from, 0, u32::from_be_bytes(*b"REMB"), packed, media];
+        for (room, value) in body.chunks_exact_mut(4).zip(words) {
+            room.copy_from_slice(&value.to_be_bytes());
+        }
+        self.add(&Unknown::builder(206, &body).count(15))
+    }
+
     fn rate(&mut self, format: u8, from: u32, limit: &RateLimit) -> Result<(), RtcpError> {
-        let exponent = exponent(limit.bitrate);
+        let exponent = exponent(limit.bitrate, TMMBR_DIGITS);
         let mantissa = u32::try_from(limit.bitrate >> exponent).map_err(|_| RtcpError::Value)?;
         let packed = exponent << 26 | mantissa << 9 | u32::from(limit.overhead.min(0x1ff));
         let mut body = [0; 16];
@@ -132,14 +146,20 @@ impl<'a> RtcpWriter<'a> {
 impl RateLimit {
     /// What is read where `bitrate` was written: it is rounded down to what the field holds.
     pub const fn rounded(bitrate: u64) -> u64 {
-        let exponent = exponent(bitrate);
+        let exponent = exponent(bitrate, TMMBR_DIGITS);
         bitrate >> exponent << exponent
     }
 }
 
 /// RFC 5104 section 4.2.1.2: a mantissa of 17 bits, an exponent of 6, an overhead of 9.
-const fn exponent(bitrate: u64) -> u32 {
-    47u32.saturating_sub(bitrate.leading_zeros())
+const TMMBR_DIGITS: u32 = 17;
+
+/// draft-alvestrand-rmcat-remb-03 section 2.2: an exponent of 6 bits, a mantissa of 18.
+const REMB_DIGITS: u32 = 18;
+
+/// By how many bits a rate is shifted to have that many digits.
+const fn exponent(bitrate: u64, digits: u32) -> u32 {
+    (u64::BITS - digits).saturating_sub(bitrate.leading_zeros())
 }
 
 fn block_builder(block: &ReportBlock) -> rtcp_types::ReportBlockBuilder {
@@ -186,6 +206,7 @@ mod tests {
         writer.fir(1, 2, 3).unwrap();
         writer.tmmbr(1, &limit).unwrap();
         writer.tmmbn(1, &limit).unwrap();
+        writer.remb(1, 2, 1_000_000).unwrap();
         writer.bye(1).unwrap();
         let len = writer.len();
         let mut events = Vec::new();
@@ -221,6 +242,7 @@ mod tests {
             RtcpEvent::Fir { from: 1, media: 2, number: 3 },
             RtcpEvent::Tmmbr { from: 1, limit },
             RtcpEvent::Tmmbn { from: 1, limit },
+            RtcpEvent::Remb { media: 2, bitrate: 1_000_000 },
             RtcpEvent::Bye { ssrc: 1 },
         ]);
         assert_eq!(events, expected);
@@ -253,6 +275,19 @@ mod tests {
         .unwrap();
         named.sort_unstable();
         assert_eq!(named, [0, 1, 65_534, 65_535]);
+    }
+
+    #[test]
+    fn a_remb_is_what_the_draft_draws() {
+        let mut buffer = [0; 64];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        writer.remb(1, 2, 1_000_000).unwrap();
+        let len = writer.len();
+        // 250 000 by two bits: version 2 and format 15, type 206, five words more, "REMB", one source.
+        let expected = [
+            0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B', 1, 0x0b, 0xd0, 0x90, 0, 0, 0, 2,
+        ];
+        assert_eq!(buffer[..len], expected);
     }
 
     proptest! {

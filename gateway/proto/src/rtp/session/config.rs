@@ -162,11 +162,18 @@ pub struct Feedback {
     pub fir: bool,
     /// Temporary maximum media stream bit rate request: ask for less.
     pub tmmbr: bool,
+    /// Receiver estimated maximum bit rate (draft-alvestrand-rmcat-remb-03): the same, where there is no TMMBR.
+    pub remb: bool,
 }
 
 impl Feedback {
     /// None of it.
-    pub const NONE: Self = Self { nack: false, pli: false, fir: false, tmmbr: false };
+    pub const NONE: Self = Self { nack: false, pli: false, fir: false, tmmbr: false, remb: false };
+
+    /// Whether a rate can be asked for.
+    pub const fn rates(self) -> bool {
+        self.tmmbr || self.remb
+    }
 
     /// Whether a keyframe can be asked for in the media.
     pub const fn keyframes(self) -> bool {

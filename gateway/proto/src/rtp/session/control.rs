@@ -82,6 +82,7 @@ enum Feedback<'a> {
     Fir(u8),
     Tmmbr(u64),
     Tmmbn(RateLimit),
+    Remb(u64),
     Bye,
 }
 
@@ -276,11 +277,11 @@ impl Session {
         }
     }
 
-    /// Asks the peer to send at most so many bit/s, once a second at most, where it takes TMMBR: what was asked
-    /// for last counts, and is repeated until the peer answers, three times in all. Asked for the same again, it
-    /// is told once more.
+    /// Asks the peer to send at most so many bit/s, once a second at most, where it takes TMMBR or REMB: what was
+    /// asked for last counts, and is sent three times, or until the peer answers, as one does to TMMBR. Asked for
+    /// the same again, it is told once more.
     pub fn limit_peer(&mut self, now: Instant, bits: u32, wire: &mut dyn Wire) {
-        if !self.config.feedback.tmmbr {
+        if !self.config.feedback.rates() {
             return;
         }
         self.control.asked_limit = Some(match self.control.asked_limit {
@@ -314,7 +315,9 @@ impl Session {
             return;
         }
         let Some(bits) = self.control.asked_limit.map(|asked| u64::from(asked.bits)) else { return };
-        let sent = self.send_compound(now, true, Feedback::Tmmbr(bits), wire);
+        // The one that is answered, and that every RFC tells of, where there are both.
+        let feedback = if self.config.feedback.tmmbr { Feedback::Tmmbr(bits) } else { Feedback::Remb(bits) };
+        let sent = self.send_compound(now, true, feedback, wire);
         if let Some(asked) = &mut self.control.asked_limit {
             // What could not go is due again a second later, and not at once: no timer spins on it.
             asked.at = Some(now);
@@ -432,6 +435,7 @@ impl Session {
                 writer.tmmbr(ours, &RateLimit { media: theirs, bitrate, overhead: OVERHEAD })?;
             }
             Feedback::Tmmbn(limit) => writer.tmmbn(ours, &limit)?,
+            Feedback::Remb(bitrate) => writer.remb(ours, theirs, bitrate)?,
             Feedback::Bye => writer.bye(ours)?,
         }
         Ok(writer.len())

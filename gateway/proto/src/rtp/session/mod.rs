@@ -283,7 +283,7 @@ impl Session {
         }
         self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);
-        if !config.feedback.tmmbr {
+        if !config.feedback.rates() {
             self.control.forget_limit();
         }
         if config.feedback.nack != self.config.feedback.nack || config.kind != self.config.kind {

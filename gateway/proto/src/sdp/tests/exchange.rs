@@ -84,10 +84,10 @@ fn our_offer_says_all_that_a_peer_must_know() {
          m=video 4002 RTP/AVP 98 99\na=rtpmap:98 H264/90000\n\
          a=fmtp:98 profile-level-id=42c01f;packetization-mode=1;level-asymmetry-allowed=1\na=rtpmap:99 H264/90000\n\
          a=fmtp:99 profile-level-id=42c01f;packetization-mode=0;level-asymmetry-allowed=1\na=rtcp-fb:* nack\n\
-         a=rtcp-fb:* nack pli\na=rtcp-fb:* ccm fir\na=rtcp-fb:* ccm tmmbr\na=sendrecv\n\
+         a=rtcp-fb:* nack pli\na=rtcp-fb:* ccm fir\na=rtcp-fb:* ccm tmmbr\na=rtcp-fb:* goog-remb\na=sendrecv\n\
          m=video 4004 RTP/AVP 100\na=rtpmap:100 H264/90000\n\
          a=fmtp:100 profile-level-id=42c01f;packetization-mode=1;level-asymmetry-allowed=1\na=rtcp-fb:* nack\n\
-         a=rtcp-fb:* nack pli\na=rtcp-fb:* ccm fir\na=rtcp-fb:* ccm tmmbr\na=content:slides\na=sendrecv\n"
+         a=rtcp-fb:* nack pli\na=rtcp-fb:* ccm fir\na=rtcp-fb:* ccm tmmbr\na=rtcp-fb:* goog-remb\na=content:slides\na=sendrecv\n"
     );
 }
 
@@ -334,11 +334,11 @@ fn feedback_is_what_both_allow() {
         ),
         &ours,
     );
-    let expected = Feedback { pli: true, fir: true, ..Feedback::default() };
+    let expected = Feedback { pli: true, fir: true, remb: true, ..Feedback::default() };
     assert_eq!((agreed[0].feedback, agreed[0].profile), (expected, Profile::Avpf));
     let lines: Vec<String> =
         text(&sdp).lines().filter(|line| line.contains("rtcp-fb")).map(str::to_owned).collect();
-    assert_eq!(lines, ["a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir"]);
+    assert_eq!(lines, ["a=rtcp-fb:* nack pli", "a=rtcp-fb:* ccm fir", "a=rtcp-fb:* goog-remb"]);
     let (_, agreed) =
         answered(&ours, &format!("{h264}a=rtcp-fb:97 nack\na=rtcp-fb:* ccm tmmbr smaxpr=120\n"));
     assert_eq!(agreed.unwrap()[0].feedback, Feedback { nack: true, tmmbr: true, ..Feedback::default() });

@@ -141,7 +141,7 @@ fn linphone_style() {
     assert_eq!(m_lines(&sdp), ["m=audio 4000 RTP/AVPF 96 101", "m=video 4002 RTP/AVPF 97"]);
     assert_eq!(agreed[0].dtmf.as_ref().map(|dtmf| (dtmf.send, dtmf.clock)), Some((101, 48_000)));
     assert!(matches!(&agreed[0].send.format, MediaFormat::Audio(opus) if opus.fec));
-    let feedback = Feedback { pli: true, fir: true, tmmbr: true, nack: false };
+    let feedback = Feedback { pli: true, fir: true, tmmbr: true, ..Feedback::default() };
     assert_eq!((agreed[1].feedback, agreed[1].max_bitrate), (feedback, Some(1_425_000)));
     // The profile is repeated as it was spelled.
     assert!(text(&sdp).contains("a=fmtp:97 profile-level-id=42801f;packetization-mode=0\n"));

@@ -5,7 +5,7 @@ use crosspoint_codecs::format::Direction;
 use super::*;
 use crate::rtp::rtcp::{self, RtcpEvent};
 
-const ALL: Feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true };
+const ALL: Feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true, remb: false };
 
 fn lossy(loss: f64) -> Conditions {
     Conditions { loss, delay: Duration::from_millis(20), ..Conditions::PERFECT }

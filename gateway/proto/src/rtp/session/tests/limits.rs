@@ -3,13 +3,19 @@
 use super::*;
 use crate::rtp::rtcp::{RateLimit, RtcpEvent, RtcpWriter, read};
 
-const TMMBR: Feedback = Feedback { nack: false, pli: true, fir: false, tmmbr: true };
+const TMMBR: Feedback = Feedback { pli: true, tmmbr: true, ..Feedback::NONE };
+
+const REMB: Feedback = Feedback { pli: true, remb: true, ..Feedback::NONE };
 
 /// Two ends that send each other pictures, of which both know.
 fn call(loss: f64) -> Call {
+    call_with(TMMBR, loss)
+}
+
+fn call_with(feedback: Feedback, loss: f64) -> Call {
     let conditions = Conditions { loss, ..Conditions::PERFECT };
     let mut call =
-        pair(&h264(PacketizationMode::NonInterleaved), conditions, |_, config| config.feedback = TMMBR);
+        pair(&h264(PacketizationMode::NonInterleaved), conditions, |_, config| config.feedback = feedback);
     for n in 0..6 {
         let now = call.now;
         for end in &mut call.ends {
@@ -27,6 +33,7 @@ fn rates(sent: &[Sent]) -> Vec<RtcpEvent<'static>> {
         let _ = read(&sent.data, &mut |event| match event {
             RtcpEvent::Tmmbr { from, limit } => found.push(RtcpEvent::Tmmbr { from, limit }),
             RtcpEvent::Tmmbn { from, limit } => found.push(RtcpEvent::Tmmbn { from, limit }),
+            RtcpEvent::Remb { media, bitrate } => found.push(RtcpEvent::Remb { media, bitrate }),
             _ => {}
         });
     }
@@ -111,6 +118,34 @@ fn an_answer_to_an_earlier_request_leaves_the_later_one_due() {
     call.ends[1].with(|session, wire| session.limit_peer(now, 300_001, wire));
     answer(&mut call, now, 300_000);
     assert_eq!(asked(&mut call.ends[1], now, 5), [300_000]);
+}
+
+#[test]
+fn who_takes_no_tmmbr_is_asked_by_remb_three_times_each() {
+    let mut call = call_with(REMB, 0.0);
+    let (now, end) = (call.now, &mut call.ends[1]);
+    end.with(|session, wire| session.limit_peer(now, 256_000, wire));
+    let first = end.sent.last().map(|sent| (sent.channel, sent.from, sent.data.clone())).unwrap();
+    let mut asked = Vec::new();
+    for n in 0..100 {
+        let at = now + Duration::from_millis(n * 100);
+        if end.session.poll_timeout().is_some_and(|due| due <= at) {
+            end.timeout(at);
+        }
+        asked.extend(rates(&end.sent));
+        end.sent.clear();
+    }
+    assert_eq!(asked, [RtcpEvent::Remb { media: 1, bitrate: 256_000 }; 3], "there is no answer to it");
+    // The other one keeps to it, and answers nothing.
+    let (channel, from, data) = first;
+    call.ends[0].take(now, channel, from, &data);
+    assert_eq!(call.ends[0].session.send_limit(), Some(256_000));
+    assert_eq!(rates(&call.ends[0].sent), []);
+    // Where both are agreed, it is the one that is answered.
+    let mut both = call_with(Feedback { tmmbr: true, ..REMB }, 0.0);
+    let now = both.now;
+    both.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    assert!(matches!(rates(&both.ends[1].sent)[..], [RtcpEvent::Tmmbr { .. }]));
 }
 
 #[test]

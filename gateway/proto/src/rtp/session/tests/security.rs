@@ -214,7 +214,7 @@ proptest! {
         let format = if video { h264(PacketizationMode::NonInterleaved) } else { pcmu() };
         let mut end = End::new(2, if video { MediaKind::Main } else { MediaKind::Audio });
         let mut config = config(2, 1, &format, 96);
-        config.feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true };
+        config.feedback = Feedback { nack: true, pli: true, fir: true, tmmbr: true, remb: true };
         config.srtp = protected.then(|| keys(2, 1));
         end.configure(START, config);
         end.session.open_frames(Pool::new(8, 1 << 16));
