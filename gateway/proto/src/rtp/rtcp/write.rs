@@ -159,7 +159,7 @@ const REMB_DIGITS: u32 = 18;
 
 /// By how many bits a rate is shifted to have that many digits.
 const fn exponent(bitrate: u64, digits: u32) -> u32 {
-    (u64::BITS - digits).saturating_sub(bitrate.leading_zeros())
+    u64::BITS.saturating_sub(digits).saturating_sub(bitrate.leading_zeros())
 }
 
 fn block_builder(block: &ReportBlock) -> rtcp_types::ReportBlockBuilder {
