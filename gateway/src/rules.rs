@@ -114,14 +114,19 @@ pub fn find(store: &Store, name: &str) -> Result<Option<Rule>, StoreError> {
 }
 
 /// Adds a rule beside those of the configuration `file`; it is there when this returns.
-pub fn add(store: &Store, file: &[Rule], rule: &Rule, now: SystemTime) -> Result<(), RuleError> {
-    free(file, rule)?;
+pub fn add(store: &Store, file: &Config, rule: &Rule, now: SystemTime) -> Result<(), RuleError> {
+    free(&file.rules, rule)?;
+    trunks(rule).try_for_each(|named| is_there(file, named))?;
     in_transaction(store, |transaction| insert(transaction, rule, millis(now)))
 }
 
-/// Puts `rule` in the place of `before`, if that still stands there as it is.
-pub fn replace(store: &Store, file: &[Rule], before: &Rule, rule: &Rule) -> Result<(), RuleError> {
-    free(file, rule)?;
+/// Puts `rule` in the place of `before`, if that still stands there as it is. A trunk that it names already may
+/// have gone: such a rule can still be disabled.
+pub fn replace(store: &Store, file: &Config, before: &Rule, rule: &Rule) -> Result<(), RuleError> {
+    free(&file.rules, rule)?;
+    trunks(rule)
+        .filter(|named| trunks(before).all(|other| other != *named))
+        .try_for_each(|named| is_there(file, named))?;
     in_transaction(store, |transaction| {
         let sql = "SELECT document, added FROM rules WHERE name = ?";
         let row: Option<(String, i64)> =
@@ -151,6 +156,20 @@ fn free(file: &[Rule], rule: &Rule) -> Result<(), RuleError> {
         }
     }
     Ok(())
+}
+
+/// The trunks that a rule names, by the field.
+fn trunks(rule: &Rule) -> impl Iterator<Item = (&'static str, &str)> {
+    let callers = rule.callers.as_ref().map(|it| ("callers", it.trunk.as_str()));
+    rule.trunk.as_deref().map(|name| ("trunk", name)).into_iter().chain(callers)
+}
+
+fn is_there(file: &Config, (field, name): (&'static str, &str)) -> Result<(), RuleError> {
+    if file.trunks.iter().any(|it| it.name == name) {
+        return Ok(());
+    }
+    let message = format!("there is no trunk \"{name}\": add it under [[trunks]]");
+    Err(RuleError::Wrong { field: field.to_owned(), message })
 }
 
 fn insert(transaction: &Transaction<'_>, rule: &Rule, added: i64) -> rusqlite::Result<Result<(), RuleError>> {
@@ -280,7 +299,7 @@ mod tests {
     #[test]
     fn names_and_priorities_are_unique_over_file_and_store() {
         let (folder, store) = store("unique");
-        let file = [rule("file", 10)];
+        let file = Config { rules: vec![rule("file", 10)], ..Config::default() };
         add(&store, &file, &rule("a", 20), NOW).unwrap();
         let told = |result: Result<(), RuleError>| result.unwrap_err().to_string();
         assert!(told(add(&store, &file, &rule("a", 30), NOW)).starts_with("name: there is a rule \"a\""));
@@ -297,13 +316,41 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_names_trunks_that_are_there() {
+        let (folder, store) = store("trunks");
+        let text = "[[trunks]]\nname = \"carrier\"\nhost = \"192.0.2.9\"\n";
+        let file = Config::from_piece(text, "file").unwrap();
+        let gone = Config::default();
+        let naming = |field: &str, value: &str, enable: bool| {
+            let mut rule =
+                document_of(json!({ "name": "out", "priority": 1, "match": ".*", "enable": enable,
+                "only_if_registered": false }));
+            rule.insert(field.to_owned(), value.into());
+            read(&rule).unwrap()
+        };
+        let by = naming("trunk", "carrier", true);
+        let told = |result: Result<(), RuleError>| result.unwrap_err().to_string();
+        let missing = "trunk: there is no trunk \"carrier\": add it under [[trunks]]";
+        assert_eq!(told(add(&store, &gone, &by, NOW)), missing);
+        add(&store, &file, &by, NOW).unwrap();
+        // Its trunk has gone since: it can be switched off, and not be sent to another that is not there.
+        replace(&store, &gone, &by, &naming("trunk", "carrier", false)).unwrap();
+        let before = naming("trunk", "carrier", false);
+        let from = naming("callers", "trunk other", false);
+        assert!(
+            told(replace(&store, &file, &before, &from)).starts_with("callers: there is no trunk \"other\"")
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn a_routing_follows_the_store_and_looks_only_when_it_has_changed() {
         let (folder, store) = store("watch");
         let routing = Arc::new(Routing::new(&Config::default()));
         let watch = RuleWatch::new(Arc::clone(&routing));
         watch.look(&store).unwrap();
         assert!(routing.rules().is_empty());
-        add(&store, &[], &rule("a", 20), NOW).unwrap();
+        add(&store, &Config::default(), &rule("a", 20), NOW).unwrap();
         watch.look(&store).unwrap();
         assert_eq!(*routing.rules(), [rule("a", 20)]);
         let before = routing.rules();

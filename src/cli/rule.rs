@@ -88,8 +88,7 @@ impl Rule {
         match self {
             Self::Add { name, fields } => {
                 let rule = rules::read(&fields.document(&name)?)?;
-                let file = &setting.config.rules;
-                rules::add(&Store::open(&setting.data)?, file, &rule, SystemTime::now())?;
+                rules::add(&Store::open(&setting.data)?, &setting.config, &rule, SystemTime::now())?;
                 print(&format!("added rule \"{name}\" to {}\n", setting.data.display()))
             }
             Self::List => list(setting),

@@ -670,6 +670,8 @@ mod tests {
             let told = faults(text);
             assert!(told.iter().any(|fault| fault.contains(expected)), "{text}: {told:?}");
         }
+        // A list whose one entry is wrong is not empty as well.
+        assert_eq!(faults("[sip]\nlisten = [\"udp:nowhere\"]").len(), 1);
         let twice =
             "[[devices]]\nalias='a'\npassword='1'\n[[devices]]\nalias='sip:A@192.0.2.1'\npassword='2'";
         assert_eq!(

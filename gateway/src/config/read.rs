@@ -121,6 +121,7 @@ impl<'f, 't> Section<'f, 't> {
             self.faults.add(&span, self.name(key), "must be a list: put [ ] around it");
             return None;
         };
+        let given = !items.is_empty();
         let mut list = Vec::new();
         for item in items {
             let span = item.span();
@@ -129,7 +130,8 @@ impl<'f, 't> Section<'f, 't> {
                 other => self.wrong_type(key, &span, "a list of strings", &other),
             }
         }
-        Some(list)
+        // One of which nothing is left has been told of, and is no empty one.
+        (!given || !list.is_empty()).then_some(list)
     }
 
     /// One of a few words.

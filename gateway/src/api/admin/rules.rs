@@ -47,7 +47,7 @@ pub(super) async fn add(
     let (this, now) = (admin.clone(), admin.0.parts.clock.both().wall);
     admin
         .change(by, changed(&rule.name, "added"), move |store| {
-            rules::add(store, &this.0.parts.config.load().rules, &rule, now)?;
+            rules::add(store, &this.0.parts.config.load(), &rule, now)?;
             Ok(tagged(&this, StatusCode::CREATED, &rule, "store"))
         })
         .await
@@ -110,7 +110,7 @@ async fn edit(
         .change(by, changed(&name, "changed"), move |store| {
             let before = editable(&this, store, &name, &headers)?;
             let rule = read(after(&before))?;
-            rules::replace(store, &this.0.parts.config.load().rules, &before, &rule)?;
+            rules::replace(store, &this.0.parts.config.load(), &before, &rule)?;
             Ok(tagged(&this, StatusCode::OK, &rule, "store"))
         })
         .await
