@@ -324,6 +324,44 @@ fn to_whom_a_telephone_in_a_conference_talks_is_brought_into_it_and_takes_its_pl
     first_and_then(&bob, 0.3..1.2, [440.0, 840.0]);
 }
 
+/// Alice is in a conference with Carol and goes on at a second telephone of hers, which calls with Replaces.
+#[test]
+fn who_is_in_a_conference_goes_on_at_a_second_telephone_and_nobody_misses_her() {
+    let (gateway, [mut alice, _bob, mut carol], meeting) = meeting();
+    for phone in [&mut carol, &mut alice] {
+        phone.dial(&meeting);
+        phone.event("CALL_ESTABLISHED");
+    }
+    wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    let place = replaces(&alice.log()).replace("%3B", ";").replace("%3D", "=");
+    let scratch = Scratch::new("sipp-replaces");
+    coded(&scratch, "tone.ulaw", 0.62, "mulaw");
+    let (to, port, media) =
+        (format!("127.0.0.1:{}", gateway.sip), free_port().to_string(), free_port().to_string());
+    let scenario = fixture("sipp/caller_replaces.xml");
+    let arguments =
+        [to.as_str(), "-sf", scenario.to_str().unwrap(), "-s", "meet.alice", "-key", "replaces", &place];
+    let addresses = ["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port, "-mp", &media];
+    let more = ["-m", "1", "-timeout", "30s", "-trace_err", "-trace_msg"];
+    let output = std::thread::scope(|scope| {
+        let second = scope.spawn(|| sipp::run(scratch.path(), &[&arguments[..], &addresses, &more].concat()));
+        // Its telephone is hung up, and nobody else comes or goes.
+        alice.event("CALL_CLOSED");
+        wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+        second.join().unwrap()
+    });
+    carol.hang_up();
+    carol.event("CALL_CLOSED");
+    sipp::succeeded(&output, scratch.path());
+    let heard = carol.heard();
+    let length = heard.samples.len() as f64 / f64::from(heard.rate);
+    is_tone("carol", &heard, length - 7.5..length - 6.0, 440.0);
+    is_tone("carol", &heard, length - 4.0..length - 1.5, 620.0);
+    let silent = gaps(part(&heard, length - 7.5, length - 1.5), heard.rate, -50.0) as f64 * 0.02;
+    assert!(silent < 0.5, "{silent:.2} s of silence between the two telephones");
+}
+
 /// Three telephones, as those of [`three`], and what reaches a conference that they can call.
 fn meeting() -> (Gateway, [Baresip; 3], String) {
     let room: &[&str] = &["Alice's room", "--alias", "meet.alice"];

@@ -46,6 +46,7 @@ mod orders;
 mod pictures;
 mod reception;
 mod refer;
+mod replace;
 mod rooms;
 mod seam;
 mod show;

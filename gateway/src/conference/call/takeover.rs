@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::participant::{Exchange as Offering, Participant};
-use super::transfer::{TRANSFERS, identity, takes};
+use super::transfer::{TRANSFERS, identity, takes, telephone};
 use super::{Call, LegView};
 use crate::cause::{Cause, Reason};
 use crate::conference::exchange::refuse;
@@ -340,8 +340,7 @@ impl Call {
         if let Some((number, exchange)) = &self.transfers {
             exchange.traces().join(*number, &new);
         }
-        let to = new.party.signalling.map_or_else(|| by.clone(), |it| format!("{by} at {it}"));
-        let outcome = "called".to_owned();
+        let (to, outcome) = (telephone(&new.party), "called".to_owned());
         self.sent_on.push(TransferRecord { by, to, referred_by, rule: None, outcome });
         self.replacement = Some(Replacement { old, new: new.id });
         let mut new = Participant::new(new);

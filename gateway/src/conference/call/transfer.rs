@@ -289,6 +289,12 @@ pub(in crate::conference) fn identity(party: &Party) -> String {
     party.device.clone().unwrap_or_else(|| party.address.clone())
 }
 
+/// The same, and where his telephone is.
+pub(in crate::conference) fn telephone(party: &Party) -> String {
+    let who = identity(party);
+    party.signalling.map_or_else(|| who.clone(), |at| format!("{who} at {at}"))
+}
+
 /// What the other party has agreed, both ways: what allows a relay stands first in the offer then.
 pub(super) fn takes(other: &Participant) -> Capabilities {
     let mut capabilities = answer_for(&other.streams);

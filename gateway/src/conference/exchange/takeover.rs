@@ -1,10 +1,14 @@
 //! What one call wants of another, and who calls for a place in one (RFC 5589 section 7, RFC 3891).
 
+use crosspoint_codecs::format::Capabilities;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
 
 use super::{Exchange, OFFER_WAIT, refuse};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::takeover::{Order, Replace};
+use crate::conference::room::Command;
+use crate::conference::service::Service;
 use crate::leg::{Leg, LegEvent, LegId};
 
 impl Exchange {
@@ -13,19 +17,44 @@ impl Exchange {
     pub fn replace(&self, mut leg: Leg, old: LegId, referred_by: Option<String>) {
         let this = self.clone();
         tokio::spawn(async move {
-            let cause = match tokio::time::timeout(OFFER_WAIT, leg.events.recv()).await {
-                Ok(Some(LegEvent::Offered(_))) => None,
+            let offered = match tokio::time::timeout(OFFER_WAIT, leg.events.recv()).await {
+                Ok(Some(LegEvent::Offered(offered))) => offered,
                 Ok(Some(LegEvent::Ended(_))) => return,
-                _ => Some(Cause::local(Reason::Internal)),
+                _ => {
+                    refuse(leg, Cause::local(Reason::Internal)).await;
+                    return;
+                }
             };
-            if let Some(cause) = cause {
-                refuse(leg, cause).await;
-                return;
+            if let Some((service, ..)) = this.rooms().with_leg(old) {
+                return this.replace_in(&service, leg, offered, old, referred_by);
             }
             let order = Order::Replace(Box::new(Replace { old, new: leg, referred_by }));
             if let Err((reason, Order::Replace(back))) = this.order(None, old, order) {
                 refuse(back.new, Cause::local(reason)).await;
             }
+        });
+    }
+
+    /// The same where `old` is in the conference of `service`. Each who is there has a call of his own, and so has
+    /// the new leg; that of the old one is recorded as sent on to it.
+    fn replace_in(
+        &self,
+        service: &Service,
+        leg: Leg,
+        offered: Option<Capabilities>,
+        old: LegId,
+        referred_by: Option<String>,
+    ) {
+        self.attends(service, leg, &format!("in the place of leg {old}"), |leg, view| {
+            let (done, over) = oneshot::channel();
+            if !self
+                .rooms()
+                .tell(&service.name, Command::Replace { leg, offered, old, referred_by, view, done })
+            {
+                // The leg ends with the command.
+                tracing::warn!(service = service.name, "a conference does not keep up");
+            }
+            over
         });
     }
 

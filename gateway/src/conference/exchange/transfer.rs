@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use crosspoint_codecs::format::Capabilities;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::record::attend;
 use super::{Exchange, Live, Resolution, rfc3339};
 use crate::alias::Alias;
 use crate::cause::Reason;
-use crate::conference::call::{CallView, Participant};
+use crate::conference::call::{CallView, Outcome, Participant};
 use crate::conference::redirect::{Asker, Placing, Trail};
 use crate::conference::room::Seat;
 use crate::conference::service::{Kind, Service};
@@ -81,23 +81,37 @@ impl Exchange {
     ) {
         let (mut leg, streams) = party.into_leg();
         leg.party = Party { called: called.to_owned(), uri: None, ..leg.party };
+        self.attends(&service, leg, "sent on from another call", |leg, view| {
+            self.0.rooms.take_in(&service, leg, streams, seat, view)
+        });
+    }
+
+    /// A leg, whose party has a place already, has a call of its own in the conference of `service`, where `enter`
+    /// brings it.
+    pub(super) fn attends(
+        &self,
+        service: &Service,
+        leg: Leg,
+        why: &str,
+        enter: impl FnOnce(Leg, watch::Sender<CallView>) -> oneshot::Receiver<Outcome>,
+    ) {
         let (number, began) = (self.0.next.fetch_add(1, Ordering::Relaxed), SystemTime::now());
         let (view, views) = watch::channel(CallView::default());
         let live = Live { began, caller: leg.party.clone(), view: views, orders: None };
         self.enlist_again(number, live);
         self.0.traces.join(number, &leg);
-        self.0.traces.note(number, "sent on from another call");
+        self.0.traces.note(number, why);
         let record = CallRecord {
             call: number,
             started: rfc3339(began),
             caller: leg.party.address.clone(),
             authenticated: leg.party.device.is_some(),
-            called: called.to_owned(),
+            called: leg.party.called.clone(),
             answered_by: Some(service.name.clone()),
             ..CallRecord::default()
         };
         let (this, start, answers) = (self.clone(), Instant::now(), view.subscribe());
-        let over = self.0.rooms.take_in(&service, leg, streams, seat, view);
+        let over = enter(leg, view);
         tokio::spawn(async move {
             let told = this.answered(number);
             let ended = attend(over, answers, record, start, told).await;

@@ -310,30 +310,57 @@ impl Policy {
 
     /// Somebody comes.
     pub fn enter(&mut self, now: Instant, id: PartyId, entry: Entry) -> Result<Place, Full> {
-        if self.over.is_some() || self.parties.len() >= self.rules.parties || self.party(id).is_some() {
-            return Err(Full);
+        self.has_room_for(id)?;
+        let mut party = self.newcomer(now, id, entry);
+        if !self.holds(&party) {
+            party.place = Place::In;
         }
+        self.come(now, party);
+        Ok(party.place)
+    }
+
+    /// Somebody who is in as `of` goes on as `id`, or as `entry` says if he left a moment ago. He has been let in
+    /// before, so neither lock nor wait is for him; and he stays as he is, above all muted by whom he is.
+    ///
+    /// # Errors
+    ///
+    /// It is over, or full by now and he is not in any more.
+    pub fn go_on(&mut self, now: Instant, of: PartyId, id: PartyId, entry: Entry) -> Result<(), Full> {
+        let there = self.party(of).copied();
+        self.make_way(of);
+        self.has_room_for(id)?;
+        let party = there.unwrap_or_else(|| self.newcomer(now, id, entry));
+        self.come(now, Party { id, place: Place::In, ..party });
+        Ok(())
+    }
+
+    fn has_room_for(&self, id: PartyId) -> Result<(), Full> {
+        let fits = self.over.is_none() && self.parties.len() < self.rules.parties && self.party(id).is_none();
+        if fits { Ok(()) } else { Err(Full) }
+    }
+
+    const fn newcomer(&self, now: Instant, id: PartyId, entry: Entry) -> Party {
         let Entry { role, invited, keeps } = entry;
-        let mut party = Party {
+        Party {
             id,
             role,
             place: Place::Waiting,
             invited,
             keeps,
-            muted: Muted { himself: false, by_host: role == Role::Guest && self.guests_muted },
+            muted: Muted { himself: false, by_host: matches!(role, Role::Guest) && self.guests_muted },
             hand: None,
             spotlight: None,
             slides: true,
             hidden: false,
             microphone: true,
             since: now,
-        };
-        let place = if self.holds(&party) { Place::Waiting } else { Place::In };
-        party.place = place;
+        }
+    }
+
+    fn come(&mut self, now: Instant, party: Party) {
         self.parties.push(party);
-        self.changes.push(Change::Came(id));
+        self.changes.push(Change::Came(party.id));
         self.settle(now);
-        Ok(place)
     }
 
     /// Somebody is out for the one who comes in his place, with the next [`Self::enter`].

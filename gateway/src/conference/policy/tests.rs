@@ -339,3 +339,27 @@ fn the_last_one_is_the_last_one_beside_a_recorder_too() {
     let over = Exit::Over(End::LastOne);
     assert_eq!(exits(&mut policy), [(1, over), (2, over)]);
 }
+
+#[test]
+fn who_goes_on_at_another_telephone_is_let_in_before_and_stays_as_he_is() {
+    let mut policy = room(true);
+    come(&mut policy, 1, HOST);
+    come(&mut policy, 2, GUEST);
+    act(&mut policy, 1, Deed::Mute(id(2), true)).unwrap();
+    act(&mut policy, 1, Deed::Lock(true)).unwrap();
+    policy.leave(at(1), id(1));
+    policy.take_changes();
+    policy.go_on(at(2), id(2), id(3), GUEST).unwrap();
+    assert_eq!(policy.take_changes(), [Change::Out(id(2), Exit::Left), Change::Came(id(3))]);
+    assert!(policy.party(id(3)).unwrap().muted.by_host);
+    assert_eq!(places(&policy), [(3, In)]);
+    // Who left a moment ago is in again, if there is room.
+    policy.go_on(at(2), id(2), id(4), GUEST).unwrap();
+    assert_eq!(places(&policy), [(3, In), (4, In)]);
+    let mut full = Policy::new(Rules { parties: 1, ..Rules::default() });
+    come(&mut full, 1, HOST);
+    assert_eq!(full.go_on(at(0), id(9), id(2), HOST), Err(Full));
+    full.go_on(at(0), id(1), id(2), HOST).unwrap();
+    full.end(End::NoHost);
+    assert_eq!(full.go_on(at(0), id(2), id(3), HOST), Err(Full));
+}

@@ -75,6 +75,8 @@ pub(super) struct Attendee {
     pub(super) wish: Option<Wished>,
     /// Whose seat he takes when he is in.
     pub(super) seat_of: Option<PartyId>,
+    /// That seat is his own, at another telephone.
+    pub(super) own_seat: bool,
     /// Transfers that he has asked for; [`TRANSFERS`](crate::conference::call::transfer::TRANSFERS) at most.
     pub(super) sent_on: Vec<TransferRecord>,
     /// For who watches the leg's call.
@@ -140,6 +142,7 @@ impl Attendee {
             ended: None,
             wish: None,
             seat_of: None,
+            own_seat: false,
             sent_on: Vec::new(),
             view: None,
             done: None,

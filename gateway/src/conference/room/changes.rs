@@ -71,7 +71,9 @@ impl Room {
                     tracing::warn!("too many conferences begin: nobody is called into this one");
                 }
                 let alone = self.policy.parties().iter().filter(|it| it.place == Place::In).count() == 1;
-                if self.service.kind != Kind::Gateway {
+                // Who goes on at another telephone has been greeted, and is in the middle of a word.
+                let goes_on = attendee.own_seat && attendee.seat_of.is_some();
+                if self.service.kind != Kind::Gateway && !goes_on {
                     attendee.say(now, if alone { Prompt::Alone } else { Prompt::Welcome });
                 }
                 if !attendee.is_control_only() {

@@ -16,6 +16,9 @@ use crate::guard::Visitor;
 impl Room {
     /// Somebody stands at the door.
     pub(super) fn knock(&mut self, id: PartyId, now: Instant) {
+        if self.goes_on(id, now) {
+            return;
+        }
         if let Some(entry) = self.invited_as(id) {
             return self.enter(id, now, entry);
         }
@@ -85,9 +88,13 @@ impl Room {
     }
 
     pub(super) fn enter(&mut self, id: PartyId, now: Instant, entry: Entry) {
-        if self.enter_as(id, now, entry).is_err()
-            && let Some(attendee) = self.attendees.get_mut(&id)
-        {
+        if self.enter_as(id, now, entry).is_err() {
+            self.no_place_for(id, now);
+        }
+    }
+
+    pub(super) fn no_place_for(&mut self, id: PartyId, now: Instant) {
+        if let Some(attendee) = self.attendees.get_mut(&id) {
             attendee.say_goodbye(now, None, Cause::local(Reason::Congestion));
         }
     }

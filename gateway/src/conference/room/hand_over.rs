@@ -129,6 +129,8 @@ impl Room {
         let mut attendee = self.attendees.remove(&id)?;
         let (to, role) = attendee.goes_to.take()?;
         attendee.gives_up_his_wish();
+        // He goes there at the telephone that he has.
+        self.call_off_own(id);
         self.studio.release(&attendee);
         self.forget(attendee.leg);
         self.vacates(id);

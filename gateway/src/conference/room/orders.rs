@@ -31,6 +31,9 @@ impl Room {
             Command::TakeIn { leg, streams, seat, view, done } => {
                 self.take_in(leg, streams, seat, view, done)
             }
+            Command::Replace { leg, offered, old, referred_by, view, done } => {
+                self.replace(leg, offered.as_ref(), old, referred_by, view, done);
+            }
             Command::Referral(id, referral) => self.referral(id, referral),
             Command::Act { actor, deed, reply } => {
                 let done = match deed {

@@ -61,6 +61,8 @@ pub(super) enum Wished {
     Accepted,
     /// It rings there.
     Rings,
+    /// Not a wish of this telephone's: another one of his own is about to have his seat.
+    Comes,
 }
 
 impl Room {
@@ -101,7 +103,7 @@ impl Room {
     }
 
     /// What somebody can give up. In a call between two, and with an echo, there is no such thing.
-    fn seat_of(&self, id: PartyId) -> Option<Seat> {
+    pub(super) fn seat_of(&self, id: PartyId) -> Option<Seat> {
         let meets = matches!(self.service.kind, Kind::Room | Kind::Auditorium);
         let party = self.policy.party(id).filter(|it| meets && it.place == Place::In)?;
         Some(Seat { of: id, role: party.role, keeps: party.keeps })
@@ -180,18 +182,25 @@ impl Room {
         let Some(referrer) = self.attendees.get_mut(&of).filter(|it| it.hung_up.is_none()) else { return };
         let hangup = Cause::local(Reason::Hangup);
         referrer.stage = Stage::Leaving;
-        if referrer.wish.is_some() {
-            referrer.tell(LegCommand::Referral(Referral::Answered));
-            referrer.wish_ends("answered");
-            referrer.leaving = Some((now + GOES_WITHIN, hangup));
-        } else {
-            // He asked for it in another call: this leg is over as one that another has replaced (RFC 3891
-            // section 3).
-            let (by, outcome) = (identity(&referrer.who), "answered".to_owned());
-            if referrer.sent_on.len() < TRANSFERS {
-                referrer.sent_on.push(TransferRecord { by, to, referred_by: None, rule: None, outcome });
+        match referrer.wish {
+            Some(Wished::Comes) => {
+                referrer.wish_ends("answered");
+                referrer.hang_up(hangup);
             }
-            referrer.hang_up(hangup);
+            Some(_) => {
+                referrer.tell(LegCommand::Referral(Referral::Answered));
+                referrer.wish_ends("answered");
+                referrer.leaving = Some((now + GOES_WITHIN, hangup));
+            }
+            None => {
+                // He asked for it in another call: this leg is over as one that another has replaced (RFC 3891
+                // section 3).
+                let (by, outcome) = (identity(&referrer.who), "answered".to_owned());
+                if referrer.sent_on.len() < TRANSFERS {
+                    referrer.sent_on.push(TransferRecord { by, to, referred_by: None, rule: None, outcome });
+                }
+                referrer.hang_up(hangup);
+            }
         }
         self.policy.leave(now, of);
     }
@@ -200,14 +209,21 @@ impl Room {
     pub(super) fn not_reached_for(&mut self, id: PartyId, reason: Reason) {
         let of = self.attendees.get_mut(&id).and_then(|it| it.seat_of.take());
         let Some(referrer) = of.and_then(|of| self.attendees.get_mut(&of)) else { return };
-        if referrer.wish.is_some() {
-            referrer.wish_ends(reason.word());
-            referrer.tell(LegCommand::Referral(Referral::Failed(reason)));
+        match referrer.wish {
+            None => {}
+            Some(Wished::Comes) => referrer.wish_ends(reason.word()),
+            Some(_) => {
+                referrer.wish_ends(reason.word());
+                referrer.tell(LegCommand::Referral(Referral::Failed(reason)));
+            }
         }
     }
 
-    /// Somebody is out. Nobody comes in place of who was sent away.
+    /// Somebody is out. Nobody comes in place of who was sent away, and he himself not after the end either.
     pub(super) fn gives_up_seat(&mut self, of: PartyId, exit: Exit) {
+        if matches!(exit, Exit::Over(_)) {
+            self.call_off_own(of);
+        }
         if !matches!(exit, Exit::Removed(_)) {
             return;
         }
@@ -237,6 +253,7 @@ impl Attendee {
             None => return,
             Some(Wished::Asked) => Referral::Refused(Reason::Cancelled),
             Some(Wished::Accepted | Wished::Rings) => Referral::Failed(Reason::Cancelled),
+            Some(Wished::Comes) => return self.wish_ends(Reason::Cancelled.word()),
         };
         self.wish_ends(Reason::Cancelled.word());
         self.tell(LegCommand::Referral(referral));

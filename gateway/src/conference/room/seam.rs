@@ -48,6 +48,21 @@ pub enum Command {
         /// Told when it is over.
         done: oneshot::Sender<Outcome>,
     },
+    /// A leg that calls for the place of one which is in (RFC 3891).
+    Replace {
+        /// It.
+        leg: Leg,
+        /// What it came with.
+        offered: Option<Capabilities>,
+        /// The one that is in.
+        old: LegId,
+        /// Who is said to have wanted it.
+        referred_by: Option<String>,
+        /// Told of its call as it goes.
+        view: watch::Sender<CallView>,
+        /// Told when it is over.
+        done: oneshot::Sender<Outcome>,
+    },
     /// Somebody does something.
     Act {
         /// Who.

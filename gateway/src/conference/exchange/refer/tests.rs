@@ -21,6 +21,8 @@ use crate::conference::{Directory, Resolution, Resolving};
 use crate::leg::{Address, Caller, Leg, LegCommand, LegEvent, Protocol};
 use crate::records::CallRecord;
 
+mod replaced;
+
 /// Devices can be called; "meet" is the conference, "other" another one; nothing else is anywhere.
 struct World {
     meet: Arc<Service>,
