@@ -343,12 +343,19 @@ fn who_is_in_a_conference_goes_on_at_a_second_telephone_and_nobody_misses_her() 
     let arguments =
         [to.as_str(), "-sf", scenario.to_str().unwrap(), "-s", "meet.alice", "-key", "replaces", &place];
     let addresses = ["-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", &port, "-mp", &media];
-    let more = ["-m", "1", "-timeout", "30s", "-trace_err", "-trace_msg"];
+    // The digest is for the very target of the request.
+    let target = format!("meet.alice@{to}");
+    let more = ["-auth_uri", &target, "-m", "1", "-timeout", "30s", "-trace_err", "-trace_msg"];
     let output = std::thread::scope(|scope| {
         let second = scope.spawn(|| sipp::run(scratch.path(), &[&arguments[..], &addresses, &more].concat()));
         // Its telephone is hung up, and nobody else comes or goes.
         alice.event("CALL_CLOSED");
         wait_for("both in the mix", || (routes(&gateway, "audio") == ["mix"; 2]).then_some(()));
+        wait_for("what Carol says on its way to it", || {
+            let calls = gateway.status()["calls"].clone();
+            let sent = calls[1]["legs"][0]["streams"][0]["packets_sent"].as_u64()?;
+            (sent > 100).then_some(())
+        });
         second.join().unwrap()
     });
     carol.hang_up();

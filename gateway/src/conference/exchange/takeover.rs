@@ -12,8 +12,8 @@ use crate::conference::service::Service;
 use crate::leg::{Leg, LegEvent, LegId};
 
 impl Exchange {
-    /// `leg`, which has come in, shall take the place of `old`, which was found to be the same party's.
-    /// Where that cannot be, it is refused.
+    /// `leg`, which has come in, shall take the place of `old`, which was found to be the same party's, in a call or
+    /// in a conference. Where that cannot be, it is refused (RFC 3891 section 3).
     pub fn replace(&self, mut leg: Leg, old: LegId, referred_by: Option<String>) {
         let this = self.clone();
         tokio::spawn(async move {
@@ -47,11 +47,9 @@ impl Exchange {
     ) {
         self.attends(service, leg, &format!("in the place of leg {old}"), |leg, view| {
             let (done, over) = oneshot::channel();
-            if !self
-                .rooms()
-                .tell(&service.name, Command::Replace { leg, offered, old, referred_by, view, done })
-            {
-                // The leg ends with the command.
+            let replace = Command::Replace { leg, offered, old, referred_by, view, done };
+            if !self.rooms().tell(&service.name, replace) {
+                // The leg ends with what was to be told.
                 tracing::warn!(service = service.name, "a conference does not keep up");
             }
             over

@@ -130,7 +130,7 @@ impl Room {
         let (to, role) = attendee.goes_to.take()?;
         attendee.gives_up_his_wish();
         // He goes there at the telephone that he has.
-        self.call_off_own(id);
+        self.call_off(id, |it| it.own_seat);
         self.studio.release(&attendee);
         self.forget(attendee.leg);
         self.vacates(id);

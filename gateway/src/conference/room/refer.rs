@@ -209,25 +209,26 @@ impl Room {
     pub(super) fn not_reached_for(&mut self, id: PartyId, reason: Reason) {
         let of = self.attendees.get_mut(&id).and_then(|it| it.seat_of.take());
         let Some(referrer) = of.and_then(|of| self.attendees.get_mut(&of)) else { return };
-        match referrer.wish {
-            None => {}
-            Some(Wished::Comes) => referrer.wish_ends(reason.word()),
-            Some(_) => {
-                referrer.wish_ends(reason.word());
-                referrer.tell(LegCommand::Referral(Referral::Failed(reason)));
-            }
+        let Some(wish) = referrer.wish else { return };
+        referrer.wish_ends(reason.word());
+        if wish != Wished::Comes {
+            referrer.tell(LegCommand::Referral(Referral::Failed(reason)));
         }
     }
 
-    /// Somebody is out. Nobody comes in place of who was sent away, and he himself not after the end either.
+    /// Somebody is out. Nobody comes in place of who was sent away, and with the conference it is over for him at
+    /// every telephone.
     pub(super) fn gives_up_seat(&mut self, of: PartyId, exit: Exit) {
-        if matches!(exit, Exit::Over(_)) {
-            self.call_off_own(of);
+        match exit {
+            Exit::Left | Exit::Waited => {}
+            Exit::Over(_) => self.call_off(of, |it| it.own_seat),
+            Exit::Removed(_) => self.call_off(of, |_| true),
         }
-        if !matches!(exit, Exit::Removed(_)) {
-            return;
-        }
-        for new in self.attendees.values_mut().filter(|it| it.seat_of == Some(of)) {
+    }
+
+    /// Those of `which` kind who come for the seat of `of` come no more.
+    pub(super) fn call_off(&mut self, of: PartyId, which: impl Fn(&Attendee) -> bool) {
+        for new in self.attendees.values_mut().filter(|it| it.seat_of == Some(of) && which(it)) {
             new.hang_up(Cause::local(Reason::Cancelled));
         }
     }

@@ -44,13 +44,8 @@ impl Room {
         let stays = match self.who_goes_on(of, &leg.party) {
             Ok(stays) => stays,
             Err(reason) => {
-                tracing::info!(
-                    leg = leg.id.0,
-                    old = old.0,
-                    by,
-                    reason = reason.word(),
-                    "no place for a new leg"
-                );
+                let (new_leg, outcome) = (leg.id.0, reason.word());
+                tracing::info!(leg = new_leg, old = old.0, by, outcome, "no place for a new leg");
                 // He is in no roster: nobody here learns that he has tried.
                 new.end(Cause::local(reason));
                 tokio::spawn(refuse(leg, Cause::local(reason)));
@@ -99,12 +94,5 @@ impl Room {
             self.no_place_for(id, now);
         }
         true
-    }
-
-    /// Nobody takes the seat of `of` at another telephone of his any more.
-    pub(super) fn call_off_own(&mut self, of: PartyId) {
-        for new in self.attendees.values_mut().filter(|it| it.own_seat && it.seat_of == Some(of)) {
-            new.hang_up(Cause::local(Reason::Cancelled));
-        }
     }
 }

@@ -127,6 +127,10 @@ async fn p42_nobody_else_takes_a_place_in_a_conference_and_only_who_is_in_has_on
     // Nor has who stands at the door.
     let mut closed = Scene::of(closed(), Some("alice")).await;
     closed.is_refused(Some("alice"), ALICE, Reason::Forbidden).await;
+    // Nor has who hears himself alone: nobody there would miss him.
+    let mut echo = limited(9);
+    echo.kind = Kind::TestCall;
+    Scene::of(echo, Some("alice")).await.is_refused(Some("alice"), ALICE, Reason::Forbidden).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,6 +196,18 @@ async fn a_telephone_that_hangs_up_meanwhile_leaves_its_place_to_the_new_one() {
     assert_eq!(scene.record().await.transfers[0].outcome, "called", "as much as was known by then");
     answered(&new).await;
     assert_eq!(scene.present().await, [(CAROL, Role::Host), (NEW, Role::Guest)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p40_where_the_conference_is_over_with_him_the_door_is_as_for_anybody() {
+    let scene = Scene::of_host_and_guest().await;
+    scene.carol.ends(Cause::remote(Reason::Hangup)).await;
+    let new = scene.alice_goes_on().await;
+    scene.alice.ends(Cause::remote(Reason::Hangup)).await;
+    answered(&new).await;
+    assert_eq!(scene.present().await, []);
+    let view = scene.exchange.rooms().view("Meet").unwrap();
+    assert_eq!(view.parties.iter().map(|it| (it.id.0, it.at)).collect::<Vec<_>>(), [(NEW, At::Door)]);
 }
 
 #[tokio::test(start_paused = true)]
