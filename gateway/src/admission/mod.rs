@@ -150,6 +150,10 @@ impl SipDoor {
             self.routing.alias(&claimed).is_ok_and(|alias| self.registrar.device(&alias).is_some());
         // Who says that he is a device of ours must prove it, wherever he calls from.
         let trunk = self.trunks.of_source(&incoming.source).filter(|_| !claims_device && device.is_none());
+        if trunk.is_some() && incoming.source.transport.is_stream() {
+            // A connection is where it says; by datagrams the ACK shows that.
+            self.gate.answers(true, incoming.source.remote);
+        }
         let must_prove = match (&verdict, &device) {
             (Verdict::Accepted { .. }, Some(_)) => false,
             (Verdict::Missing, _) if trunk.is_some() => false,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::rates::{BAN, Ban, Entry, Rates};
+use super::rates::{BAN, Ban, Entry, Kind, Rates};
 use crate::config::Network;
 use crate::events::{Events, What};
 use crate::net::clock::Clock;
@@ -31,12 +31,12 @@ impl Gate {
 
     /// Whether a datagram is read. It has not been copied yet.
     pub fn reads(&self, from: SocketAddr, data: &[u8]) -> bool {
-        self.enters(false, from, !data.starts_with(b"SIP/2.0 ")).is_none()
+        self.enters(false, from, Kind::of(data)).is_none()
     }
 
     /// Bytes of a stream have come: how long to wait before they are read, for a stream can be slowed down.
     pub fn slows(&self, from: SocketAddr, data: &[u8]) -> Option<Duration> {
-        self.enters(true, from, !data.starts_with(b"SIP/2.0 "))
+        self.enters(true, from, Kind::of(data))
     }
 
     /// Whether a connection is accepted.
@@ -78,8 +78,8 @@ impl Gate {
         self.0.unread.load(Ordering::Relaxed)
     }
 
-    fn enters(&self, stream: bool, from: SocketAddr, request: bool) -> Option<Duration> {
-        let entry = self.rates().message(self.0.clock.now(), stream, from, request);
+    fn enters(&self, stream: bool, from: SocketAddr, kind: Kind) -> Option<Duration> {
+        let entry = self.rates().message(self.0.clock.now(), stream, from, kind);
         match entry {
             Entry::Read => return None,
             Entry::Banned => self.tell(from.ip()),

@@ -59,6 +59,28 @@ const ASKED: usize = 16_384;
 /// A full table is looked through for what can be forgotten, at most so often.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// What has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It answers a request of ours.
+    Answer,
+    /// It is never answered, and so never refused.
+    Ack,
+    /// Whatever else, most of all what cannot be told yet.
+    Request,
+}
+
+impl Kind {
+    /// By the first octets of a message, or of what a stream has brought.
+    pub(super) fn of(data: &[u8]) -> Self {
+        match data {
+            _ if data.starts_with(b"SIP/2.0 ") => Self::Answer,
+            _ if data.starts_with(b"ACK ") => Self::Ack,
+            _ => Self::Request,
+        }
+    }
+}
+
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -147,7 +169,7 @@ impl Rates {
     }
 
     /// A message has come. Answers to requests of ours are read whatever else their source does.
-    pub(super) fn message(&mut self, now: Instant, stream: bool, from: SocketAddr, request: bool) -> Entry {
+    pub(super) fn message(&mut self, now: Instant, stream: bool, from: SocketAddr, kind: Kind) -> Entry {
         if self.trusts(from.ip()) {
             return Entry::Read;
         }
@@ -156,7 +178,10 @@ impl Rates {
             return spend(&mut flow.sent, now, each, BURST).map_or(Entry::Read, Entry::Over);
         }
         let source = (stream, key(from.ip()));
-        if request && let Some(left) = self.banned(now, source) {
+        let request = kind == Kind::Request;
+        if kind != Kind::Answer
+            && let Some(left) = self.banned(now, source)
+        {
             return Entry::Over(left);
         }
         let stranger = self.strangers;
