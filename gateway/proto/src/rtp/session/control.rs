@@ -32,6 +32,9 @@ const NO_LIMIT: u32 = u32::MAX;
 /// Lower limits of peers count as this, in bit/s: less is no picture and no sound, and zero is not "none".
 const LEAST_LIMIT: u32 = 16_000;
 
+/// An estimate that grows by less than one in so many is what it was.
+const RISE: u32 = 20;
+
 /// Bytes below RTP that a TMMBR of ours counts a packet: IPv4, UDP, RTP.
 const OVERHEAD: u16 = 40;
 
@@ -105,6 +108,13 @@ impl Control {
             && RateLimit::rounded(u64::from(asked.bits)) == bitrate
         {
             asked.tries = 0;
+        }
+    }
+
+    /// From now on it is asked in another way, of which it has heard nothing.
+    pub(super) const fn ask_limit_anew(&mut self) {
+        if let Some(asked) = &mut self.asked_limit {
+            (asked.tries, asked.sent) = (LIMIT_TRIES, false);
         }
     }
 
@@ -210,7 +220,7 @@ impl Session {
                 self.send_compound(now, true, Feedback::Tmmbn(RateLimit { media: from, ..limit }), wire);
             }
             RtcpEvent::Tmmbn { limit, .. } => self.control.limit_is_answered(limit.bitrate),
-            RtcpEvent::Remb { media, bitrate } if media == ours => self.peer_limits(bitrate),
+            RtcpEvent::Remb { media, bitrate } if media == ours => self.peer_estimates(bitrate),
             _ => {}
         }
         self.answer_keyframe_asked(now);
@@ -230,6 +240,14 @@ impl Session {
     pub(super) fn answer_keyframe_asked(&mut self, now: Instant) {
         if self.asked.take(now).is_some() {
             self.tell(Event::KeyframeAsked);
+        }
+    }
+
+    /// What a receiver estimates changes all the time: a fall counts at once, a rise when it is one.
+    fn peer_estimates(&mut self, bitrate: u64) {
+        let least = |limit: u32| u64::from(limit).saturating_add(u64::from(limit / RISE));
+        if self.control.peer_limit.is_none_or(|limit| bitrate < u64::from(limit) || bitrate >= least(limit)) {
+            self.peer_limits(bitrate);
         }
     }
 

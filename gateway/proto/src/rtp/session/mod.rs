@@ -285,6 +285,8 @@ impl Session {
         self.receiver.configure(now, &config, self.config.remote != config.remote);
         if !config.feedback.rates() {
             self.control.forget_limit();
+        } else if config.feedback.tmmbr != self.config.feedback.tmmbr {
+            self.control.ask_limit_anew();
         }
         if config.feedback.nack != self.config.feedback.nack || config.kind != self.config.kind {
             self.frames.configure(&config);

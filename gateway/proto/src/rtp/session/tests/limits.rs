@@ -149,6 +149,40 @@ fn who_takes_no_tmmbr_is_asked_by_remb_three_times_each() {
 }
 
 #[test]
+fn an_estimate_counts_when_it_falls_and_when_it_has_risen() {
+    let mut call = call_with(REMB, 0.0);
+    let now = call.now;
+    let limits = [256_000_u64, 260_000, 268_000, 272_000, 271_000].map(|bitrate| {
+        let mut compound = [0; 200];
+        let mut writer = RtcpWriter::new(&mut compound);
+        writer.receiver_report(2, &[]).unwrap();
+        writer.cname(2, "leg-2").unwrap();
+        writer.remb(2, 1, bitrate).unwrap();
+        let len = writer.len();
+        call.ends[0].take(now, Channel::Rtcp, "10.0.0.2:4001".parse().unwrap(), &compound[..len]);
+        call.ends[0].session.send_limit()
+    });
+    assert_eq!(limits, [256_000, 256_000, 256_000, 272_000, 271_000].map(Some));
+}
+
+#[test]
+fn who_is_asked_in_another_way_from_now_on_is_told_again() {
+    let mut call = call_with(Feedback { tmmbr: true, ..REMB }, 0.0);
+    let now = call.now;
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    call.run(Duration::from_millis(200));
+    let now = call.now;
+    assert!(asked(&mut call.ends[1], now, 5).is_empty(), "it was answered");
+    let now = now + Duration::from_secs(6);
+    let mut config = config(2, 1, &h264(PacketizationMode::NonInterleaved), 96);
+    config.feedback = REMB;
+    call.ends[1].configure(now, config);
+    call.ends[1].sent.clear();
+    call.ends[1].timeout(now + Duration::from_secs(1));
+    assert_eq!(rates(&call.ends[1].sent), [RtcpEvent::Remb { media: 1, bitrate: 256_000 }]);
+}
+
+#[test]
 fn a_request_that_could_not_go_is_none() {
     let mut call = call(0.0);
     let (now, end) = (call.now, &mut call.ends[1]);
