@@ -59,12 +59,21 @@ pub struct CallView {
 pub struct LegView {
     /// Its number.
     pub id: LegId,
+    /// That of the one that answered, where several rang as this leg.
+    pub answers_as: Option<LegId>,
     /// Who it is.
     pub party: Party,
     /// It answered (or called).
     pub answered: bool,
     /// Its streams, with the route that feeds each.
     pub streams: Vec<StreamView>,
+}
+
+impl LegView {
+    /// Whether a peer's protocol means it by that number.
+    pub(in crate::conference) fn is(&self, leg: LegId) -> bool {
+        self.id == leg || self.answers_as == Some(leg)
+    }
 }
 
 /// One stream of a [`LegView`].
@@ -268,6 +277,12 @@ impl Call {
             // Whom such legs ring are called from a conference, never from here.
             LegEvent::Taken(_) => self.ended(leg, Cause::local(Reason::Internal)).await,
             LegEvent::Redirected(party) => self.redirected(leg, *party),
+            LegEvent::AnswersAs(other) => {
+                if let Some(participant) = self.participant(leg) {
+                    participant.answers_as = Some(other);
+                    self.show();
+                }
+            }
             LegEvent::Offered(_) | LegEvent::Ringing | LegEvent::Elsewhere(_) => {}
         }
     }
@@ -501,6 +516,7 @@ impl Call {
         });
         LegView {
             id: participant.leg.id,
+            answers_as: participant.answers_as,
             party: participant.leg.party.clone(),
             answered: participant.answered,
             streams: streams.collect(),

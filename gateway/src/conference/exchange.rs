@@ -227,7 +227,8 @@ impl Exchange {
         fits
     }
 
-    /// A party goes on in a call of its own: it has a place already, which the old call is about to give up.
+    /// A party goes on in a call of its own: it has a place already, which the old call is about to give up, unless
+    /// nothing comes of it.
     fn enlist_again(&self, number: u64, call: Live) {
         self.put_down(&mut self.live(), number, call);
     }

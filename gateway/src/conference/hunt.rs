@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::call::more_telling;
 use crate::cause::{Cause, Reason};
 use crate::ladder::Ladder;
-use crate::leg::{COMMANDS, EVENTS, Leg, LegCommand, LegEvent};
+use crate::leg::{COMMANDS, EVENTS, Leg, LegCommand, LegEvent, LegId};
 
 /// How long a leg that was too late may take to say goodbye: SIP's timer F (RFC 3261 section
 /// 17.1.2.2) is 32 s, after which it gives up by itself.
@@ -26,13 +26,18 @@ pub(super) fn hunt(mut legs: Vec<Leg>) -> Option<Leg> {
     let (told, events) = mpsc::channel(EVENTS);
     let first = legs.first()?;
     let (id, party, thread, codecs) = (first.id, first.party.clone(), first.thread, first.codecs.clone());
-    tokio::spawn(run(legs, orders, told));
+    tokio::spawn(run(id, legs, orders, told));
     // Each has its own.
     let ladder = Ladder::default();
     Some(Leg { id, party, thread, codecs, ladder, commands, events })
 }
 
-async fn run(mut legs: Vec<Leg>, mut orders: mpsc::Receiver<LegCommand>, told: mpsc::Sender<LegEvent>) {
+async fn run(
+    id: LegId,
+    mut legs: Vec<Leg>,
+    mut orders: mpsc::Receiver<LegCommand>,
+    told: mpsc::Sender<LegEvent>,
+) {
     let mut rings = false;
     let mut worst: Option<Cause> = None;
     let winner = loop {
@@ -54,8 +59,17 @@ async fn run(mut legs: Vec<Leg>, mut orders: mpsc::Receiver<LegCommand>, told: m
                 }
                 answer @ (LegEvent::Answered(_) | LegEvent::Taken(_)) => {
                     let winner = legs.swap_remove(at);
+                    if winner.id != id {
+                        let _ = told.send(LegEvent::AnswersAs(winner.id)).await;
+                    }
                     let _ = told.send(answer).await;
                     break winner;
+                }
+                // It stands for several itself, as one that was sent elsewhere does.
+                LegEvent::AnswersAs(leg) => {
+                    if let Some(it) = legs.get_mut(at) {
+                        it.id = leg;
+                    }
                 }
                 LegEvent::Ended(cause) => {
                     legs.swap_remove(at);
@@ -143,7 +157,6 @@ mod tests {
 
     use super::*;
     use crate::conference::cardboard::{Far, leg, streams};
-    use crate::leg::LegId;
 
     fn ringing(numbers: &[u64]) -> (Leg, Vec<Far>) {
         let (legs, fars): (Vec<_>, Vec<_>) = numbers.iter().map(|number| leg(*number)).unzip();
@@ -159,7 +172,9 @@ mod tests {
         fars[0].ends(Cause::remote(Reason::Busy)).await;
         fars[2].tells(LegEvent::Answered(streams(30, Direction::SendRecv).0)).await;
         assert!(matches!(party.events.recv().await, Some(LegEvent::Ringing)));
-        assert!(matches!(party.events.recv().await, Some(LegEvent::Answered(_))), "it rings once");
+        let next = party.events.recv().await;
+        assert!(matches!(next, Some(LegEvent::AnswersAs(LegId(3)))), "it rings once: {next:?}");
+        assert!(matches!(party.events.recv().await, Some(LegEvent::Answered(_))));
         assert_eq!(fars[1].told_to_hang_up().await, Cause::local(Reason::AnsweredElsewhere));
         // From now on it is like any other leg.
         party.commands.send(LegCommand::SendDtmf('5')).await.unwrap();

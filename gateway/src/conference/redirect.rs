@@ -18,7 +18,7 @@ use super::exchange::{Exchange, Resolution};
 use super::hunt::hunt;
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
-use crate::leg::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegCommand, LegEvent, Party};
+use crate::leg::{Address, COMMANDS, Caller, EVENTS, HOPS, Leg, LegCommand, LegEvent, LegId, Party};
 use crate::records::{CallRecord, RedirectionRecord};
 
 /// Redirections that one call follows. Two are usual (a number that moved, and its mailbox); who has
@@ -166,7 +166,7 @@ impl Placing {
             hung_up: false,
             worst: None,
         };
-        tokio::spawn(pursuit.run(orders, told));
+        tokio::spawn(pursuit.run(id, orders, told));
         Leg { id, party, thread, codecs, ladder, commands, events }
     }
 }
@@ -196,7 +196,7 @@ struct Pursuit {
 }
 
 impl Pursuit {
-    async fn run(mut self, mut orders: mpsc::Receiver<LegCommand>, told: mpsc::Sender<LegEvent>) {
+    async fn run(mut self, id: LegId, mut orders: mpsc::Receiver<LegCommand>, told: mpsc::Sender<LegEvent>) {
         let mut answered = false;
         loop {
             tokio::select! {
@@ -210,6 +210,7 @@ impl Pursuit {
                     match event {
                         LegEvent::Elsewhere(places) if !answered => self.named(places),
                         LegEvent::Ringing if self.rings => {}
+                        LegEvent::AnswersAs(leg) => self.leg.id = leg,
                         LegEvent::Ended(cause) => {
                             if !answered && !self.hung_up && self.next(cause).await {
                                 let party = Box::new(self.leg.party.clone());
@@ -223,7 +224,11 @@ impl Pursuit {
                         }
                         event => {
                             self.rings |= matches!(event, LegEvent::Ringing);
-                            answered |= matches!(event, LegEvent::Answered(_) | LegEvent::Taken(_));
+                            let answers = matches!(event, LegEvent::Answered(_) | LegEvent::Taken(_));
+                            if answers && self.leg.id != id {
+                                let _ = told.send(LegEvent::AnswersAs(self.leg.id)).await;
+                            }
+                            answered |= answers;
                             let _ = told.send(event).await;
                         }
                     }

@@ -25,7 +25,7 @@ use super::layout::Layout;
 use super::ledger::Pages;
 use super::offer::offer_for;
 use super::order::Order;
-use super::policy::{PartyId, Policy, Rules};
+use super::policy::{Party, PartyId, Policy, Rules};
 use super::prompts::{Prompt, Voice};
 use super::service::{Kind, Service};
 use crate::cause::{Cause, Reason};
@@ -126,7 +126,7 @@ struct Room {
     /// Who is told that somebody sends the conference on.
     wishes: Option<mpsc::Sender<Wish>>,
     /// Seats of those who have hung up lately, in case somebody comes for one.
-    vacant: VecDeque<Seat>,
+    vacant: VecDeque<Party>,
     /// For a call between two.
     call: Option<Call>,
     /// Clients that want to come in before their leg has told so.
@@ -234,6 +234,7 @@ impl Room {
                 self.referred(id, to, instead_of, referred_by);
             }
             LegEvent::Redirected(party) => attendee.who = *party,
+            LegEvent::AnswersAs(leg) => attendee.answers_as = Some(leg),
             LegEvent::Offered(_)
             | LegEvent::Elsewhere(_)
             | LegEvent::Progress(_)

@@ -202,6 +202,9 @@ pub enum LegEvent {
     Elsewhere(Vec<String>),
     /// Outgoing: somebody else is called now, as this leg.
     Redirected(Box<Party>),
+    /// Outgoing, of several that ring as one leg: that one answers, whose number is known to its peer's protocol.
+    /// `Answered` follows.
+    AnswersAs(LegId),
     /// A client whom this leg rang has taken the call, and comes into the conference of
     /// [`Caller::venue`] by a request of its own, as this leg. The leg is of no more use then.
     Taken(LegId),

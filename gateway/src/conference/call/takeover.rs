@@ -43,6 +43,17 @@ pub(in crate::conference) enum Order {
     Replace(Box<Replace>),
 }
 
+impl Order {
+    /// The same for the leg by the number that it has in its call.
+    pub(in crate::conference) fn on(mut self, known: LegId) -> Self {
+        match &mut self {
+            Self::Give(give) => give.leg = known,
+            Self::Replace(replace) => replace.old = known,
+        }
+        self
+    }
+}
+
 /// See [`Order::Give`].
 #[derive(Debug)]
 pub(in crate::conference) struct Give {

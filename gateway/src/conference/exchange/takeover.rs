@@ -25,8 +25,8 @@ impl Exchange {
                     return;
                 }
             };
-            if let Some((service, ..)) = this.rooms().with_leg(old) {
-                return this.replace_in(&service, leg, offered, old, referred_by);
+            if let Some((service, _, found)) = this.rooms().with_leg(old) {
+                return this.replace_in(&service, leg, offered, found.leg.id, referred_by);
             }
             let order = Order::Replace(Box::new(Replace { old, new: leg, referred_by }));
             if let Err((reason, Order::Replace(back))) = this.order(None, old, order) {
@@ -69,15 +69,12 @@ impl Exchange {
 
     /// Tells the call that has that leg, and is not `asker`.
     fn order(&self, asker: Option<u64>, leg: LegId, order: Order) -> Result<(), (Reason, Order)> {
-        let has = |live: &super::Live| live.view.borrow().legs.iter().any(|it| it.id == leg);
-        let found = self
-            .live()
-            .iter()
-            .find(|(_, live)| has(live))
-            .map(|(number, live)| (*number, live.orders.clone()));
+        let of = |live: &super::Live| live.view.borrow().legs.iter().find(|it| it.is(leg)).map(|it| it.id);
+        let found =
+            self.live().iter().find_map(|(number, live)| Some((*number, live.orders.clone(), of(live)?)));
         match found {
-            Some((number, Some(orders))) if Some(number) != asker => {
-                orders.try_send(order).map_err(|fault| match fault {
+            Some((number, Some(orders), known)) if Some(number) != asker => {
+                orders.try_send(order.on(known)).map_err(|fault| match fault {
                     TrySendError::Full(order) => (Reason::Congestion, order),
                     TrySendError::Closed(order) => (Reason::Rejected, order),
                 })

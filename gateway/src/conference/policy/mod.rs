@@ -319,18 +319,18 @@ impl Policy {
         Ok(party.place)
     }
 
-    /// Somebody who is in as `of` goes on as `id`, or as `entry` says if he left a moment ago. He has been let in
-    /// before, so neither lock nor wait is for him; and he stays as he is, above all muted by whom he is.
+    /// Who is in, or was until a moment ago, goes on as `id`. He has been let in before, so neither lock nor wait
+    /// is for him; and he stays as he `was`, above all muted by whom he was.
     ///
     /// # Errors
     ///
     /// It is over, or full by now and he is not in any more.
-    pub fn go_on(&mut self, now: Instant, of: PartyId, id: PartyId, entry: Entry) -> Result<(), Full> {
-        let there = self.party(of).copied();
-        self.make_way(of);
+    pub fn go_on(&mut self, now: Instant, was: Party, id: PartyId) -> Result<(), Full> {
+        self.make_way(was.id);
         self.has_room_for(id)?;
-        let party = there.unwrap_or_else(|| self.newcomer(now, id, entry));
-        self.come(now, Party { id, place: Place::In, ..party });
+        let mut party = Party { id, place: Place::In, ..was };
+        party.muted.by_host |= party.role == Role::Guest && self.guests_muted;
+        self.come(now, party);
         Ok(())
     }
 

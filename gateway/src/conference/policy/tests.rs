@@ -349,17 +349,21 @@ fn who_goes_on_at_another_telephone_is_let_in_before_and_stays_as_he_is() {
     act(&mut policy, 1, Deed::Lock(true)).unwrap();
     policy.leave(at(1), id(1));
     policy.take_changes();
-    policy.go_on(at(2), id(2), id(3), GUEST).unwrap();
+    let was = |policy: &Policy, n| *policy.party(id(n)).unwrap();
+    let two = was(&policy, 2);
+    policy.go_on(at(2), two, id(3)).unwrap();
     assert_eq!(policy.take_changes(), [Change::Out(id(2), Exit::Left), Change::Came(id(3))]);
-    assert!(policy.party(id(3)).unwrap().muted.by_host);
+    assert!(was(&policy, 3).muted.by_host);
     assert_eq!(places(&policy), [(3, In)]);
-    // Who left a moment ago is in again, if there is room.
-    policy.go_on(at(2), id(2), id(4), GUEST).unwrap();
+    // Who left a moment ago is in again as what he was, if there is room.
+    policy.go_on(at(2), two, id(4)).unwrap();
     assert_eq!(places(&policy), [(3, In), (4, In)]);
+    assert!(was(&policy, 4).muted.by_host);
     let mut full = Policy::new(Rules { parties: 1, ..Rules::default() });
     come(&mut full, 1, HOST);
-    assert_eq!(full.go_on(at(0), id(9), id(2), HOST), Err(Full));
-    full.go_on(at(0), id(1), id(2), HOST).unwrap();
+    let one = was(&full, 1);
+    assert_eq!(full.go_on(at(0), Party { id: id(9), ..one }, id(2)), Err(Full), "he is not in any more");
+    full.go_on(at(0), one, id(2)).unwrap();
     full.end(End::NoHost);
-    assert_eq!(full.go_on(at(0), id(2), id(3), HOST), Err(Full));
+    assert_eq!(full.go_on(at(0), Party { id: id(2), ..one }, id(3)), Err(Full));
 }

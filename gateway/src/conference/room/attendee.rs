@@ -31,6 +31,8 @@ pub(super) struct Attendee {
     pub(super) id: PartyId,
     pub(super) uuid: Uuid,
     pub(super) leg: LegId,
+    /// Of several that rang as this leg, the number of the one that answered.
+    pub(super) answers_as: Option<LegId>,
     pub(super) who: Party,
     pub(super) since: SystemTime,
     /// What he is called on screens, if otherwise than in the roster.
@@ -116,6 +118,7 @@ impl Attendee {
             id: PartyId(leg.0),
             uuid: Uuid::random(),
             leg,
+            answers_as: None,
             who,
             since,
             label: None,
@@ -361,7 +364,13 @@ impl Attendee {
             let (route, why) = self.route(stream.agreed.role);
             StreamView { stream: stream.clone(), route, why: why.to_owned() }
         });
-        LegView { id: self.leg, party: self.who.clone(), answered: self.answered, streams: streams.collect() }
+        LegView {
+            id: self.leg,
+            answers_as: self.answers_as,
+            party: self.who.clone(),
+            answered: self.answered,
+            streams: streams.collect(),
+        }
     }
 
     /// Tells who watches.

@@ -113,6 +113,8 @@ impl Room {
             return Err(Denied::NoParty);
         }
         attendee.goes_to = Some((to, role));
+        // He goes there at the telephone that he has.
+        self.stays_at_one(id);
         Ok(())
     }
 
@@ -129,8 +131,6 @@ impl Room {
         let mut attendee = self.attendees.remove(&id)?;
         let (to, role) = attendee.goes_to.take()?;
         attendee.gives_up_his_wish();
-        // He goes there at the telephone that he has.
-        self.call_off(id, |it| it.own_seat);
         self.studio.release(&attendee);
         self.forget(attendee.leg);
         self.vacates(id);

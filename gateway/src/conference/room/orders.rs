@@ -150,7 +150,11 @@ impl Room {
         (attendee.streams, attendee.answered) = (streams, true);
         let (id, now) = (attendee.id, self.now());
         // It was promised some seconds ago.
+        let promised = seat.map(|seat| seat.of);
         let seat = seat.filter(|_| !self.policy.locked()).and_then(|seat| self.seat_now(seat.of));
+        if let Some(of) = promised.filter(|_| seat.is_none()) {
+            self.seat_is_refused(of);
+        }
         // Who takes a seat needs none more.
         let full = seat.is_none() && self.policy.parties().len() >= self.service.rules.parties;
         if full {

@@ -22,7 +22,7 @@ use super::attendee::{Attendee, Stage};
 use super::seam::{Referred, Seat};
 use crate::cause::{Cause, Reason};
 use crate::conference::call::transfer::{TRANSFERS, identity};
-use crate::conference::policy::{Entry, Exit, PartyId, Place};
+use crate::conference::policy::{self, Entry, Exit, PartyId, Place};
 use crate::conference::service::{Kind, Service};
 use crate::leg::{LegCommand, LegId, Party, Proven, Referral};
 use crate::records::TransferRecord;
@@ -31,7 +31,7 @@ use crate::records::TransferRecord;
 /// 6.1), or is hung up: a NOTIFY is repeated every 4 s at the latest (T2, RFC 3261 section 17.1.2.1).
 const GOES_WITHIN: Duration = Duration::from_secs(4);
 
-/// Seats of those who hung up that are remembered: he who comes for one comes within seconds, or within the time
+/// Those who hung up whose seats are remembered: he who comes for one comes within seconds, or within the time
 /// that a telephone rings. For whose seat is forgotten the door is the same as for anybody.
 const VACANT: usize = 16;
 
@@ -104,26 +104,34 @@ impl Room {
 
     /// What somebody can give up. In a call between two, and with an echo, there is no such thing.
     pub(super) fn seat_of(&self, id: PartyId) -> Option<Seat> {
+        self.sits(id).map(Seat::from)
+    }
+
+    fn sits(&self, id: PartyId) -> Option<&policy::Party> {
         let meets = matches!(self.service.kind, Kind::Room | Kind::Auditorium);
-        let party = self.policy.party(id).filter(|it| meets && it.place == Place::In)?;
-        Some(Seat { of: id, role: party.role, keeps: party.keeps })
+        self.policy.party(id).filter(|it| meets && it.place == Place::In)
     }
 
     /// What somebody can give up by now, who was to do so before.
     pub(super) fn seat_now(&self, of: PartyId) -> Option<Seat> {
+        self.sat(of).as_ref().map(Seat::from)
+    }
+
+    /// As what somebody is in, or was until he hung up a moment ago.
+    pub(super) fn sat(&self, of: PartyId) -> Option<policy::Party> {
         if self.policy.is_over() {
             return None;
         }
-        self.seat_of(of).or_else(|| self.vacant.iter().find(|it| it.of == of).copied())
+        self.sits(of).or_else(|| self.vacant.iter().find(|it| it.id == of)).copied()
     }
 
     /// Somebody is about to leave by himself: who comes for his seat finds it.
     pub(super) fn vacates(&mut self, id: PartyId) {
-        let Some(seat) = self.seat_of(id).filter(|_| !self.policy.is_over()) else { return };
+        let Some(party) = self.sits(id).copied().filter(|_| !self.policy.is_over()) else { return };
         if self.vacant.len() >= VACANT {
             self.vacant.pop_front();
         }
-        self.vacant.push_back(seat);
+        self.vacant.push_back(party);
     }
 
     /// What the exchange says of a wish.
@@ -177,8 +185,11 @@ impl Room {
     pub(super) fn has_the_seat(&mut self, id: PartyId, now: Instant) {
         let Some(new) = self.attendees.get_mut(&id) else { return };
         let Some(of) = new.seat_of.take() else { return };
-        self.vacant.retain(|it| it.of != of);
-        let to = identity(&new.who);
+        let (to, own) = (identity(&new.who), new.own_seat);
+        self.vacant.retain(|it| it.id != of);
+        if !own {
+            self.stays_at_one(of);
+        }
         let Some(referrer) = self.attendees.get_mut(&of).filter(|it| it.hung_up.is_none()) else { return };
         let hangup = Cause::local(Reason::Hangup);
         referrer.stage = Stage::Leaving;
@@ -226,11 +237,39 @@ impl Room {
         }
     }
 
-    /// Those of `which` kind who come for the seat of `of` come no more.
-    pub(super) fn call_off(&mut self, of: PartyId, which: impl Fn(&Attendee) -> bool) {
+    /// Another telephone of his that is about to have the seat of `of` does not get it any more.
+    pub(super) fn stays_at_one(&mut self, of: PartyId) {
+        self.call_off(of, |it| it.own_seat);
+        let stays = self.attendees.get_mut(&of).filter(|it| it.wish == Some(Wished::Comes));
+        if let Some(stays) = stays {
+            stays.wish_ends(Reason::Cancelled.word());
+        }
+    }
+
+    /// Who was promised a seat of `of` does not get it: it was granted a while ago, and is not by now.
+    pub(super) fn seat_is_refused(&mut self, of: PartyId) {
+        let referrer = self.attendees.get_mut(&of).filter(|it| it.wish == Some(Wished::Accepted));
+        if let Some(referrer) = referrer {
+            referrer.wish_ends(Reason::Forbidden.word());
+            referrer.tell(LegCommand::Referral(Referral::Failed(Reason::Forbidden)));
+        }
+    }
+
+    /// Those of `which` kind who come for the seat of `of` come no more. What becomes of an own one says nothing of
+    /// what he wishes later.
+    fn call_off(&mut self, of: PartyId, which: impl Fn(&Attendee) -> bool) {
         for new in self.attendees.values_mut().filter(|it| it.seat_of == Some(of) && which(it)) {
+            if new.own_seat {
+                new.seat_of = None;
+            }
             new.hang_up(Cause::local(Reason::Cancelled));
         }
+    }
+}
+
+impl From<&policy::Party> for Seat {
+    fn from(party: &policy::Party) -> Self {
+        Self { of: party.id, role: party.role, keeps: party.keeps }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::conference::call::transfer::{TRANSFERS, identity, telephone};
 use crate::conference::call::{CallView, Outcome};
 use crate::conference::exchange::refuse;
 use crate::conference::offer::answer_alone;
-use crate::conference::policy::{Entry, PartyId};
+use crate::conference::policy::PartyId;
 use crate::leg::{Leg, LegCommand, LegId, Party};
 use crate::records::TransferRecord;
 
@@ -85,12 +85,11 @@ impl Room {
     pub(super) fn goes_on(&mut self, id: PartyId, now: Instant) -> bool {
         let Some(new) = self.attendees.get_mut(&id).filter(|it| it.own_seat) else { return false };
         let Some(of) = new.seat_of.take() else { return false };
-        let Some(seat) = self.seat_now(of) else { return false };
+        let Some(was) = self.sat(of) else { return false };
         if let Some(new) = self.attendees.get_mut(&id) {
             new.seat_of = Some(of);
         }
-        let entry = Entry { role: seat.role, invited: false, keeps: seat.keeps };
-        if self.policy.go_on(now, of, id, entry).is_err() {
+        if self.policy.go_on(now, was, id).is_err() {
             self.no_place_for(id, now);
         }
         true

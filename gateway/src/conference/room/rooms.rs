@@ -195,7 +195,7 @@ impl Rooms {
         let live = self.live();
         live.values().find_map(|room| {
             let view = room.view.borrow();
-            let party = view.parties.iter().find(|it| it.leg.id == leg && !it.control_only)?;
+            let party = view.parties.iter().find(|it| it.leg.is(leg) && !it.control_only)?;
             Some((room.service.clone(), view.locked, party.clone()))
         })
     }

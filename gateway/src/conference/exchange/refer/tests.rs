@@ -447,6 +447,12 @@ async fn p40_who_comes_for_a_seat_that_is_gone_stands_at_the_door() {
         } else {
             assert_eq!(came.at, At::Door, "{deed:?}: {present:?}");
         }
+        if let Deed::Lock(_) = deed {
+            // She is told so, and can go on elsewhere or send somebody later.
+            assert_eq!(told_of(&mut scene.alice).await, Referral::Failed(Reason::Forbidden));
+            scene.act(Deed::Lock(false)).await;
+            scene.sends_on_to("bob").await;
+        }
     }
     // She has hung up herself, as telephones do.
     let mut scene = Scene::of(closed(), Some("alice")).await;

@@ -191,11 +191,52 @@ async fn a_new_telephone_that_comes_to_nothing_changes_nothing() {
 async fn a_telephone_that_hangs_up_meanwhile_leaves_its_place_to_the_new_one() {
     let mut scene = Scene::of_host_and_guest().await;
     scene.act(Deed::Lock(true)).await;
+    scene.act(Deed::Mute(PartyId(ALICE), true)).await;
     let new = scene.alice_goes_on().await;
     scene.alice.ends(Cause::remote(Reason::Hangup)).await;
     assert_eq!(scene.record().await.transfers[0].outcome, "called", "as much as was known by then");
     answered(&new).await;
     assert_eq!(scene.present().await, [(CAROL, Role::Host), (NEW, Role::Guest)]);
+    let view = scene.exchange.rooms().view("Meet").unwrap();
+    let party = view.parties.iter().find(|it| it.id == PartyId(NEW)).unwrap().party.unwrap();
+    assert!(party.muted.by_host, "hanging up first makes nobody heard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_answered_at_one_of_several_telephones_goes_on_at_another() {
+    let mut scene = Scene::new().await;
+    let (mut bob, _) = scene.sends_on_to("bob").await;
+    bob.tells(LegEvent::AnswersAs(LegId(77))).await;
+    bob.tells(LegEvent::Answered(streams(30, Direction::SendRecv).0)).await;
+    assert_eq!(scene.present().await, [(CAROL, Role::Host), (30, Role::Host)]);
+    // His telephone names the dialog of the one that answered.
+    let mut new = scene.calls_for(Some("bob"), 77).await;
+    assert!(matches!(new.told().await, LegCommand::Answer(_)));
+    answered(&new).await;
+    assert_eq!(bob.told_to_hang_up().await, Cause::local(Reason::Hangup));
+    assert_eq!(scene.present().await, [(CAROL, Role::Host), (NEW, Role::Host)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_given_to_somebody_else_meanwhile_is_his() {
+    let mut scene = Scene::new().await;
+    let (mut own, bob) = second(&scene).await;
+    bob.tells(LegEvent::Changed(held(120))).await;
+    settle().await;
+    let mut new = scene.alice_goes_on().await;
+    // She gives it to Bob, as she asks in her call to him.
+    own.tells(join(ALICE)).await;
+    assert_eq!(told_of(&mut own).await, Referral::Accepted);
+    settle().await;
+    assert_eq!(new.told_to_hang_up().await, Cause::local(Reason::Cancelled));
+    new.ends(Cause::local(Reason::Cancelled)).await;
+    let present = scene.present().await;
+    assert!(present.len() == 2 && present.iter().all(|(id, _)| ![ALICE, NEW].contains(id)), "{present:?}");
+    scene.alice.ends(Cause::local(Reason::Hangup)).await;
+    // That of the new one comes first.
+    assert_eq!(scene.record().await.reason, "cancelled");
+    let outcomes: Vec<_> = scene.record().await.transfers.into_iter().map(|it| it.outcome).collect();
+    assert_eq!(outcomes, ["cancelled", "answered"]);
 }
 
 #[tokio::test(start_paused = true)]
