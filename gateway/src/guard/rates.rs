@@ -3,14 +3,15 @@
 //!
 //! * Every source may send so many messages a second; what comes beyond is not read.
 //! * Every refusal is counted to its source. One where nobody has proved who he is may have [`FREE`] of
-//!   them and then two a second; where a device has, [`FREE_OF_OURS`] and twenty. What is sent beyond is not
-//!   read, and who goes on regardless is banned. What is read counts as refused until it is, or for
-//!   [`UNDECIDED_FOR`]: a flood is quicker than the answer to its first request. Who was refused is read once more from his address and port:
-//!   a refusal may be a challenge, and of a house that comes back at once all would be challenged and none
-//!   could answer.
+//!   them and then two a second; where a device has, [`FREE_OF_OURS`] and twenty. What is sent beyond is
+//!   not read, and who goes on regardless is banned. What is read counts as refused until it is, or for
+//!   [`UNDECIDED_FOR`]: a flood is quicker than the answer to its first request. Who was refused is read
+//!   once more from his address and port: a refusal may be a challenge, and of a house that comes back at
+//!   once all would be challenged and none could answer.
 //! * Anybody can write any address on a datagram. So what datagrams do is counted apart, and a ban that
-//!   they have brought holds for datagrams alone; and who has proved that he is where he says, by a digest
-//!   or by the ACK of an answer, is counted for his address and port alone, and no ban holds for him.
+//!   they have brought holds for datagrams alone; and who has proved that he is where he says, by a digest,
+//!   by the ACK of an answer, or as a trunk by its connection, is counted for his address and port alone,
+//!   and no ban holds for him.
 //!
 //! Tables have ends. Nobody is put out for another: when a table is full, newcomers share one allowance.
 
