@@ -47,6 +47,33 @@ fn promise_28_a_flood_from_one_source_gets_few_answers_and_one_ban_and_calls_not
 }
 
 #[test]
+fn promise_28_a_heap_of_requests_in_one_stream_is_counted_one_by_one() {
+    let gateway = Gateway::start(&[], "");
+    let mut words = Stranger::at([127, 0, 0, 1], &gateway);
+    let heap: String = (0..1_000).map(|_| words.request("INVITE", "stranger", "nobody", "")).collect();
+    let heap = heap.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.sip)).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    // It is not read to its end.
+    let writing = std::thread::spawn(move || writer.write_all(heap.as_bytes()));
+    let (mut heard, mut buffer, start) = (String::new(), [0; 65_536], std::time::Instant::now());
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    while start.elapsed() < Duration::from_secs(5) {
+        if let Ok(count) = stream.read(&mut buffer) {
+            heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+    }
+    let answers = heard.matches("SIP/2.0 404 ").count();
+    // Sixteen, and two a second.
+    assert!((16..=27).contains(&answers), "{answers} answers");
+    // Others are read meanwhile.
+    let asked = Stranger::at([127, 9, 9, 7], &gateway).ask("INVITE", "stranger", "nobody", "");
+    assert_eq!(asked.unwrap().status, 404);
+    stream.shutdown(std::net::Shutdown::Both).unwrap();
+    let _ = writing.join();
+}
+
+#[test]
 fn promise_29_forged_sources_get_an_answer_each_and_leave_nothing() {
     let devices = ["uas"].map(|name| Device { name, more: String::new() });
     let gateway = Gateway::with(&devices, "");

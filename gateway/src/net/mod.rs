@@ -13,6 +13,7 @@ pub mod clock;
 pub mod driver;
 pub mod media;
 mod peers;
+mod pieces;
 pub(crate) mod spare;
 pub(crate) mod tcp;
 mod thread;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::driver::{Ingress, Stats};
+use super::pieces::Pieces;
 use super::spare::{BUSY, Spare};
 use super::tls::{Tls, server_name};
 use super::websocket::{self, WebSocket};
@@ -437,18 +438,20 @@ async fn read(
     ingress: &mpsc::Sender<Ingress>,
     gate: Option<(Gate, SocketAddr)>,
 ) {
-    let mut buffer = BytesMut::with_capacity(READ);
+    let (mut buffer, mut pieces) = (BytesMut::with_capacity(READ), Pieces::default());
     while let Ok(1..) = stream.read_buf(&mut buffer).await {
-        // A stream loses nothing by waiting: its sender is slowed down.
-        while let Some(wait) = gate.as_ref().and_then(|(gate, peer)| gate.slows(*peer, &buffer)) {
-            if gate.as_ref().is_some_and(|(gate, peer)| !gate.accepts(*peer)) {
+        while !buffer.is_empty() {
+            let data = buffer.split_to(pieces.next(&buffer)).freeze();
+            // A stream loses nothing by waiting: its sender is slowed down.
+            while let Some(wait) = gate.as_ref().and_then(|(gate, peer)| gate.slows(*peer, &data)) {
+                if gate.as_ref().is_some_and(|(gate, peer)| !gate.accepts(*peer)) {
+                    return;
+                }
+                tokio::time::sleep(wait.clamp(SLOWEST_LOOK.0, SLOWEST_LOOK.1)).await;
+            }
+            if ingress.send(Ingress::Stream { conn, data }).await.is_err() {
                 return;
             }
-            tokio::time::sleep(wait.clamp(SLOWEST_LOOK.0, SLOWEST_LOOK.1)).await;
-        }
-        let data = buffer.split().freeze();
-        if ingress.send(Ingress::Stream { conn, data }).await.is_err() {
-            return;
         }
         buffer.reserve(READ);
     }
