@@ -279,7 +279,7 @@ impl Call {
             LegEvent::Redirected(party) => self.redirected(leg, *party),
             LegEvent::AnswersAs(other) => {
                 if let Some(participant) = self.participant(leg) {
-                    participant.answers_as = Some(other);
+                    participant.leg.answers_as = Some(other);
                     self.show();
                 }
             }
@@ -516,7 +516,7 @@ impl Call {
         });
         LegView {
             id: participant.leg.id,
-            answers_as: participant.answers_as,
+            answers_as: participant.leg.answers_as,
             party: participant.leg.party.clone(),
             answered: participant.answered,
             streams: streams.collect(),

@@ -100,6 +100,7 @@ pub(crate) fn leg(number: u64) -> (Leg, Far) {
     (
         Leg {
             id: LegId(number),
+            answers_as: None,
             party,
             thread: 0,
             codecs: Vec::new(),

@@ -29,7 +29,7 @@ pub(super) fn hunt(mut legs: Vec<Leg>) -> Option<Leg> {
     tokio::spawn(run(id, legs, orders, told));
     // Each has its own.
     let ladder = Ladder::default();
-    Some(Leg { id, party, thread, codecs, ladder, commands, events })
+    Some(Leg { id, answers_as: None, party, thread, codecs, ladder, commands, events })
 }
 
 async fn run(

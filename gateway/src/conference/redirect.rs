@@ -167,7 +167,7 @@ impl Placing {
             worst: None,
         };
         tokio::spawn(pursuit.run(id, orders, told));
-        Leg { id, party, thread, codecs, ladder, commands, events }
+        Leg { id, answers_as: None, party, thread, codecs, ladder, commands, events }
     }
 }
 

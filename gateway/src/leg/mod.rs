@@ -98,6 +98,8 @@ pub const EVENTS: usize = 64;
 pub struct Leg {
     /// Its number.
     pub id: LegId,
+    /// Of several that rang as this leg, the number of the one that answered ([`LegEvent::AnswersAs`]).
+    pub answers_as: Option<LegId>,
     /// Who it is.
     pub party: Party,
     /// The media thread that its streams live on: legs that shall relay to each other share one.

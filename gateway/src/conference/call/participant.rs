@@ -15,8 +15,6 @@ use crate::media::port::{StreamId, Unfit};
 #[derive(Debug)]
 pub(in crate::conference) struct Participant {
     pub(super) leg: Leg,
-    /// Of several that rang as this leg, the number of the one that answered.
-    pub(super) answers_as: Option<LegId>,
     pub(super) streams: Vec<LegStream>,
     pub(super) answered: bool,
     pub(super) ringing: bool,
@@ -40,7 +38,6 @@ impl Participant {
     pub(super) fn new(leg: Leg) -> Self {
         Self {
             leg,
-            answers_as: None,
             streams: Vec::new(),
             answered: false,
             ringing: false,

@@ -142,12 +142,12 @@ impl Room {
         view: watch::Sender<CallView>,
         done: oneshot::Sender<Outcome>,
     ) {
-        let Leg { id, party, commands, events, .. } = leg;
+        let Leg { id, answers_as, party, commands, events, .. } = leg;
         let mut attendee = Attendee::new(id, party, SystemTime::now())
             .spoken_to_by(&self.voice)
             .with_leg(commands, self.follow(id, events))
             .watched(view, done);
-        (attendee.streams, attendee.answered) = (streams, true);
+        (attendee.streams, attendee.answered, attendee.answers_as) = (streams, true, answers_as);
         let (id, now) = (attendee.id, self.now());
         // It was promised some seconds ago.
         let promised = seat.map(|seat| seat.of);

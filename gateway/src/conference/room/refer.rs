@@ -136,7 +136,9 @@ impl Room {
 
     /// What the exchange says of a wish.
     pub(super) fn referral(&mut self, id: PartyId, referral: Referral) {
-        let Some(attendee) = self.attendees.get_mut(&id) else { return };
+        // What he no longer wishes he was told of.
+        let wishes = |it: &&mut Attendee| it.wish.is_some();
+        let Some(attendee) = self.attendees.get_mut(&id).filter(wishes) else { return };
         match referral {
             Referral::Accepted => attendee.wish = Some(Wished::Accepted),
             Referral::Refused(reason) | Referral::Failed(reason) => attendee.wish_ends(reason.word()),

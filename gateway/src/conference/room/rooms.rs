@@ -156,6 +156,10 @@ impl Rooms {
         let (done, over) = oneshot::channel();
         if !self.open_and_tell(service, Command::TakeIn { leg, streams, seat, view, done }) {
             tracing::warn!(service = service.name, "a conference does not keep up");
+            // Who wanted him there is told so, and stays.
+            if let Some(Seat { of, .. }) = seat {
+                self.referral(&service.name, of, Referral::Failed(Reason::Congestion));
+            }
         }
         over
     }

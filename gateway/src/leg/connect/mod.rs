@@ -139,6 +139,7 @@ impl Protocol for ConnectLegs {
         tokio::spawn(rings(Ringing { clients: self.clone(), alias, uuid, id }, orders, events, told));
         Ok(Leg {
             id,
+            answers_as: None,
             party,
             thread: thread.unwrap_or_default(),
             codecs: Vec::new(),

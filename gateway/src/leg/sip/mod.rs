@@ -297,7 +297,7 @@ impl SipLegs {
             ladder: ladder.clone(),
             state: State::default(),
         };
-        (Leg { id, party, thread, codecs, ladder, commands, events }, actor)
+        (Leg { id, answers_as: None, party, thread, codecs, ladder, commands, events }, actor)
     }
 }
 

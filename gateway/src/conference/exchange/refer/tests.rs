@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use crosspoint_codecs::format::{Capabilities, Direction};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::super::transfer::tests::{held, settle, told_of};
 use super::*;
 use crate::alias::Alias;
 use crate::cause::Cause;
+use crate::conference::call::CallView;
 use crate::conference::cardboard::{Far, leg, offer, streams};
 use crate::conference::exchange::tests::{Parts, exchange};
 use crate::conference::policy::{Actor, Deed, Door, PartyId, Pin, Role};
@@ -114,6 +116,11 @@ impl Scene {
         there.map(|it| (it.id.0, it.party.unwrap().role)).collect()
     }
 
+    fn alices_seat(&self) -> Seat {
+        let by = Proven::Device("alice".into());
+        self.exchange.seat_of(LegId(ALICE), &by).unwrap().expect("a seat").1
+    }
+
     fn called(&self, device: &str) -> (Far, Caller) {
         self.world.dialled.lock().unwrap().remove(device).expect("was not called")
     }
@@ -201,6 +208,19 @@ async fn a_telephone_that_says_no_goodbye_is_hung_up() {
     let began = tokio::time::Instant::now();
     assert_eq!(scene.alice.told_to_hang_up().await, Cause::local(Reason::Hangup));
     assert_eq!(began.elapsed().as_secs(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_conference_cannot_take_in_who_comes_it_is_told_so_and_stays() {
+    let mut scene = Scene::new().await;
+    let (_bob, _) = scene.sends_on_to("bob").await;
+    let (rooms, seat) = (scene.exchange.rooms(), scene.alices_seat());
+    // The queue of its orders is full.
+    while rooms.tell("Meet", Command::Announce { text: "hello".into() }) {}
+    let ((dora, _far), agreed) = (leg(70), streams(70, Direction::SendRecv).0);
+    rooms.take_in(&scene.world.meet, dora, agreed, Some(seat), watch::channel(CallView::default()).0);
+    assert_eq!(told_of(&mut scene.alice).await, Referral::Failed(Reason::Congestion));
+    assert_eq!(scene.present().await, [(ALICE, Role::Host), (CAROL, Role::Host)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,6 +218,24 @@ async fn who_answered_at_one_of_several_telephones_goes_on_at_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_answered_so_and_was_taken_in_from_another_call_goes_on_too() {
+    let scene = Scene::new().await;
+    let (mut own, mut bob) = second(&scene).await;
+    bob.tells(LegEvent::AnswersAs(LegId(77))).await;
+    settle().await;
+    own.tells(join(ALICE)).await;
+    assert_eq!(told_of(&mut own).await, Referral::Accepted);
+    assert_eq!(told_of(&mut own).await, Referral::Answered);
+    assert!(matches!(bob.told().await, LegCommand::Reoffer(_)));
+    assert_eq!(scene.present().await.len(), 2);
+    let mut new = scene.calls_for(Some("bob"), 77).await;
+    assert!(matches!(new.told().await, LegCommand::Answer(_)));
+    answered(&new).await;
+    assert_eq!(bob.told_to_hang_up().await, Cause::local(Reason::Hangup));
+    assert_eq!(scene.present().await, [(CAROL, Role::Host), (NEW, Role::Host)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_that_is_given_to_somebody_else_meanwhile_is_his() {
     let mut scene = Scene::new().await;
     let (mut own, bob) = second(&scene).await;
