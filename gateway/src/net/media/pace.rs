@@ -31,15 +31,17 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// So many sockets had something in the look that has just ended. How long to rest before the next.
-    pub(super) fn after(&mut self, now: Instant, read: usize) -> Option<Duration> {
+    /// So many sockets had something in the look that has just ended; `left`: not all of it was read. How long
+    /// to rest before the next. What is left is read at once: a burst is not drawn out, and where a flood comes to
+    /// one socket, its buffer would be full and what is wanted lost with the rest.
+    pub(super) fn after(&mut self, now: Instant, read: usize, left: bool) -> Option<Duration> {
         self.read += read;
         if now.saturating_since(self.since) >= WINDOW {
             let fitting = RESTS.iter().find(|(dense, _)| self.read >= *dense);
             self.rest = fitting.map(|(_, rest)| *rest);
             (self.since, self.read) = (now, 0);
         }
-        self.rest
+        self.rest.filter(|_| !left)
     }
 }
 
@@ -51,7 +53,7 @@ mod tests {
     /// rest of one millisecond and of two.
     fn rests(pace: &mut Pace, from: u64, looks: u64, apart: u64, read: usize) -> [usize; 2] {
         let at = |look: u64| Instant::from_nanos((from + look * apart) * 1_000);
-        let rests: Vec<_> = (0..looks).filter_map(|look| pace.after(at(look), read)).collect();
+        let rests: Vec<_> = (0..looks).filter_map(|look| pace.after(at(look), read, false)).collect();
         [1, 2].map(|millis| rests.iter().filter(|rest| rest.as_millis() == millis).count())
     }
 
@@ -73,6 +75,15 @@ mod tests {
         // Most hang up: two windows later nobody waits.
         rests(&mut pace, 1_600_000, 20, 5_000, 1);
         assert_eq!(rests(&mut pace, 1_700_000, 100, 5_000, 1), [0, 0]);
+    }
+
+    #[test]
+    fn what_is_left_is_read_at_once() {
+        let mut pace = Pace::default();
+        assert!(rests(&mut pace, 1_000_000, 1_000, 400, 1)[0] > 0);
+        let now = Instant::from_nanos(1_400_000_000);
+        assert_eq!(pace.after(now, 1, true), None);
+        assert!(pace.after(now, 1, false).is_some());
     }
 
     #[test]

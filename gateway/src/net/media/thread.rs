@@ -245,10 +245,9 @@ impl Loop {
                 self.read(token);
             }
             self.fire();
-            let rest = self.pace.after(self.clock.now(), read);
-            // Where a look was too short for all sockets, the next one follows at once. One that alone has more waits,
-            // be it a flood.
-            if let Some(rest) = rest.filter(|_| read < EVENTS) {
+            // Sockets that had no place in this look, or have more than their turn.
+            let left = read >= EVENTS || !self.ready.is_empty();
+            if let Some(rest) = self.pace.after(self.clock.now(), read, left) {
                 std::thread::sleep(rest);
             }
         }
