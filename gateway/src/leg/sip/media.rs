@@ -12,6 +12,7 @@ use crosspoint_proto::rtp::session::{
     DtmfPayload, Feedback, LevelItem, Payload, ReceivePayload, RemoteAddress, SendPayload, SessionConfig,
     SourcePolicy, SrtpKeys,
 };
+use crosspoint_proto::rtp::srtp::SrtpSuite;
 use crosspoint_proto::sdp::crypto::{SRTP_SECRET_LENGTH, SrtpSecret};
 use crosspoint_proto::sdp::{AgreedLine, LocalMedia, RemoteMedia};
 use tokio::sync::mpsc;
@@ -53,6 +54,11 @@ struct Line {
     events: mpsc::Receiver<StreamEvent>,
     ssrc: u32,
     key: SrtpSecret,
+    /// What was last agreed with it.
+    suite: Option<SrtpSuite>,
+    /// A suite was agreed with that secret and then another, or none: if it came back, our numbers would begin
+    /// anew under a key that has seen them (RFC 3711 section 9.1). The next description has another one.
+    worn: bool,
     /// Keys can go out as events (RFC 4733).
     dtmf: bool,
     agreed: bool,
@@ -80,7 +86,13 @@ impl Lines {
         random: &mut dyn FnMut(&mut [u8]),
     ) -> Result<LocalMedia, OpenError> {
         let line = match self.lines.iter().position(|line| line.role == role) {
-            Some(at) => &self.lines[at],
+            Some(at) => {
+                let line = &mut self.lines[at];
+                if std::mem::take(&mut line.worn) {
+                    (line.key, line.suite) = (secret(random), None);
+                }
+                &*line
+            }
             None => {
                 let place = Place {
                     ip: self.site.bind,
@@ -88,15 +100,16 @@ impl Lines {
                     beside: self.lines.first().map(|line| line.port.id()),
                 };
                 let opened = self.site.net.open(role, place)?;
-                let (mut ssrc, mut key) = ([0; 4], [0; SRTP_SECRET_LENGTH]);
+                let mut ssrc = [0; 4];
                 random(&mut ssrc);
-                random(&mut key);
                 self.lines.push(Line {
                     role,
                     port: opened.port,
                     events: opened.events,
                     ssrc: u32::from_be_bytes(ssrc),
-                    key: SrtpSecret::new(key),
+                    key: secret(random),
+                    suite: None,
+                    worn: false,
                     dtmf: false,
                     agreed: false,
                 });
@@ -129,6 +142,7 @@ impl Lines {
             let Some(line) = self.lines.iter_mut().find(|line| line.role == agreed.role) else { continue };
             line.dtmf = agreed.dtmf.is_some();
             line.agreed = true;
+            line.agrees(agreed.srtp.as_ref().map(|keys| keys.local.suite()));
             let config = session(agreed, line, &cname, source, &self.site);
             if let Err(fault) = line.port.configure(config) {
                 tracing::warn!(role = %agreed.role, %fault, "a stream could not be configured");
@@ -160,6 +174,19 @@ impl Lines {
         }
         Poll::Pending
     }
+}
+
+impl Line {
+    fn agrees(&mut self, suite: Option<SrtpSuite>) {
+        self.worn |= self.suite.is_some() && self.suite != suite;
+        self.suite = suite;
+    }
+}
+
+fn secret(random: &mut dyn FnMut(&mut [u8])) -> SrtpSecret {
+    let mut key = [0; SRTP_SECRET_LENGTH];
+    random(&mut key);
+    SrtpSecret::new(key)
 }
 
 fn session(

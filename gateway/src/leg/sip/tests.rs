@@ -258,6 +258,33 @@ async fn a_refresh_that_changes_nothing_is_nobodys_business_and_a_change_is_told
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_suite_that_comes_back_has_another_key() {
+    let mut rig = Rig::encrypting(LO, Trunks::default(), EncryptionPolicy::BestEffort);
+    let mut bob = rig.answered().await;
+    let cm = "AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj";
+    let gcm = "AEAD_AES_128_GCM inline:MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3Bxcg==";
+    let mut keys = Vec::new();
+    for suite in [Some(cm), Some(cm), Some(gcm), Some(cm), Some(cm), None, Some(cm)] {
+        let crypto = suite.map(|suite| format!("a=crypto:1 {suite}\r\n"));
+        let body = description(crypto.as_deref().unwrap_or_default());
+        let text = String::from_utf8(body.data.to_vec()).unwrap();
+        let text = if suite.is_some() { text.replace("RTP/AVP", "RTP/SAVP") } else { text };
+        rig.legs.deliver(Event::Reinvite { call: bob.call, body: Some(Body::sdp(text.into_bytes())) });
+        assert!(matches!(bob.told().await, LegEvent::Reoffered { offer: Some(_) }));
+        bob.does(LegCommand::AcceptReoffer(sound(Direction::SendRecv))).await;
+        let Command::AnswerReinvite { body, .. } = rig.asked().await else { panic!("not answered") };
+        assert!(matches!(bob.told().await, LegEvent::Changed(_)));
+        let answer = String::from_utf8_lossy(&body.data).into_owned();
+        keys.push(answer.split_once("inline:").map(|(_, key)| key.lines().next().unwrap().to_owned()));
+    }
+    assert_eq!(keys[0], keys[1], "its numbers go on under the same key");
+    assert_ne!(keys[3], keys[0], "they would begin anew under one that has seen them (RFC 3711 section 9.1)");
+    assert_eq!(keys[4], keys[3]);
+    assert!(keys[5].is_none() && keys[6].is_some());
+    assert!(keys[6] != keys[4] && keys[6] != keys[0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bare_200_stands_with_the_early_answer() {
     let mut rig = Rig::new(LO);
     let mut bob = rig.dialled().await;
