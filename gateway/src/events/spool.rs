@@ -1,7 +1,8 @@
 //! Events that have not been delivered yet, in a file: what is in it outlives the process.
 //!
 //! Lines are appended; what was delivered is remembered as an offset in a file beside it. When all of it
-//! was, both begin anew, so that the file is as large as what waits.
+//! was, both begin anew; where more is told all the time, what waits is moved to the front once there is no room
+//! behind it. So the file has room for what waits, less an eighth at most.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,6 +15,9 @@ const OFFSET: &str = "events.delivered";
 /// Longest line that is read back: texts of events have 256 bytes, and there are few in each.
 const LINE: u64 = 16 * 1024;
 
+/// What was delivered is taken from the front when it is so much of all: each octet is moved a few times at most.
+const WASTE: u64 = 8;
+
 /// What waits.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -23,6 +27,8 @@ pub(super) struct Spool {
     most: u64,
     offset: u64,
     length: u64,
+    /// Bytes that were taken from the front since it was opened: what is delivered now may have been read before.
+    moved: u64,
 }
 
 impl Spool {
@@ -43,13 +49,17 @@ impl Spool {
         };
         // Of another file: rather twice than not at all.
         let offset = if offset <= length { offset } else { 0 };
-        Ok(Self { path, offset_path, most, offset, length })
+        Ok(Self { path, offset_path, most, offset, length, moved: 0 })
     }
 
     /// Appends one line without its end. False: there is no room.
     pub(super) fn append(&mut self, line: &str) -> io::Result<bool> {
         let bytes = format!("{line}\n").into_bytes();
-        if self.length + bytes.len() as u64 > self.most {
+        let room = |spool: &Self| spool.length + bytes.len() as u64 <= spool.most;
+        if !room(self) && self.offset >= (self.most / WASTE).max(1) {
+            self.make_room()?;
+        }
+        if !room(self) {
             return Ok(false);
         }
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
@@ -62,10 +72,24 @@ impl Spool {
         Ok(true)
     }
 
+    /// Moves what waits to the front.
+    fn make_room(&mut self) -> io::Result<()> {
+        let beside = self.path.with_extension("new");
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        io::copy(&mut file.take(self.length - self.offset), &mut File::create(&beside)?)?;
+        // The offset first: a process that is killed between the two delivers some twice.
+        self.remember(0)?;
+        fs::rename(beside, &self.path)?;
+        self.moved += self.offset;
+        (self.offset, self.length) = (0, self.length - self.offset);
+        Ok(())
+    }
+
     /// The oldest lines that wait, at most so many, and what to tell [`Self::delivered`] of them.
     pub(super) fn waiting(&self, most: usize) -> io::Result<(Vec<String>, u64)> {
         if self.offset >= self.length {
-            return Ok((Vec::new(), self.offset));
+            return Ok((Vec::new(), self.moved + self.offset));
         }
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.offset))?;
@@ -80,15 +104,17 @@ impl Spool {
             end += read as u64;
             lines.push(line.trim_end().to_owned());
         }
-        Ok((lines, end))
+        Ok((lines, self.moved + end))
     }
 
     /// Everything up to there was taken by the other side.
     pub(super) fn delivered(&mut self, end: u64) -> io::Result<()> {
+        let end = end.saturating_sub(self.moved);
         if end >= self.length {
             // The offset first: a process that is killed between the two delivers some twice.
             self.remember(0)?;
             OpenOptions::new().write(true).open(&self.path)?.set_len(0)?;
+            self.moved += self.length;
             (self.offset, self.length) = (0, 0);
             return Ok(());
         }
@@ -148,6 +174,39 @@ mod tests {
         assert_eq!(lines, ["three", "five"]);
         spool.delivered(end).unwrap();
         assert_eq!(fs::metadata(folder.join(FILE)).unwrap().len(), 0, "nothing waits");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn promise_50_where_more_is_told_while_some_is_delivered_nothing_is_refused() {
+        let folder = scratch("spool-steady");
+        let mut spool = Spool::open(&folder, 1000).unwrap();
+        let mut delivered = Vec::new();
+        for n in 0..1000 {
+            assert!(spool.append(&format!("event {n}")).unwrap(), "{n}: there is room for fifty");
+            if n == 0 {
+                continue;
+            }
+            // One more is told before the other side has taken those.
+            let (lines, end) = spool.waiting(1).unwrap();
+            if n % 7 == 0 {
+                assert!(spool.append(&format!("event {n} and a half")).unwrap());
+            }
+            delivered.extend(lines);
+            spool.delivered(end).unwrap();
+            if n % 7 == 0 {
+                let (lines, end) = spool.waiting(1).unwrap();
+                delivered.extend(lines);
+                spool.delivered(end).unwrap();
+            }
+            assert!(fs::metadata(folder.join(FILE)).unwrap().len() <= 1000);
+        }
+        delivered.extend(Spool::open(&folder, 1000).unwrap().waiting(10).unwrap().0);
+        let told = |n: u32| {
+            [Some(format!("event {n}")), (n > 0 && n % 7 == 0).then(|| format!("event {n} and a half"))]
+        };
+        let told: Vec<_> = (0..1000).flat_map(told).flatten().collect();
+        assert_eq!(delivered, told);
         fs::remove_dir_all(folder).unwrap();
     }
 
