@@ -275,7 +275,12 @@ impl Session {
         self.gate.set_proven_ip(config.proven);
         match (&config.srtp, &config.dtls) {
             // Those of the last handshake hold until there was another.
-            (None, Some(_)) if self.config.dtls.is_some() => {}
+            (None, Some(_)) if self.config.dtls.is_some() => {
+                // RTCP that comes to the port of RTP from now on has the keys of that (RFC 5764 section 4.1).
+                if config.rtcp_mux {
+                    self.srtcp = None;
+                }
+            }
             (keys, _) => {
                 self.rekey(keys.as_ref());
                 self.srtcp = None;
@@ -283,6 +288,10 @@ impl Session {
         }
         self.sender.configure(&config, &mut self.rng);
         self.receiver.configure(now, &config, self.config.remote != config.remote);
+        if self.config.remote != config.remote || !config.feedback.rates() {
+            // Whoever is there now has asked for nothing yet.
+            self.control.peer_limit = None;
+        }
         if !config.feedback.rates() {
             self.control.forget_limit();
         } else if config.feedback.tmmbr != self.config.feedback.tmmbr {

@@ -218,6 +218,23 @@ fn who_obeys_names_whose_limit_it_is() {
 }
 
 #[test]
+fn a_limit_goes_with_the_peer_who_set_it() {
+    let mut call = call(0.0);
+    let now = call.now;
+    call.ends[1].with(|session, wire| session.limit_peer(now, 256_000, wire));
+    call.run(Duration::from_millis(200));
+    let now = call.now;
+    let before = call.ends[0].session.send_limit();
+    let mut config = config(1, 2, &h264(PacketizationMode::NonInterleaved), 96);
+    config.feedback = TMMBR;
+    call.ends[0].configure(now, config.clone());
+    assert_eq!(call.ends[0].session.send_limit(), before, "the same one is there");
+    config.remote = Some(RemoteAddress::new("10.0.0.9:4000".parse().unwrap(), false));
+    call.ends[0].configure(now, config);
+    assert_ne!(call.ends[0].session.send_limit(), before, "somebody else");
+}
+
+#[test]
 fn no_limit_is_so_low_that_it_reads_as_none() {
     for bitrate in [0, 1, 15_999] {
         let mut call = call(0.0);

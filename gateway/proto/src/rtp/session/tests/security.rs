@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rtp::srtp::{MasterKey, SrtpSuite};
+use crate::rtp::srtp::{MasterKey, SrtpContext, SrtpSuite};
 
 fn keys(send: u8, receive: u8) -> SrtpKeys {
     let key = |byte| MasterKey::new(SrtpSuite::Aes128CmSha1_80, &[byte; 30]).unwrap();
@@ -48,6 +48,28 @@ fn attackers_within_the_first_packets_get_and_give_nothing() {
         end.take_rtp(START, near, header(7, 1000 + n), b"near");
     }
     assert_eq!((end.packets.len(), end.session.stats().remote), (6, Some(peer)));
+}
+
+#[test]
+fn rtcp_that_comes_to_the_port_of_rtp_has_the_keys_of_that() {
+    let mut end = End::new(2, MediaKind::Audio);
+    let mut config = config(2, 1, &pcmu(), 96);
+    config.dtls = Some(crate::dtls::Agreed { role: crate::dtls::Role::Client, fingerprints: Vec::new() });
+    end.configure(START, config.clone());
+    end.session.secure(Channel::Rtp, &keys(1, 2));
+    end.session.secure(Channel::Rtcp, &keys(3, 4));
+    // A re-offer brings them together (RFC 5764 section 4.1), with a handshake of its own.
+    config.rtcp_mux = true;
+    end.configure(START, config);
+    end.session.secure(Channel::Rtp, &keys(5, 6));
+    let mut now = START;
+    while end.sent.is_empty() && now < START + Duration::from_secs(30) {
+        now += Duration::from_millis(100);
+        end.timeout(now);
+    }
+    let mut sent = end.sent.pop().expect("a report");
+    assert_eq!(sent.channel, Channel::Rtp);
+    assert!(SrtpContext::new(&keys(5, 6).send).unwrap().unprotect_rtcp(&mut sent.data).is_ok());
 }
 
 #[test]
