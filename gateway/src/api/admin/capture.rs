@@ -238,7 +238,14 @@ impl Writer {
             }
         }
         // A port that is held here would not be given back.
-        self.streams.retain(|id, _| there.contains(id));
+        self.streams.retain(|id, port| {
+            let stays = there.contains(id);
+            // It may go on in a call that nobody looks at.
+            if !stays {
+                let _ = port.show(None);
+            }
+            stays
+        });
     }
 
     fn detach(&mut self) {
