@@ -108,6 +108,19 @@ struct Shared {
     lost: AtomicBool,
     /// The connections that were closed last, [`CLOSED`] at most.
     closed: Mutex<VecDeque<Flow>>,
+    /// Who has registered over each connection that stands: of the many that close, few have brought a device.
+    /// Taken while `bindings` is.
+    flows: Mutex<HashMap<Flow, HashSet<Alias>>>,
+}
+
+impl Shared {
+    fn closed(&self) -> MutexGuard<'_, VecDeque<Flow>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flows(&self) -> MutexGuard<'_, HashMap<Flow, HashSet<Alias>>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -157,16 +170,11 @@ impl Registrar {
     pub async fn register(&self, request: Register) -> Result<Arc<[Binding]>, Refusal> {
         let Some(jobs) = &self.stop.jobs else { return Err(Refusal::Storage) };
         let (answer, answered) = oneshot::channel();
-        let flow = request.flow;
-        let registered = match jobs.try_send(Job::Register(Box::new(request), answer)) {
+        match jobs.try_send(Job::Register(Box::new(request), answer)) {
             Ok(()) => answered.await.unwrap_or(Err(Refusal::Storage)),
             Err(TrySendError::Full(_)) => Err(Refusal::Full),
             Err(TrySendError::Disconnected(_)) => Err(Refusal::Storage),
-        };
-        if let Some(flow) = flow.filter(|it| it.transport().is_stream() && self.closed().contains(it)) {
-            self.forget_flow(flow);
         }
-        registered
     }
 
     /// Has the writer look at what other connections have written, at once; comes back when what they
@@ -261,7 +269,7 @@ impl Registrar {
     /// from now on, and those that are there by that connection alone are there no more ([`Binding::is_lost`]).
     /// Not awaited and not stored; a restart closes all of them.
     pub fn flow_closed(&self, flow: Flow) {
-        // First: what is shown after this is looked at by who had it written.
+        // First: what is shown after this is held against it.
         let mut closed = self.closed();
         if closed.len() >= CLOSED {
             closed.pop_front();
@@ -272,12 +280,14 @@ impl Registrar {
     }
 
     fn closed(&self) -> MutexGuard<'_, VecDeque<Flow>> {
-        self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.closed()
     }
 
     fn forget_flow(&self, flow: Flow) {
         let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
-        for bindings in all.values_mut() {
+        let Some(devices) = self.shared.flows().remove(&flow) else { return };
+        for alias in devices {
+            let Some(bindings) = all.get_mut(&alias) else { continue };
             if bindings.iter().any(|it| it.flow == Some(flow)) {
                 *bindings = bindings
                     .iter()

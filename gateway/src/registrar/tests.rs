@@ -212,7 +212,16 @@ async fn a_flow_whose_connection_is_closed_is_no_binding_at_once_and_soon_not_on
     registrar.flow_closed(flow(8));
     registrar.register(of(8)).await.unwrap();
     assert!(registrar.bindings(&alias("alice"), clock.now()).is_empty());
+    // One that closes while a neighbour's is.
+    registrar.register(of(10)).await.unwrap();
+    registrar.shared.closed().push_back(flow(10));
     registrar.register(of(6)).await.unwrap();
+    let found = registrar.bindings(&alias("alice"), clock.now());
+    assert_eq!(found.iter().map(|it| it.reg_id).collect::<Vec<_>>(), [Some(6)]);
+    assert_eq!(registrar.shared.flows().len(), 2);
+    registrar.flow_closed(flow(10));
+    registrar.flow_closed(flow(12));
+    assert_eq!(registrar.shared.flows().len(), 1, "as many as stand and have brought a device");
     // A restart closes all connections.
     drop(registrar);
     let again = Registrar::open(&scratch.0, settings(&["alice"]), clock).unwrap();

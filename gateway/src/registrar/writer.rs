@@ -247,7 +247,18 @@ impl Writer {
 
     fn publish(&mut self, changed: HashMap<Alias, Vec<Binding>>) {
         let mut all = self.shared.bindings.write().unwrap_or_else(PoisonError::into_inner);
-        for (alias, bindings) in changed {
+        let (closed, mut flows) = (self.shared.closed(), self.shared.flows());
+        for (alias, mut bindings) in changed {
+            for binding in &mut bindings {
+                let Some(flow) = binding.flow.filter(|it| it.transport().is_stream()) else { continue };
+                if closed.contains(&flow) {
+                    // While it was written.
+                    binding.flow = None;
+                    self.shared.lost.store(true, Ordering::Relaxed);
+                } else {
+                    flows.entry(flow).or_default().insert(alias.clone());
+                }
+            }
             self.count += bindings.len();
             if let Some(end) = bindings.iter().map(|it| it.expires).min() {
                 self.next_end = self.next_end.min(end);
