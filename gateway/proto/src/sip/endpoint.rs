@@ -640,6 +640,8 @@ impl Endpoint {
                     None => {
                         let ending = Box::new(Ending::of(By::Network, how));
                         self.stack.event(Event::Ended { call: id, ending });
+                        // Nothing of it was ever sent.
+                        self.stack.unwatch(id, String::new());
                     }
                 }
             }
