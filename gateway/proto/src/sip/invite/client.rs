@@ -390,7 +390,10 @@ impl Call {
                 };
                 let pause = stack.pause(Duration::from_millis(from), Duration::from_millis(to));
                 self.retry_at = Some(now + pause);
-                self.session.want(client.kind == Kind::Refresh);
+                // One that became due meanwhile is wanted still (RFC 4028 section 10).
+                if client.kind == Kind::Refresh {
+                    self.session.want(true);
+                }
             }
             408 | 481 => self.gone(now, stack, status, &response.reason),
             _ if client.kind == Kind::Refresh => self.session.refused(now),
