@@ -3,7 +3,7 @@
 //! Where a message ends is for the machine to find, behind its Content-Length. Here it is enough that none
 //! comes without an empty line (RFC 3261 section 7), and no answer to a ping without two line ends
 //! (RFC 5626 section 3.5.1): a piece has one such at most. A body with empty lines of its own counts for
-//! more than it is.
+//! more than it is. A message of WebSocket is one of SIP (RFC 7118 section 5), and is never cut.
 
 const EMPTY_LINE: &[u8] = b"\r\n\r\n";
 

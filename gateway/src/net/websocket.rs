@@ -27,7 +27,6 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
 use super::driver::Ingress;
-use super::pieces::Pieces;
 use super::tcp::{HANDSHAKE, LINGER, SLOWEST_LOOK, WRITE_STALL, Waiting};
 use crate::config::PageOrigin;
 use crate::guard::Gate;
@@ -163,27 +162,23 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let mut looks = interval_at(Instant::now() + LOOK, LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was read and has not been handed over: meanwhile nothing is read.
-    let (mut held, mut pieces): (Option<Bytes>, _) = (None, Pieces::default());
-    // How much of it goes next.
-    let mut next = 0;
+    let mut held: Option<Bytes> = None;
     let mut again = Instant::now();
     loop {
         tokio::select! {
             message = socket.next(), if held.is_none() => {
                 let octets = socket.get_ref().octets;
-                let data = match message {
+                held = Some(match message {
                     Some(Ok(Message::Text(text))) => pulse.message(octets, text.into()),
                     Some(Ok(Message::Binary(data))) => pulse.message(octets, data),
                     Some(Ok(Message::Ping(data) | Message::Pong(data))) => pulse.control(octets, &data),
                     Some(Ok(Message::Close(_) | Message::Frame(_))) | None => return End::Peer(None),
                     Some(Err(error)) => return End::Peer(close_code(&error)),
-                };
-                (next, again) = (pieces.next(&data), Instant::now());
-                held = Some(data);
+                });
+                again = Instant::now();
             }
             () = sleep_until(again), if held.is_some() => {
-                let Some(whole) = held.take() else { continue };
-                let data = whole.slice(..next);
+                let Some(data) = held.take() else { continue };
                 if let Some((gate, peer)) = &gate {
                     // Nothing is lost by waiting: the sender is slowed down.
                     if let Some(wait) = gate.slows(*peer, &data) {
@@ -191,14 +186,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                             return End::Peer(None);
                         }
                         again = Instant::now() + wait.clamp(SLOWEST_LOOK.0, SLOWEST_LOOK.1);
-                        held = Some(whole);
+                        held = Some(data);
                         continue;
                     }
-                }
-                let rest = whole.slice(next..);
-                if !rest.is_empty() {
-                    next = pieces.next(&rest);
-                    held = Some(rest);
                 }
                 if !data.is_empty() && ingress.send(Ingress::Stream { conn, data }).await.is_err() {
                     return End::Ours;
